@@ -1,0 +1,44 @@
+// What every scalar header needs to compile for host and device alike. Torch-free.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+// HD: a scalar function for host and device. HD_INLINE: the same, and so small or so hot (once per
+// element) that the host compiler must inline it into the vectorised loop around it.
+#ifdef __CUDACC__
+#define HD __host__ __device__ inline
+#define HD_INLINE __host__ __device__ __forceinline__
+#else
+#define HD inline
+#define HD_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace spherical {
+
+template <class T> constexpr bool is_float32 = std::is_same<T, float>::value;
+
+// The dimension d of the ambient space of S^{d-1}, with what follows from it. Made on the host in
+// double, so that no kernel evaluates lgamma(d/2).
+template <class T> struct Dim {
+  T d;
+  T b;        // (d - 1) / 2
+  T log_area; // log surface area of S^{d-1} = log(2 pi^{d/2} / Gamma(d/2))
+};
+
+template <class T> Dim<T> make_dim(int64_t d) {
+  const double half = 0.5 * static_cast<double>(d);
+  const double log_area = std::log(2.0) + half * std::log(3.14159265358979323846) - std::lgamma(half);
+  return {static_cast<T>(d), static_cast<T>(half - 0.5), static_cast<T>(log_area)};
+}
+
+// Position of x relative to mu, t = mu . x, as the two fractions that keep their relative accuracy
+// at either pole (Kahan, "How futile are mindless assessments of roundoff", angle from chords):
+//   y = (1 - t) / 2 = |x - mu|^2 / S,  z = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x + mu|^2
+template <class T> struct Chords {
+  T y;
+  T z;
+};
+
+} // namespace spherical
