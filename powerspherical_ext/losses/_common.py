@@ -1,0 +1,16 @@
+"""What the losses and heads share."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+__all__ = ["autocast_disabled"]
+
+
+def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
+    """Tensors keep their own precision inside, on every device (``meta`` has no autocast)."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
