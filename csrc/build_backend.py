@@ -1,13 +1,15 @@
-"""PEP 517 build backend: compiles csrc into powerspherical_ext/_C.so, then setuptools packs the wheel.
+"""PEP 517 build backend: compiles csrc into powerspherical_ext/_C.so; setuptools packs the wheel.
 
-The library calls torch's stable C ABI alone (torch_c.h), and Python's not at all. So a build needs
-neither torch nor a network, and one library serves every Python and every torch >= 2.10.
+The library calls torch's stable C ABI (torch_c.h) and nothing of Python's. So a build needs neither
+torch nor a network, and one library serves every Python and every torch >= 2.10.
 
 Environment variables:
-    POWERSPHERICAL_CUDA             0: no CUDA kernels; 1: fail without nvcc; unset: where nvcc is
+    POWERSPHERICAL_CUDA             0: no CUDA kernels; 1: nvcc must exist; unset: if nvcc exists
     POWERSPHERICAL_CUDA_ARCHS       such as "80;90" (default: the visible GPUs, else DEFAULT_ARCHS)
-    POWERSPHERICAL_REQUIRE_KERNELS  1: fail, rather than install plain torch, without a C++ compiler
-    CXX, CXXFLAGS, LDFLAGS, CUDAHOSTCXX, CUDA_HOME  as in other builds
+    POWERSPHERICAL_REQUIRE_KERNELS  1: an error, instead of plain torch, if there is no compiler
+    CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
+
+`python csrc/build_backend.py 80 90` compiles csrc/cuda alone, and fails on register spills.
 """
 
 from __future__ import annotations
@@ -22,34 +24,27 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "csrc"
 LIBRARY = ROOT / "powerspherical_ext" / "_C.so"
 BUILD_INFO = ROOT / "powerspherical_ext" / "_build_info.json"
 
-# -ffp-contract=off: x86-64-v3 and v4 clones of a function then round alike, so that samples are
-# the same on every CPU. The other two let loops with sqrt and comparisons vectorise.
-CXX_FLAGS = [
-    "-std=c++17",
-    "-O3",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-Wall",
-    "-Wextra",
-]
+# -ffp-contract=off: every CPU rounds alike, with and without FMA, so a seed gives the same samples.
+# The other two let loops with sqrt and comparisons vectorise. Never -ffast-math when linking: that
+# would set flush-to-zero for the whole process.
+CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden"]
+CXX_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
 DEFAULT_ARCHS = ["75", "80", "90", "100", "120"]
 
-# Inside pip's isolated build this is the target environment's own site-packages; torch depends on
-# setuptools, so a machine with torch needs no network. Elsewhere the front end fetches it.
-SETUPTOOLS = 77  # the first with SPDX licence expressions
+# In pip's isolated build purelib is the target environment's site-packages. Where torch is installed
+# so is setuptools, its dependency, and nothing is fetched.
+SETUPTOOLS = 77  # the first that knows SPDX licences
 sys.path.append(sysconfig.get_path("purelib"))
 try:
     import setuptools
@@ -58,13 +53,13 @@ try:
 
     if int(setuptools.__version__.split(".")[0]) < SETUPTOOLS:
         raise ImportError(f"setuptools >= {SETUPTOOLS} wanted, found {setuptools.__version__}")
-    MISSING = None
+    no_setuptools = None
 except ImportError as error:
-    MISSING, build_meta, bdist_wheel = error, None, object
+    no_setuptools, build_meta, bdist_wheel = error, None, object
 
 
 class PlatformWheel(bdist_wheel):  # type: ignore[misc,valid-type]
-    """py3-none-<platform> with the library, py3-none-any without."""
+    """py3-none-<platform> with the library inside, py3-none-any without."""
 
     def finalize_options(self) -> None:
         self.distribution.has_ext_modules = LIBRARY.exists
@@ -75,7 +70,7 @@ class PlatformWheel(bdist_wheel):  # type: ignore[misc,valid-type]
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    return [f"setuptools>={SETUPTOOLS}"] if MISSING else []
+    return [f"setuptools>={SETUPTOOLS}"] if no_setuptools else []
 
 
 get_requires_for_build_sdist = get_requires_for_build_wheel
@@ -84,7 +79,7 @@ get_requires_for_build_editable = get_requires_for_build_wheel
 
 def build_wheel(directory: str, config_settings: Any = None, metadata: Any = None) -> str:
     build_library()
-    for stale in (ROOT / "build").glob("lib*"):  # setuptools would pack what an older build left
+    for stale in (ROOT / "build").glob("lib*"):  # setuptools would pack its files again
         shutil.rmtree(stale)
     return _setuptools().build_wheel(directory, config_settings, metadata)
 
@@ -99,8 +94,8 @@ def build_sdist(directory: str, config_settings: Any = None) -> str:
 
 
 def _setuptools() -> Any:
-    if MISSING:
-        raise MISSING
+    if no_setuptools:
+        raise no_setuptools
     return build_meta
 
 
@@ -108,83 +103,96 @@ def build_library() -> None:
     """Bring LIBRARY and BUILD_INFO up to date with csrc, the compilers and the environment."""
     cxx = _find_cxx()
     if cxx is None:
-        _build_nothing()
+        _do_without_kernels()
         return
     nvcc = _find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
-    compile_cxx = [*cxx, *CXX_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))]
-    compile_cuda = [*_nvcc_command(nvcc, archs, cxx)] if nvcc else []
-    link = [*_link_flags(nvcc), *shlex.split(os.environ.get("LDFLAGS", ""))]
+    compilers = {".cpp": [*cxx, *CXX_FLAGS, *_words("CXXFLAGS")]}
+    if nvcc:
+        compilers[".cu"] = _cuda_compiler(nvcc, archs, cxx)
+    libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
     info = {
         "compiler": _output([*cxx, "--version"]).splitlines()[0],
-        "nvcc": _output([nvcc, "--version"]).strip().splitlines()[-1] if nvcc else None,
+        "nvcc": _output([nvcc, "--version"]).splitlines()[-1] if nvcc else None,
         "cuda_archs": archs,
-        "reason": None,
+        "missing": {} if nvcc else {"cuda": _why_no_nvcc()},
     }
-    info["digest"] = _digest([info, compile_cxx, compile_cuda, link])
+    info["digest"] = _digest(info, compilers, libraries)
     if LIBRARY.exists() and BUILD_INFO.exists() and json.loads(BUILD_INFO.read_text()) == info:
         return
 
     sources = [*SOURCES.glob("cuda/*.cu")] if nvcc else []  # first, because they take longest
     sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]
-    with tempfile.TemporaryDirectory(dir=LIBRARY.parent, prefix=".build-") as folder:
-        commands, objects = [], []
-        for source in sources:
-            objects.append(f"{folder}/{len(objects)}.o")
-            compiler = compile_cuda if source.suffix == ".cu" else compile_cxx
-            commands.append([*compiler, f"-I{SOURCES}", "-c", str(source), "-o", objects[-1]])
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_output, commands))
-        stub = _stub_torch(cxx, folder)
-        _output([*cxx, "-shared", "-o", f"{folder}/_C.so", *objects, stub, *link])
+    (ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+        objects = [f"{folder}/{i}.o" for i in range(len(sources))]
+        _run_all(
+            [*compilers[source.suffix], f"-I{SOURCES}", "-c", str(source), "-o", output]
+            for source, output in zip(sources, objects, strict=True)
+        )
+        inputs = [*objects, _stub_torch(cxx, folder), *libraries]
+        _run_all([[*cxx, "-shared", "-o", f"{folder}/_C.so", *inputs]])
         BUILD_INFO.write_text(json.dumps(info, indent=1) + "\n")
         os.replace(f"{folder}/_C.so", LIBRARY)
 
 
 def check_cuda(wanted: list[str]) -> None:
-    """Compile csrc/cuda for each architecture; any register spill or local memory is an error."""
+    """Compile csrc/cuda for these architectures; spilled registers or local memory are errors."""
     cxx, nvcc = _find_cxx(), _find_nvcc()
     if cxx is None or nvcc is None:
-        print("cuda-check skipped: no " + ("C++ compiler" if nvcc else "nvcc"))
+        print(f"cuda-check skipped: {'no C++ compiler' if nvcc else _why_no_nvcc()}")
         return
     archs = [arch for arch in wanted if arch in _known_archs(nvcc)]
     strict = "-Xptxas=-v,-warn-spills,-warn-lmem-usage,-Werror"
-    for source in sorted(SOURCES.glob("cuda/*.cu")):
-        command = [*_nvcc_command(nvcc, archs, cxx), strict, f"-I{SOURCES}", "-c", str(source)]
-        print(_output([*command, "-o", os.devnull]))
-    print(f"cuda-check passed: sm {' '.join(archs)}")
+    compiler = [*_cuda_compiler(nvcc, archs, cxx), strict, f"-I{SOURCES}", "-o", os.devnull, "-c"]
+    sources = sorted(SOURCES.glob("cuda/*.cu"))
+    _run_all([*compiler, str(source)] for source in sources)
+    print(f"cuda-check passed: {len(sources)} files for {', '.join('sm_' + a for a in archs)}")
 
 
-def _build_nothing() -> None:
+def _do_without_kernels() -> None:
     reason = "no C++ compiler (c++, g++ or clang++) was found when it was installed"
+    if os.name != "posix":
+        reason = f"kernels are built on Linux and macOS, not on {sys.platform}"
     if _switch("POWERSPHERICAL_REQUIRE_KERNELS"):
-        raise SystemExit(f"powerspherical_ext: {reason}, and POWERSPHERICAL_REQUIRE_KERNELS is set")
-    print(f"WARNING: powerspherical_ext: {reason}: plain torch is used instead", file=sys.stderr)
+        _fail(f"{reason}, and POWERSPHERICAL_REQUIRE_KERNELS=1")
+    print(f"WARNING: powerspherical_ext without compiled kernels: {reason}", file=sys.stderr)
     LIBRARY.unlink(missing_ok=True)
-    BUILD_INFO.write_text(json.dumps({"reason": reason}) + "\n")
+    BUILD_INFO.write_text(json.dumps({"missing": {"cpu": reason, "cuda": reason}}) + "\n")
 
 
 def _find_cxx() -> list[str] | None:
-    wanted = shlex.split(os.environ.get("CXX", ""))
-    if wanted:
-        if shutil.which(wanted[0]) is None:
-            raise SystemExit(f"powerspherical_ext: CXX={wanted[0]!r}: no such program")
-        return wanted
+    if os.name != "posix":
+        return None
+    wanted = _words("CXX")
+    if wanted and not shutil.which(wanted[0]):
+        _fail(f"CXX={wanted[0]} is no program on PATH")
     found = next(filter(None, map(shutil.which, ["c++", "g++", "clang++"])), None)
-    return [found] if found and os.name == "posix" else None
+    return wanted or ([found] if found else None)
 
 
 def _find_nvcc() -> str | None:
-    if _switch("POWERSPHERICAL_CUDA") is False:
+    wanted = _switch("POWERSPHERICAL_CUDA")
+    if wanted is False:
         return None
-    roots = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    wheels = Path(sysconfig.get_path("purelib"), "nvidia").glob("cu*")  # nvidia-cuda-nvcc of PyPI
-    candidates = [f"{root}/bin/nvcc" for root in [*roots[:2], *sorted(wheels)] if root]
-    candidates += ["nvcc", f"{roots[2]}/bin/nvcc"]
-    nvcc = next(filter(None, map(shutil.which, candidates)), None)
-    if nvcc is None and _switch("POWERSPHERICAL_CUDA"):
-        raise SystemExit(f"powerspherical_ext: POWERSPHERICAL_CUDA=1, but no nvcc: {candidates}")
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    places = [os.path.join(home, "bin", "nvcc") for home in homes if home]
+    places += ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    # nvidia-cuda-nvcc of PyPI compiles only together with nvidia-cuda-crt and nvidia-nvvm.
+    wheels = sorted(Path(sysconfig.get_path("purelib"), "nvidia").glob("cu[0-9]*"), reverse=True)
+    for wheel in wheels:
+        if (wheel / "include" / "crt").exists() and (wheel / "nvvm").exists():
+            places.append(str(wheel / "bin" / "nvcc"))
+    nvcc = next(filter(None, map(shutil.which, places)), None)
+    if wanted and not nvcc:
+        _fail(f"POWERSPHERICAL_CUDA=1, but there is no nvcc: {', '.join(places)}")
     return nvcc
+
+
+def _why_no_nvcc() -> str:
+    if _switch("POWERSPHERICAL_CUDA") is False:
+        return "it was installed with POWERSPHERICAL_CUDA=0"
+    return "no nvcc was found when it was installed"
 
 
 def _known_archs(nvcc: str) -> list[str]:
@@ -193,55 +201,51 @@ def _known_archs(nvcc: str) -> list[str]:
 
 def _cuda_archs(nvcc: str) -> list[str]:
     known = _known_archs(nvcc)
-    wanted = re.findall(r"[^;,\s]+", os.environ.get("POWERSPHERICAL_CUDA_ARCHS", "").replace(".", ""))
-    unknown = [arch for arch in wanted if arch not in known]
-    if unknown:
-        raise SystemExit(
-            f"powerspherical_ext: POWERSPHERICAL_CUDA_ARCHS has {unknown}; {nvcc} knows {known}"
-        )
+    wanted = re.findall(r"\w+", os.environ.get("POWERSPHERICAL_CUDA_ARCHS", "").replace(".", ""))
+    if not set(wanted) <= set(known):
+        _fail(f"POWERSPHERICAL_CUDA_ARCHS={';'.join(wanted)}, but {nvcc} knows {';'.join(known)}")
     if not wanted and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
         answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-        wanted = sorted(set(re.findall(r"\d+", answer.replace(".", ""))), key=int)
-        if not set(wanted) <= set(known):
-            wanted = []
+        visible = {major + minor for major, minor in re.findall(r"^(\d+)\.(\d)$", answer, re.M)}
+        wanted = sorted(visible, key=int) if visible <= set(known) else []
     return wanted or [arch for arch in DEFAULT_ARCHS if arch in known]
 
 
-def _nvcc_command(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
+def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
-    newest = max((re.sub(r"\D", "", arch) for arch in archs), key=int)  # 90a has no portable PTX
+    newest = max((arch.rstrip("af") for arch in archs), key=int)  # 90a and 100f have no general PTX
     targets.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
-    host = os.environ.get("CUDAHOSTCXX") or cxx[0]
-    return [nvcc, f"-ccbin={host}", *NVCC_FLAGS, "--threads=0", *targets]
+    host = os.environ.get("CUDAHOSTCXX") or shlex.join(cxx)
+    return [nvcc, f"-ccbin={host}", "--threads=0", *NVCC_FLAGS, *targets]
 
 
-def _link_flags(nvcc: str | None) -> list[str]:
-    """Linux: an undefined symbol is an error here, not in front of the user."""
-    flags = ["-Wl,-z,defs", "-Wl,-s", "-ldl"] if sys.platform == "linux" else []
+def _libraries(nvcc: str | None) -> list[str]:
+    # -z defs: a function that torch_c.h lacks fails to link here, not to load at the user's.
+    libraries = ["-Wl,-z,defs", "-Wl,-s", "-ldl"] if sys.platform == "linux" else []
     if nvcc:
         with tempfile.NamedTemporaryFile(suffix=".cu") as empty:
             plan = _output([nvcc, "--dryrun", "-c", empty.name, "-o", os.devnull])
-        folders = shlex.split(re.search(r"^#\$ LIBRARIES=(.*)", plan, re.M)[1])
-        top = re.search(r"^#\$ TOP=(.*)", plan, re.M)[1]
-        flags += [*folders, f"-L{top}/lib", "-lcudart_static", "-lpthread", "-lrt", "-ldl"]
-    return flags
+        settings = dict(re.findall(r"^#\$ (TOP|LIBRARIES)=(.*)", plan, re.M))
+        libraries += [*shlex.split(settings["LIBRARIES"]), f"-L{settings['TOP']}/lib"]
+        libraries += ["-lcudart_static", "-lpthread", "-lrt", "-ldl"]
+    return libraries
 
 
 def _stub_torch(cxx: list[str], folder: str) -> str:
-    """A stand-in for libtorch_cpu that defines the functions of torch_c.h, and nothing else."""
+    """A stand-in for libtorch_cpu that defines the functions of torch_c.h and no others."""
     names = re.findall(r"^\w+ \**(\w*torch_\w+)\(", (SOURCES / "torch_c.h").read_text(), re.M)
     source = Path(folder, "stub.cpp")
     source.write_text("".join(f'extern "C" void {name}() {{}}\n' for name in names))
     if sys.platform == "darwin":
-        stub, name = f"{folder}/libtorch_cpu.dylib", "-Wl,-install_name,@rpath/libtorch_cpu.dylib"
+        stub, flag = f"{folder}/libtorch_cpu.dylib", "-Wl,-install_name,@rpath/libtorch_cpu.dylib"
     else:
-        stub, name = f"{folder}/libtorch_cpu.so", "-Wl,-soname,libtorch_cpu.so"
-    _output([*cxx, "-shared", "-fPIC", name, "-o", stub, str(source)])
+        stub, flag = f"{folder}/libtorch_cpu.so", "-Wl,-soname,libtorch_cpu.so"
+    _run_all([[*cxx, "-shared", "-fPIC", flag, "-o", stub, str(source)]])
     return stub
 
 
-def _digest(settings: Any) -> str:
+def _digest(*settings: object) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for path in sorted(SOURCES.rglob("*.*")):
         if path.suffix != ".pyc":
@@ -249,19 +253,33 @@ def _digest(settings: Any) -> str:
     return digest.hexdigest()
 
 
-def _switch(name: str) -> bool | None:
-    value = os.environ.get(name, "")
-    if value not in ("", "0", "1"):
-        raise SystemExit(f"powerspherical_ext: {name} must be 0, 1 or unset, got {value!r}")
-    return value == "1" if value else None
+def _run_all(commands: Iterable[list[str]]) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for output in pool.map(_output, commands):
+            sys.stderr.write(output)
 
 
 def _output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"powerspherical_ext: {shlex.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout or done.stderr
+        hint = "; POWERSPHERICAL_CUDA=0 does without nvcc" if "nvcc" in command[0] else ""
+        _fail(f"exit code {done.returncode} from {shlex.join(command)}{hint}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
+
+def _words(variable: str) -> list[str]:
+    return shlex.split(os.environ.get(variable, ""))
+
+
+def _switch(variable: str) -> bool | None:
+    value = os.environ.get(variable, "")
+    if value not in ("", "0", "1"):
+        _fail(f"{variable} must be 0, 1 or unset, not {value!r}")
+    return value == "1" if value else None
+
+
+def _fail(message: str) -> NoReturn:
+    raise SystemExit(f"powerspherical_ext: {message}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+# make demo, make test, make lint, make bench: each sets up what it needs in .venv.
+# make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills.
+PYTHON ?= python3
+BIN := .venv/bin
+
+SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
+EXTRAS := examples test dev
+
+.PHONY: demo test lint bench cuda-check clean
+
+demo: .venv/examples
+	$(BIN)/python examples/train_vi_simsiam.py
+
+test: .venv/test
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
+
+bench: .venv/test
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest benchmarks --benchmark-only
+
+cuda-check:
+	$(PYTHON) csrc/build_backend.py 80 90 100
+
+clean:
+	rm -rf .venv build dist runs powerspherical_ext/_C.so powerspherical_ext/_build_info.json
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp for each of the extras in pyproject.toml. The build does nothing where _C.so is up to date.
+$(EXTRAS:%=.venv/%): .venv/%: .venv/pyvenv.cfg pyproject.toml constraints.txt $(SOURCES)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+.venv/pyvenv.cfg:
+	$(PYTHON) -m venv .venv
