@@ -1,0 +1,112 @@
+"""Writes power_spherical_coefficients.h: the exact Taylor coefficients of the pathwise expansion.
+
+q = (dz/da) / (z (1 - z)) at a fixed quantile of z ~ Beta(a, b) is expanded as
+
+    q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l),    x = a / (a + b),   l = log(z / x).
+
+Writing c_1 = 1 - x e^l = 1 - z, the Stein equation of the Beta law gives, order by order,
+
+    (e^l - 1) Q_0 = l,      (e^l - 1) Q_k = (1 - x e^l) Q_{k-1}' - psi_k (1 - x^k),
+
+where log a + sum_k psi_k a^-k is the asymptotic series of digamma (DLMF 5.11.2): psi_1 = -1/2,
+psi_2k = -B_2k / 2k. Every right-hand side vanishes at l = 0, so the division is exact in rationals.
+
+Run: python csrc/math/generate_power_spherical_coefficients.py > csrc/math/power_spherical_coefficients.h
+"""
+
+from fractions import Fraction
+from math import comb, factorial
+
+Series = list[Fraction]
+
+ORDERS = {"float": (4, 8), "double": (10, 24)}  # highest power of 1/a, highest power of l
+
+
+def bernoulli(count: int) -> Series:
+    values = [Fraction(1)]
+    for n in range(1, count + 1):
+        values.append(-sum(comb(n + 1, k) * values[k] for k in range(n)) / (n + 1))
+    return values
+
+
+def divide_by_expm1_over_l(numerator: Series) -> Series:
+    """Power series of numerator * l / (e^l - 1)."""
+    quotient: Series = []
+    for n, value in enumerate(numerator):
+        quotient.append(value - sum(q / factorial(n - i + 1) for i, q in enumerate(quotient)))
+    return quotient
+
+
+def times_exp(series: Series) -> Series:
+    return [
+        sum((series[i] / factorial(n - i) for i in range(n + 1)), Fraction(0))
+        for n in range(len(series))
+    ]
+
+
+def expansion(order: int, degree: int) -> list[list[Series]]:
+    """Q[k][j] as a power series in l, for k <= order."""
+    b = bernoulli(order + 1)
+    psi = {1: Fraction(-1, 2)} | {n: -b[n] / n for n in range(2, order + 1, 2)}
+    length = degree + 2 * order + 4
+    q = [[divide_by_expm1_over_l([Fraction(1)] + [Fraction(0)] * (length - 1))]]
+    for k in range(1, order + 1):
+        slopes = [[(i + 1) * c for i, c in enumerate(p[1:])] for p in q[-1]]
+        rows = [[Fraction(0)] * len(slopes[0]) for _ in range(k + 1)]
+        for j, slope in enumerate(slopes):
+            rows[j] = [r + s for r, s in zip(rows[j], slope, strict=True)]
+            rows[j + 1] = [r - s for r, s in zip(rows[j + 1], times_exp(slope), strict=True)]
+        rows[0][0] -= psi.get(k, Fraction(0))
+        rows[k][0] += psi.get(k, Fraction(0))
+        assert all(row[0] == 0 for row in rows)
+        q.append([divide_by_expm1_over_l(row[1:]) for row in rows])
+    return q
+
+
+def flat(order: int, degree: int) -> list[list[float]]:
+    """Rows (k, j) = (1, 0), (1, 1), (2, 0), ...; columns: powers of l from 0 to degree."""
+    table = expansion(order, degree)
+    return [
+        [float(c) for c in table[k][j][: degree + 1]]
+        for k in range(1, order + 1)
+        for j in range(k + 1)
+    ]
+
+
+HEADER = """\
+// Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the pathwise expansion, rounded.
+// Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
+#pragma once
+#include "portable.h"
+
+// clang-format off
+namespace spherical {
+
+// at(row, n): rows (k, j) = (1, 0), (1, 1), (2, 0), ... for power k of 1/a and power j of a / (a + b);
+// n is the power of l.
+template <class T> struct PathwiseTable;
+"""
+
+
+def main() -> None:
+    print(HEADER)
+    for name, (order, degree) in ORDERS.items():
+        rows = flat(order, degree)
+        digits, suffix = (9, "f") if name == "float" else (17, "")
+        print(f"template <> struct PathwiseTable<{name}> {{")
+        print(f"  static constexpr int order = {order}, degree = {degree};")
+        print(f"  static HD {name} at(int row, int n) {{")
+        print(f"    static constexpr {name} table[{len(rows)}][{degree + 1}] = {{")
+        for row in rows:
+            cells = [f"{c:.{digits}g}" for c in row]
+            cells = [(c if "." in c or "e" in c else c + ".") + suffix for c in cells]
+            print("      {" + ", ".join(cells) + "},")
+        print("    };")
+        print("    return table[row][n];")
+        print("  }")
+        print("};\n")
+    print("} // namespace spherical")
+
+
+if __name__ == "__main__":
+    main()

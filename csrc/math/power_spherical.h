@@ -1,0 +1,182 @@
+// Power Spherical: p(x) = C(kappa) (1 + t)^kappa, t = mu . x (De Cao & Aziz 2020, eq. 7-8).
+//
+// With z = (1 + t)/2 and y = 1 - z, the density is written as p(x) = p(mu) z^kappa, and
+//   log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi),
+//   b = (d - 1)/2, a = b + kappa, s = a + b,
+// so that the two terms of size kappa log 2 in the textbook form never appear. z ~ Beta(a, b).
+// Error bounds below are the largest seen by tests/test_scalar_math.py, which compares with mpmath.
+#pragma once
+#include <limits>
+
+#include "gamma.h"
+#include "power_spherical_coefficients.h"
+#include "stirling.h"
+
+namespace spherical {
+
+struct PowerSpherical {
+  // log p(mu) = b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a,
+  // m(v) = v - log1p(v): Stirling's series with the linear terms cancelled by hand; a and s are
+  // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)).
+  template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
+    const T b = dim.b;
+    T a = b + kappa, product = T(1);
+    if (a < Stirling<T>::threshold) {
+      for (int i = 0; i < Stirling<T>::shift; ++i, a += T(1))
+        product *= T(1) + b / a;
+    }
+    const T s = a + b, v = b / a, four_pi = T(12.566370614359172954);
+    const T remainder = stirling_remainder(T(1) / s) - stirling_remainder(T(1) / a);
+    return b * std::log(s / four_pi) -
+           ((a * x_minus_log1p(v) + T(0.5) * std::log1p(v)) - remainder + std::log(product));
+  }
+
+  // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0; below the threshold of Stirling's series by
+  // psi(s) - psi(a) = psi(s + n) - psi(a + n) + sum_{i<n} b/((a + i)(s + i)), smallest term first.
+  template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
+    const T b = dim.b, a = b + kappa;
+    const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
+    const T top = a + T(n);
+    T sum = digamma_difference(b, T(1) / top, T(1) / (top + b));
+    for (int i = n - 1; i >= 0; --i)
+      sum += b / ((a + T(i)) * (a + T(i) + b));
+    return sum;
+  }
+
+  // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0; raised likewise, with
+  // 1/a^2 - 1/s^2 = b (a + s)/(a s)^2.
+  template <class T> static HD T log_peak_2(T kappa, const Dim<T> &dim) {
+    const T b = dim.b, a = b + kappa;
+    const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
+    const T top = a + T(n);
+    T sum = trigamma_difference(b, T(1) / top, T(1) / (top + b));
+    for (int i = n - 1; i >= 0; --i) {
+      const T ai = a + T(i), si = ai + b, inv = T(1) / (ai * si);
+      sum += b * (ai + si) * (inv * inv);
+    }
+    return -sum;
+  }
+
+  // E[t] = kappa / (d - 1 + kappa).
+  template <class T> static HD T mean_resultant_length(T kappa, const Dim<T> &dim) {
+    return kappa / (dim.b + dim.b + kappa);
+  }
+
+  // The inverse stereographic image of a multivariate t: with s ~ Gamma(b) and G ~ Gamma(a),
+  //   z = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
+  // p is independent of s, so it serves as the first normal of the gamma sampler.
+  template <class T>
+  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const ProposalNoise<T> &noise) {
+    const T gamma = sample_gamma(dim.b + kappa, p, noise), inv = T(1) / (gamma + s);
+    return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
+  }
+
+  // log z, from whichever chord fraction is the smaller, so that it is relatively accurate at both
+  // poles.
+  template <class T> static HD T log_cosine_half(Chords<T> c) {
+    return c.y < c.z ? std::log1p(-c.y) : std::log(c.z);
+  }
+
+  // log p(x) - log p(mu) = kappa log z. The uniform (kappa = 0) is 0 at the antipode z = 0 as well;
+  // otherwise the density there is 0.
+  template <class T> static HD T log_falloff(T kappa, Chords<T> c) {
+    return kappa == T(0) ? T(0) : kappa * log_cosine_half(c);
+  }
+
+  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z), held at the largest finite number near the
+  // antipode; 0 at the antipode itself by definition.
+  template <class T> static HD T log_falloff_dt(T kappa, Chords<T> c) {
+    if (c.z == T(0))
+      return T(0);
+    const T slope = kappa / (T(2) * c.z), largest = std::numeric_limits<T>::max();
+    return slope > largest ? largest : slope;
+  }
+
+  // d/dkappa (kappa log z) = log z; 0 at the antipode by definition.
+  template <class T> static HD T log_falloff_dkappa(Chords<T> c) {
+    return c.z == T(0) ? T(0) : log_cosine_half(c);
+  }
+
+  // (dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(z (1 - z)), at a fixed quantile of z ~ Beta(a, b).
+  //
+  // q = -(dF/da) B(a, b) / (z^a y^b) solves a Stein equation. Three exact or asymptotic forms cover
+  // the domain; c = log z - E[log z]:
+  //   a large, z not far below its mean: expansion in 1/a (pathwise_expansion)
+  //   otherwise, raise a:  q(a, b) = [1/a - c + s z q(a + 1, b)]/a,  downward from a + n. All terms
+  //     are positive for c < 0, and for larger z the growth of rounding is damped by z^n
+  //   a small and z above, y < y_series, raise b to infinity:
+  //     q(a, b) = [c + s y q(a, b + 1)]/b, that is (1/b) sum_n t_n (c + H_n), t_n = prod_{j<n}
+  //     y (s + j)/(b + 1 + j), H_n = sum_{j<n} 1/(s + j)
+  // The recurrences follow from those of the incomplete Beta function (DLMF 8.17.20-21)
+  // differentiated in a. At z = 0, where q grows as -log(z)/a, z counts as the smallest normal
+  // number: (1 - t^2) q is 0 there.
+  template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
+    const T b = dim.b, a = b + kappa, smallest = std::numeric_limits<T>::min();
+    if (c.z < smallest)
+      c.z = smallest;
+    const T log_z = log_cosine_half(c);
+    const T l = log_z + std::log1p(b / a);
+    if (a >= Pathwise<T>::a_min && l > -Pathwise<T>::l_max)
+      return T(0.5) * pathwise_expansion(a, b, l);
+
+    constexpr int n = Pathwise<T>::raise;
+    const T top = a + T(n), inv_top = T(1) / top;
+    T l_top = log_z + std::log1p(b * inv_top);
+    if (l_top < -Pathwise<T>::l_max)
+      l_top = -Pathwise<T>::l_max;
+    T q = pathwise_expansion(top, b, l_top);
+    T centered = log_z + digamma_difference(b, inv_top, T(1) / (top + b));
+    for (int i = n - 1; i >= 0; --i) {
+      const T ai = a + T(i), si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
+      centered += b * inv;
+      q = inv_a * ((inv_a - centered) + si * c.z * q);
+    }
+    if (a >= Pathwise<T>::a_min || c.y >= Pathwise<T>::y_series)
+      return T(0.5) * q;
+
+    T sum = centered, term = T(1), harmonic = T(0), si = a + b, bi = b + T(1);
+    for (int i = 0; i < Pathwise<T>::series; ++i, si += T(1), bi += T(1)) {
+      const T inv = T(1) / (si * bi);
+      term *= c.y * si * (si * inv);
+      harmonic += bi * inv;
+      sum += term * (centered + harmonic);
+    }
+    return T(0.5) * sum / b;
+  }
+
+private:
+  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float), 1e-14
+  // (double) at the seams.
+  template <class T> struct Pathwise {
+    static constexpr T a_min = is_float32<T> ? T(8) : T(16);
+    static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
+    static constexpr int raise = is_float32<T> ? 8 : 16;
+    static constexpr T y_series = is_float32<T> ? T(0.45) : T(0.25);
+    static constexpr int series = is_float32<T> ? 32 : 64;
+  };
+
+  // q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l), x = a/s, l = log(z/x): perturbation of the Stein
+  // equation in 1/a, with Q_0 = l/(e^l - 1) in closed form and the Taylor series of the others.
+  template <class T> static HD T pathwise_expansion(T a, T b, T l) {
+    using Table = PathwiseTable<T>;
+    const T x = a / (a + b), inv_a = T(1) / a;
+    const T first = std::fabs(l) < T(1e-3) ? T(1) + l * (T(-0.5) + l * T(1.0 / 12))
+                                           : l / std::expm1(l);
+    T sum = T(0);
+    int row = Table::order * (Table::order + 3) / 2;
+    for (int k = Table::order; k >= 1; --k) {
+      T in_x = T(0);
+      for (int j = k; j >= 0; --j) {
+        --row;
+        T in_l = T(0);
+        for (int n = Table::degree; n >= 0; --n)
+          in_l = in_l * l + Table::at(row, n);
+        in_x = in_x * x + in_l;
+      }
+      sum = sum * inv_a + in_x;
+    }
+    return inv_a * (first + inv_a * sum);
+  }
+};
+
+} // namespace spherical
