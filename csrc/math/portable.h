@@ -41,4 +41,12 @@ template <class T> struct Chords {
   T z;
 };
 
+// A sample as the sampler of a family returns it: x = t mu + r g', where g' is the part of a standard
+// normal vector g orthogonal to mu. The sampler is given s = |g'|^2 / 2 ~ Gamma(b) and p = g . mu, a
+// standard normal independent of g'; t^2 + 2 s r^2 = 1.
+template <class T> struct Polar {
+  T t;
+  T r;
+};
+
 } // namespace spherical

@@ -1,0 +1,33 @@
+// The list of families, and the contract each satisfies. A family is a struct of static functions
+// (T = float or double; see math/power_spherical.h for a complete example):
+//
+//   log_peak(kappa, dim)             log p(mu), the log-density at its mode
+//   log_peak_1, log_peak_2           its first and second derivative in kappa
+//   mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]
+//   kl_uniform(kappa, dim)           KL(p || uniform)
+//   log_falloff(kappa, chords)       log p(x) - log p(mu)
+//   log_falloff_dt(kappa, chords)    its derivative in t = mu . x
+//   log_falloff_dkappa(chords)       its derivative in kappa
+//   sample(kappa, dim, p, s, noise)  Polar coordinates of a sample, see portable.h
+//   pathwise(kappa, dim, chords)     (dt/dkappa) / (1 - t^2) at a fixed quantile of t
+//
+// Adding one: its header, its name here, its module in reference/__init__.py, its class, and its row
+// in tests/cases.py.
+#pragma once
+#include "math/power_spherical.h"
+#include <stdexcept>
+#include <string>
+
+namespace spherical {
+
+// Calls f(Family{}) for the family of that index, which is its position in reference.FAMILIES.
+template <class F> void dispatch_family(const char *op, int64_t family, const F &f) {
+  switch (family) {
+  case 0:
+    return f(PowerSpherical{});
+  default:
+    throw std::runtime_error(std::string(op) + ": no family has index " + std::to_string(family));
+  }
+}
+
+} // namespace spherical

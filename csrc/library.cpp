@@ -1,0 +1,23 @@
+// Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast.
+// family is an index into families.h. Results have the broadcast batch shape; a gradient whose bit
+// (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty.
+#include "tensor.h"
+
+namespace {
+using namespace spherical;
+
+const int registered = [] {
+  TorchLibraryHandle library;
+  TORCH_C(aoti_torch_library_init_def, "powerspherical_ext", __FILE__, __LINE__, &library);
+  for (const char *schema : {
+           "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",
+           "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
+           "int wanted) -> (Tensor, Tensor, Tensor)",
+           "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
+           "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
+           "int wanted) -> (Tensor, Tensor)",
+       })
+    TORCH_C(aoti_torch_library_def, library, schema);
+  return 0;
+}();
+} // namespace

@@ -1,0 +1,155 @@
+// Uniform and normal variates from random words.
+//
+// float32 uses only integer operations, fma, multiplication, addition and square root, all correctly
+// rounded, so that every CPU (and, with the intrinsics below, every GPU) returns the same bits.
+// Polynomials: weighted minimax fits made by csrc/math/fit_normal.py.
+#pragma once
+#include "philox.h"
+
+namespace spherical {
+
+HD_INLINE float fused(float a, float b, float c) {
+#ifdef __CUDA_ARCH__
+  return __fmaf_rn(a, b, c);
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+HD_INLINE float product(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+HD_INLINE float square_root(float a) {
+#ifdef __CUDA_ARCH__
+  return __fsqrt_rn(a);
+#else
+  return __builtin_sqrtf(a);
+#endif
+}
+HD_INLINE float from_bits(uint32_t x) {
+  float f;
+  memcpy(&f, &x, sizeof f);
+  return f;
+}
+HD_INLINE uint32_t to_bits(float f) {
+  uint32_t x;
+  memcpy(&x, &f, sizeof x);
+  return x;
+}
+
+// -2 log((k + 1/2) 2^-32), relative error below 2.6 ulp over all k, so that both tails keep their
+// precision: above sqrt(1/2) from 1 - u = (~k + 1/2) 2^-32, which is exact where it is small.
+HD_INLINE float minus_two_log(uint32_t k) {
+  const bool near_one = k >= 0xB504F334u; // u > sqrt(1/2)
+  const uint32_t n = near_one ? ~k : k;
+  // n + 1/2, exact below 2^24; the halved conversion keeps it a signed one, which SIMD units have.
+  const float halved = static_cast<float>(static_cast<int32_t>(n >> 1)) * 2.0f;
+  const float f = n < 0x1000000u ? static_cast<float>(static_cast<int32_t>(n)) + 0.5f : halved;
+  const uint32_t bits = to_bits(f);
+  const int32_t exponent = static_cast<int32_t>(bits - 0x3F3504F3u) >> 23;
+  const float mantissa = from_bits(bits - (static_cast<uint32_t>(exponent) << 23)); // [.707, 1.414)
+  const float g = near_one ? f * -0x1p-32f : mantissa - 1.0f;
+  const float e = near_one ? 0.0f : static_cast<float>(exponent - 32);
+  float q = 0.0870045274f; // log1p(g) = g - g^2/2 + g^3 q(g), max relative error 5e-9
+  q = fused(q, g, -0.142674908f);
+  q = fused(q, g, 0.149147645f);
+  q = fused(q, g, -0.165775836f);
+  q = fused(q, g, 0.199630648f);
+  q = fused(q, g, -0.250013381f);
+  q = fused(q, g, 0.333339095f);
+  const float g2 = product(g, g);
+  const float tail = fused(product(g2, g), q, product(-0.5f, g2));
+  const float low = fused(e, -2.12194440e-4f, tail); // log 2 = 0.693359375 - 2.12194440e-4
+  return product(-2.0f, fused(e, 0.693359375f, g + low));
+}
+
+// sin and cos of 2 pi j / 2^32, max error 2.4 ulp: exact reduction to |x| <= 1/4 half turns.
+HD_INLINE void sincos_turn(uint32_t j, float &sine, float &cosine) {
+  const uint32_t quadrant = (j + 0x20000000u) >> 30;
+  const float x =
+      product(static_cast<float>(static_cast<int32_t>(j - (quadrant << 30))), 0x1p-31f);
+  const float x2 = product(x, x);
+  float s = fused(-0.589012206f, x2, 2.54976106f);
+  s = fused(s, x2, -5.16770792f);
+  s = product(x, fused(s, x2, 3.14159274f));
+  float c = fused(0.231260926f, x2, -1.33503592f);
+  c = fused(c, x2, 4.05870676f);
+  c = fused(c, x2, -4.93480206f);
+  c = fused(c, x2, 1.0f);
+  const bool swapped = quadrant & 1u;
+  sine = from_bits(to_bits(swapped ? c : s) ^ ((quadrant & 2u) << 30));
+  cosine = from_bits(to_bits(swapped ? s : c) ^ (((quadrant + 1u) & 2u) << 30));
+}
+
+// Two independent N(0, 1) by Box and Muller (1958); |n| <= 6.76, and never both zero.
+HD_INLINE void normal_pair(uint32_t radius, uint32_t angle, float &n0, float &n1) {
+  const float r = square_root(minus_two_log(radius));
+  float s, c;
+  sincos_turn(angle, s, c);
+  n0 = product(r, c);
+  n1 = product(r, s);
+}
+
+// (k + 1/2) 2^-64 read as a uniform in (0, 1), k = high word, low word.
+HD_INLINE double uniform64(uint32_t high, uint32_t low) {
+  const uint64_t k = static_cast<uint64_t>(high) << 32 | low;
+  return (static_cast<double>(k >> 11) + 0.5) * 0x1p-53;
+}
+
+HD_INLINE double minus_two_log(uint32_t high, uint32_t low) {
+  return -2.0 * std::log(uniform64(high, low));
+}
+
+HD_INLINE void normal_pair(const Words &words, double &n0, double &n1) {
+  const double r = std::sqrt(minus_two_log(words.w[0], words.w[1]));
+  const double angle = 6.283185307179586477 * uniform64(words.w[2], words.w[3]);
+  n0 = r * std::cos(angle);
+  n1 = r * std::sin(angle);
+}
+
+// Normals that one Philox block yields: 4 in float32, 2 in float64.
+template <class T> constexpr int kNormalsPerBlock = is_float32<T> ? 4 : 2;
+
+HD_INLINE void normals(const Words &words, float *n) {
+  normal_pair(words.w[0], words.w[1], n[0], n[1]);
+  normal_pair(words.w[2], words.w[3], n[2], n[3]);
+}
+HD_INLINE void normals(const Words &words, double *n) { normal_pair(words, n[0], n[1]); }
+
+// What the trial-th proposal of a rejection sampler draws: one normal (block 0), and two independent
+// exponentials as -2 log U (block 1), which is chi-squared with 2 degrees of freedom.
+template <class T> struct ProposalNoise;
+
+template <> struct ProposalNoise<float> {
+  RowStream stream;
+  HD float normal(uint32_t trial) const {
+    const Words words = stream.words(1 + trial, 0);
+    float n0, n1;
+    normal_pair(words.w[0], words.w[1], n0, n1);
+    return n0;
+  }
+  HD void minus_two_logs(uint32_t trial, float &first, float &second) const {
+    const Words words = stream.words(1 + trial, 1);
+    first = minus_two_log(words.w[0]);
+    second = minus_two_log(words.w[1]);
+  }
+};
+
+template <> struct ProposalNoise<double> {
+  RowStream stream;
+  HD double normal(uint32_t trial) const {
+    double n0, n1;
+    normal_pair(stream.words(1 + trial, 0), n0, n1);
+    return n0;
+  }
+  HD void minus_two_logs(uint32_t trial, double &first, double &second) const {
+    const Words words = stream.words(1 + trial, 1);
+    first = minus_two_log(words.w[0], words.w[1]);
+    second = minus_two_log(words.w[2], words.w[3]);
+  }
+};
+
+} // namespace spherical

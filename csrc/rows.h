@@ -1,0 +1,58 @@
+// Rows of broadcast operands: where row i of each operand starts, for host and device. Torch-free.
+#pragma once
+#include "math/portable.h"
+
+namespace spherical {
+
+constexpr int kMaxBatchDims = 8;
+
+// K operands whose batch dimensions were broadcast to one shape: sizes and, for each operand, the
+// strides of that shape (0 where the operand is expanded), in elements. n rows, each d wide.
+template <int K> struct Rows {
+  int64_t n;
+  int64_t d;
+  int ndim;
+  int64_t size[kMaxBatchDims];
+  int64_t stride[K][kMaxBatchDims];
+
+  // Offset of operand k in row i.
+  HD_INLINE int64_t offset(int k, int64_t i) const {
+    if (ndim == 1)
+      return i * stride[k][0];
+    int64_t sum = 0;
+    for (int j = ndim - 1; j >= 0; --j) {
+      const int64_t rest = i / size[j];
+      sum += (i - rest * size[j]) * stride[k][j];
+      i = rest;
+    }
+    return sum;
+  }
+};
+
+// Appends a dimension, or merges it into the previous one where every operand allows it. Dimensions
+// come outermost first. Returns false when there are more than kMaxBatchDims that cannot be merged.
+template <int K> bool append_dim(Rows<K> &rows, int64_t size, const int64_t (&stride)[K]) {
+  if (size == 1)
+    return true;
+  if (rows.ndim > 0) {
+    const int last = rows.ndim - 1;
+    bool mergeable = true;
+    for (int k = 0; k < K; ++k)
+      mergeable = mergeable && rows.stride[k][last] == stride[k] * size;
+    if (mergeable) {
+      rows.size[last] *= size;
+      for (int k = 0; k < K; ++k)
+        rows.stride[k][last] = stride[k];
+      return true;
+    }
+  }
+  if (rows.ndim == kMaxBatchDims)
+    return false;
+  rows.size[rows.ndim] = size;
+  for (int k = 0; k < K; ++k)
+    rows.stride[k][rows.ndim] = stride[k];
+  ++rows.ndim;
+  return true;
+}
+
+} // namespace spherical

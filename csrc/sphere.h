@@ -1,0 +1,70 @@
+// The geometry that every rotationally symmetric family shares: from the sums over a row to the
+// scalars of a density, a sample and their gradients. For host and device, torch-free.
+#pragma once
+#include "math/normal.h"
+
+namespace spherical {
+
+// minus = |x - mu|^2 and plus = |x + mu|^2.
+template <class T> HD_INLINE Chords<T> chords_of(T minus, T plus) {
+  const T sum = minus + plus;
+  return {minus / sum, plus / sum};
+}
+
+// log p = log_peak(kappa) + log_falloff(kappa, chords).
+template <class Family, class T>
+HD T log_density(T kappa, const Dim<T> &dim, T minus, T plus) {
+  return Family::log_peak(kappa, dim) + Family::log_falloff(kappa, chords_of(minus, plus));
+}
+
+// The gradients of log p, times an upstream gradient:
+//   grad_x = step (mu - x + twice_y x),  grad_mu = step (x - mu + twice_y mu),  grad_kappa,
+// the exact derivatives of the chord formula, in which mu - t x = (mu - x) + 2 y x does not cancel.
+template <class T> struct DensityGradient {
+  T step;
+  T twice_y;
+  T kappa;
+};
+
+template <class Family, class T>
+HD DensityGradient<T> density_gradient(T upstream, T kappa, const Dim<T> &dim, T minus, T plus,
+                                       bool want_kappa) {
+  const Chords<T> c = chords_of(minus, plus);
+  // dt/dx = 4 (mu - t x) / S
+  const T step = upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus));
+  const T slope =
+      want_kappa ? Family::log_peak_1(kappa, dim) + Family::log_falloff_dkappa(c) : T(0);
+  return {step, T(2) * c.y, upstream * slope};
+}
+
+// Polar coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
+template <class Family, class T>
+HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const RowStream &stream) {
+  const Polar<T> polar = Family::sample(kappa, dim, p, s, ProposalNoise<T>{stream});
+  const T scale = T(1) / std::sqrt(polar.t * polar.t + T(2) * s * polar.r * polar.r);
+  return {scale * polar.t, scale * polar.r};
+}
+
+// What the gradients of a sample need of a row; m = mu / |mu|, G the upstream gradient.
+enum SampleSum { kMinus, kPlus, kMuMu, kGradMu, kGradMuMinusX, kGradX, kSampleSums };
+
+// The rotation-field gradient: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa, of which the first
+// part carries x along the rotation that carries m to m + dm (numerics F4). Hence
+//   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,  grad_kappa = kappa.
+// G . (m - t x) = G . (m - x) + 2 y G . x does not cancel near the mean direction.
+template <class T> struct SampleGradient {
+  T along_grad;
+  T along_x;
+  T kappa;
+};
+
+template <class Family, class T>
+HD SampleGradient<T> sample_gradient(T kappa, const Dim<T> &dim, const T (&sums)[kSampleSums],
+                                     bool want_kappa) {
+  const Chords<T> c = chords_of(sums[kMinus], sums[kPlus]);
+  const T outward = sums[kGradMuMinusX] + T(2) * c.y * sums[kGradX];
+  return {(c.z - c.y) / std::sqrt(sums[kMuMu]), -sums[kGradMu] / sums[kMuMu],
+          want_kappa ? Family::pathwise(kappa, dim, c) * outward : T(0)};
+}
+
+} // namespace spherical

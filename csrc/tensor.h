@@ -1,0 +1,220 @@
+// Thin owning wrapper over torch's C functions: tensors, broadcasting, parallel_for, registration.
+#pragma once
+#include "rows.h"
+#include "torch_c.h"
+#include <algorithm>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace spherical {
+
+constexpr uint64_t kAbiVersion = (2ULL << 56) | (10ULL << 48); // behaves as built for torch 2.10
+
+[[noreturn]] inline void fail(const std::string &message) {
+  throw std::runtime_error("powerspherical_ext: " + message);
+}
+
+inline void call(AOTITorchError error, const char *function) {
+  if (error != 0)
+    fail(std::string(function) + " failed");
+}
+#define TORCH_C(function, ...) ::spherical::call(function(__VA_ARGS__), #function)
+
+// Owns one reference, as the dispatcher hands it over.
+class Tensor {
+public:
+  explicit Tensor(AtenTensorHandle handle) : handle_(handle) {
+    TORCH_C(aoti_torch_get_dim, handle_, &dim_);
+    TORCH_C(aoti_torch_get_sizes, handle_, &sizes_);
+    TORCH_C(aoti_torch_get_strides, handle_, &strides_);
+    TORCH_C(aoti_torch_get_dtype, handle_, &dtype_);
+    TORCH_C(aoti_torch_get_device_type, handle_, &device_type_);
+    TORCH_C(aoti_torch_get_device_index, handle_, &device_index_);
+  }
+  explicit Tensor(StableIValue value) : Tensor(reinterpret_cast<AtenTensorHandle>(value)) {}
+  Tensor(const Tensor &) = delete;
+  Tensor &operator=(const Tensor &) = delete;
+  Tensor(Tensor &&other) noexcept { swap(other); }
+  Tensor &operator=(Tensor &&other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Tensor() {
+    if (handle_)
+      aoti_torch_delete_tensor_object(handle_);
+  }
+
+  int64_t dim() const { return dim_; }
+  int64_t size(int64_t i) const { return sizes_[i]; }
+  int64_t stride(int64_t i) const { return strides_[i]; }
+  int32_t dtype() const { return dtype_; }
+  int32_t device_type() const { return device_type_; }
+  int32_t device_index() const { return device_index_; }
+
+  template <class T> const T *in() const {
+    const void *data;
+    TORCH_C(torch_get_const_data_ptr, handle_, &data);
+    return static_cast<const T *>(data);
+  }
+  template <class T> T *out() {
+    void *data;
+    TORCH_C(torch_get_mutable_data_ptr, handle_, &data);
+    return static_cast<T *>(data);
+  }
+  StableIValue release() {
+    return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr));
+  }
+
+  // A new contiguous tensor of this device and dtype.
+  Tensor empty(const std::vector<int64_t> &sizes) const {
+    std::vector<int64_t> strides(sizes.size());
+    int64_t step = 1;
+    for (size_t i = sizes.size(); i-- > 0;) {
+      strides[i] = step;
+      step *= std::max<int64_t>(sizes[i], 1);
+    }
+    AtenTensorHandle result;
+    TORCH_C(aoti_torch_empty_strided, static_cast<int64_t>(sizes.size()), sizes.data(),
+            strides.data(), dtype_, device_type_, device_index_, &result);
+    return Tensor(result);
+  }
+
+  // This tensor if the elements of a row lie side by side, else a contiguous copy.
+  Tensor with_dense_rows() && {
+    if (dim_ == 0 || sizes_[dim_ - 1] <= 1 || strides_[dim_ - 1] == 1)
+      return std::move(*this);
+    Tensor copy = empty(std::vector<int64_t>(sizes_, sizes_ + dim_));
+    TORCH_C(aoti_torch_copy_, copy.handle_, handle_, 0);
+    return copy;
+  }
+
+private:
+  void swap(Tensor &other) noexcept {
+    std::swap(handle_, other.handle_);
+    std::swap(dim_, other.dim_);
+    std::swap(sizes_, other.sizes_);
+    std::swap(strides_, other.strides_);
+    std::swap(dtype_, other.dtype_);
+    std::swap(device_type_, other.device_type_);
+    std::swap(device_index_, other.device_index_);
+  }
+
+  AtenTensorHandle handle_ = nullptr;
+  int64_t dim_ = 0;
+  int64_t *sizes_ = nullptr;
+  int64_t *strides_ = nullptr;
+  int32_t dtype_ = 0;
+  int32_t device_type_ = 0;
+  int32_t device_index_ = 0;
+};
+
+// One operand of a row-wise kernel: a tensor [..., d], or [...] when each row holds one scalar.
+struct Operand {
+  const char *name;
+  const Tensor &tensor;
+  bool is_vector;
+  int64_t batch_dim() const { return tensor.dim() - (is_vector ? 1 : 0); }
+};
+
+// Broadcasts the batch dimensions of K operands and returns their common shape through `shape`.
+template <int K>
+Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector<int64_t> &shape) {
+  Rows<K> rows{};
+  rows.n = 1;
+  int64_t batch_dim = 0;
+  for (const Operand &operand : operands) {
+    if (operand.batch_dim() < 0)
+      fail(std::string(op) + ": " + operand.name + " must have at least one dimension");
+    batch_dim = std::max(batch_dim, operand.batch_dim());
+    if (!operand.is_vector)
+      continue;
+    const int64_t d = operand.tensor.size(operand.tensor.dim() - 1);
+    if (rows.d != 0 && d != rows.d)
+      fail(std::string(op) + ": " + operand.name + " has dimension " + std::to_string(d) +
+           ", expected " + std::to_string(rows.d));
+    rows.d = d;
+  }
+  if (rows.d < 2)
+    fail(std::string(op) + ": the sphere needs d >= 2, got " + std::to_string(rows.d));
+  shape.assign(static_cast<size_t>(batch_dim), 1);
+  for (int64_t j = 0; j < batch_dim; ++j) {
+    int64_t stride[K] = {};
+    int64_t &size = shape[static_cast<size_t>(j)];
+    for (const Operand &operand : operands) {
+      const int64_t i = j - (batch_dim - operand.batch_dim());
+      if (i < 0 || operand.tensor.size(i) == 1)
+        continue;
+      if (size != 1 && size != operand.tensor.size(i))
+        fail(std::string(op) + ": " + operand.name + " does not broadcast: size " +
+             std::to_string(operand.tensor.size(i)) + " against " + std::to_string(size));
+      size = operand.tensor.size(i);
+    }
+    for (int k = 0; k < K; ++k) {
+      const int64_t i = j - (batch_dim - operands[k].batch_dim());
+      if (i >= 0 && operands[k].tensor.size(i) != 1)
+        stride[k] = operands[k].tensor.stride(i);
+    }
+    rows.n *= size;
+    if (!append_dim(rows, size, stride))
+      fail(std::string(op) + ": more than " + std::to_string(kMaxBatchDims) +
+           " batch dimensions that cannot be merged; make the inputs contiguous");
+  }
+  if (rows.ndim == 0) {
+    rows.ndim = 1;
+    rows.size[0] = 1;
+  }
+  return rows;
+}
+
+inline std::vector<int64_t> with_event(std::vector<int64_t> shape, int64_t d) {
+  shape.push_back(d);
+  return shape;
+}
+
+inline void check_same_kind(const char *op, const Tensor &first,
+                            std::initializer_list<const Tensor *> others) {
+  for (const Tensor *other : others) {
+    if (other->dtype() != first.dtype())
+      fail(std::string(op) + ": all tensors must have one dtype");
+    if (other->device_type() != first.device_type() ||
+        other->device_index() != first.device_index())
+      fail(std::string(op) + ": all tensors must be on one device");
+  }
+}
+
+// Calls f(T{}) with the element type T of a float32 or float64 tensor.
+template <class F> void dispatch_float(const char *op, const Tensor &tensor, const F &f) {
+  if (tensor.dtype() == aoti_torch_dtype_float32())
+    f(float{});
+  else if (tensor.dtype() == aoti_torch_dtype_float64())
+    f(double{});
+  else
+    fail(std::string(op) + ": expected float32 or float64");
+}
+
+template <class F> void parallel_for(int64_t n, int64_t grain, const F &f) {
+  TORCH_C(
+      torch_parallel_for, 0, n, grain,
+      [](int64_t begin, int64_t end, void *ctx) { (*static_cast<const F *>(ctx))(begin, end); },
+      const_cast<F *>(&f));
+}
+
+// Registers kernels of one dispatch key.
+class Implementations {
+public:
+  explicit Implementations(const char *key) {
+    TORCH_C(aoti_torch_library_init_impl, "powerspherical_ext", key, __FILE__, __LINE__, &library_);
+  }
+  Implementations &op(const char *name, void (*kernel)(StableIValue *, uint64_t, uint64_t)) {
+    TORCH_C(torch_library_impl, library_, name, kernel, kAbiVersion);
+    return *this;
+  }
+
+private:
+  TorchLibraryHandle library_;
+};
+
+} // namespace spherical

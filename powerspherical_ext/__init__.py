@@ -1,0 +1,15 @@
+"""Power Spherical and von Mises-Fisher distributions for PyTorch, with kernels of their own."""
+
+from ._library import __version__, show_config
+from .distributions import HypersphericalUniform, PowerSpherical
+from .losses import KappaHead, VISimSiamLoss, vi_simsiam_loss
+
+__all__ = [
+    "HypersphericalUniform",
+    "KappaHead",
+    "PowerSpherical",
+    "VISimSiamLoss",
+    "__version__",
+    "show_config",
+    "vi_simsiam_loss",
+]

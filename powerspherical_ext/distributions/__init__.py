@@ -1,0 +1,8 @@
+"""Distributions on the unit sphere, as torch.distributions."""
+
+from . import kl as _kl  # registers the divergences
+from .hyperspherical_uniform import HypersphericalUniform
+from .power_spherical import PowerSpherical
+from .rotationally_symmetric import RotationallySymmetric
+
+__all__ = ["HypersphericalUniform", "PowerSpherical", "RotationallySymmetric"]

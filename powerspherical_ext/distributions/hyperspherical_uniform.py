@@ -1,0 +1,144 @@
+"""The uniform distribution on the sphere."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from .. import ops, reference
+from .constraints import sphere
+
+__all__ = ["HypersphericalUniform"]
+
+
+class HypersphericalUniform(Distribution):
+    r"""Uniform distribution on :math:`S^{d-1}`, the unit sphere of :math:`R^d`.
+
+    .. math:: p(x) = \Gamma(d/2) / (2 \pi^{d/2})
+
+    Args:
+        dim: d, the length of the vectors, at least 2. Beware: in the s-vae packages the argument is
+            the dimension d - 1 of the sphere as a manifold, so that code from there passes one less
+            than is wanted here.
+        device: where samples are made.
+        dtype: of samples; half precision gives float32 densities.
+        validate_args: check values given to `log_prob` (torch's default: yes).
+        batch_shape: shape of a batch of independent copies.
+
+    Raises:
+        TypeError: ``dim`` is not an integer, or ``dtype`` not a floating-point one.
+        ValueError: d < 2.
+
+    Example:
+        >>> HypersphericalUniform(3).sample((5,)).shape
+        torch.Size([5, 3])
+        >>> HypersphericalUniform(3).entropy()
+        tensor(2.5310)
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    support = sphere  # type: ignore[assignment]
+    has_rsample = True
+
+    def __init__(
+        self,
+        dim: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        validate_args: bool | None = None,
+        *,
+        batch_shape: Any = (),
+    ) -> None:
+        if isinstance(dim, Tensor) and dim.numel() == 1:
+            dim = dim.item()  # type: ignore[assignment]
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"HypersphericalUniform: dim must be an integer, got {dim!r}")
+        if dim < 2:
+            raise ValueError(f"HypersphericalUniform: dim must be at least 2, got {dim}")
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not dtype.is_floating_point:
+            raise TypeError(
+                f"HypersphericalUniform: dtype must be a floating-point dtype, got {dtype}"
+            )
+        self.dim = dim
+        pole = torch.zeros(dim, device=device, dtype=dtype)
+        pole[0] = 1
+        self._pole = pole  # any direction serves: at concentration 0 the family is uniform
+        super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> HypersphericalUniform:
+        new: HypersphericalUniform = self._get_checked_instance(HypersphericalUniform, _instance)  # type: ignore[attr-defined]
+        new.dim, new._pole = self.dim, self._pole
+        super(HypersphericalUniform, new).__init__(
+            Size(batch_shape), self.event_shape, validate_args=False
+        )
+        new._validate_args = self._validate_args
+        return new
+
+    def rsample(
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Samples of shape ``sample_shape + batch_shape + (d,)``."""
+        loc = self._pole.expand(self._extended_shape(Size(sample_shape)))
+        rng_state = ops.new_rng_state(loc.device, generator)
+        concentration = loc.new_zeros(())
+        return ops.rsample(loc, concentration, rng_state, reference.POWER_SPHERICAL).to(loc.dtype)
+
+    def sample(
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same as `rsample`: there is no parameter to differentiate in."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch."""
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise TypeError(
+                "HypersphericalUniform.log_prob: value must be a floating-point tensor, "
+                f"got {getattr(value, 'dtype', type(value).__name__)}"
+            )
+        if value.shape[-1:] != self.event_shape:
+            raise ValueError(
+                f"HypersphericalUniform.log_prob: value must have shape (..., {self.dim}), "
+                f"got {tuple(value.shape)}"
+            )
+        if self._validate_args:
+            self._validate_sample(value)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        dtype = ops.common_dtype(value, self._pole)
+        return torch.full(shape, -reference.log_area(self.dim), dtype=dtype, device=value.device)
+
+    @property
+    def mean(self) -> Tensor:
+        """The origin, shape (..., d)."""
+        return torch.zeros_like(self._pole).expand(self._extended_shape())
+
+    @property
+    def mode(self) -> Tensor:
+        """A direction of highest density, shape (..., d): here every one, so e1 stands for all."""
+        return self._pole.expand(self._extended_shape())
+
+    @property
+    def variance(self) -> Tensor:
+        """Diagonal of the covariance matrix, 1/d, shape (..., d)."""
+        return torch.full_like(self._pole, 1 / self.dim).expand(self._extended_shape())
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """I / d, shape (..., d, d)."""
+        identity = torch.eye(self.dim, dtype=self._pole.dtype, device=self._pole.device)
+        return (identity / self.dim).expand(*self._extended_shape(), self.dim)
+
+    def entropy(self) -> Tensor:
+        """log surface area, in nats, shape (...)."""
+        value = self._pole.new_tensor(
+            reference.log_area(self.dim), dtype=ops.common_dtype(self._pole)
+        )
+        return value.expand(self.batch_shape)
+
+    def __repr__(self) -> str:
+        return f"HypersphericalUniform(dim={self.dim})"

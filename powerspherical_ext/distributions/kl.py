@@ -1,0 +1,36 @@
+"""Kullback-Leibler divergences, registered with torch.distributions.kl_divergence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions.kl import register_kl
+
+from .. import ops
+from .hyperspherical_uniform import HypersphericalUniform
+from .rotationally_symmetric import RotationallySymmetric
+
+
+def _check_dimensions(p: Any, q: Any) -> None:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"kl_divergence: both distributions must live on the same sphere, got vectors of length "
+            f"{p.event_shape[0]} and {q.event_shape[0]}"
+        )
+
+
+@register_kl(RotationallySymmetric, HypersphericalUniform)
+def _kl_rotationally_symmetric_uniform(p: RotationallySymmetric, q: HypersphericalUniform) -> Tensor:
+    _check_dimensions(p, q)
+    kl = ops.kl_uniform(p.concentration, p.event_shape[0], p._family)
+    return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+
+
+@register_kl(HypersphericalUniform, HypersphericalUniform)
+def _kl_uniform_uniform(p: HypersphericalUniform, q: HypersphericalUniform) -> Tensor:
+    _check_dimensions(p, q)
+    dtype = ops.common_dtype(p.mean, q.mean)
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    return torch.zeros(shape, dtype=dtype, device=p.mean.device)

@@ -1,0 +1,108 @@
+"""The Power Spherical distribution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import ops, reference
+from .rotationally_symmetric import RotationallySymmetric
+
+__all__ = ["PowerSpherical"]
+
+
+class PowerSpherical(RotationallySymmetric):
+    r"""Power Spherical distribution on :math:`S^{d-1}` (De Cao and Aziz, 2020, eq. 7-8).
+
+    .. math::
+        p(x) = C(\kappa) (1 + \mu^\top x)^\kappa, \qquad
+        \log C(\kappa) = -\big[(\alpha + \beta) \log 2 + \beta \log \pi
+            + \log\Gamma(\alpha) - \log\Gamma(\alpha + \beta)\big],
+
+    with :math:`\beta = (d-1)/2` and :math:`\alpha = \beta + \kappa`, with respect to the surface
+    measure. :math:`(1 + \mu^\top x)/2` is Beta(:math:`\alpha`, :math:`\beta`) distributed; given
+    it, x is uniform on the circle of latitude.
+
+    Args:
+        loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
+        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        validate_args: check values as well as shapes and dtypes (torch's default: yes).
+        scale: another name of ``concentration``, for code written for the ``power-spherical``
+            package.
+
+    Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
+    ``event_shape`` is (d,).
+
+    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
+    quantities are computed and returned in that dtype, and in float32 for half precision.
+
+    Raises:
+        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
+            a unit vector or a concentration is negative, NaN or infinite.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> p = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), concentration=10.0)
+        >>> p.rsample((2,)).shape
+        torch.Size([2, 3])
+        >>> p.log_prob(torch.tensor([0.0, 0.0, 1.0]))
+        tensor(-0.1332)
+        >>> p.mean
+        tensor([0.0000, 0.0000, 0.8333])
+    """
+
+    _family = reference.POWER_SPHERICAL
+
+    def __init__(
+        self,
+        loc: Tensor,
+        concentration: Tensor | float | None = None,
+        validate_args: bool | None = None,
+        *,
+        scale: Tensor | float | None = None,
+    ) -> None:
+        if (concentration is None) == (scale is None):
+            raise TypeError(
+                "PowerSpherical: give exactly one of concentration and scale (its other name)"
+            )
+        super().__init__(
+            loc, scale if concentration is None else concentration, validate_args=validate_args
+        )
+
+    @property
+    def scale(self) -> Tensor:
+        """Another name of ``concentration``."""
+        return self.concentration
+
+    def log_normalizer(self) -> Tensor:
+        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
+        return ops.log_peak(self.concentration, self._dim, self._family) - (
+            self.concentration * math.log(2)
+        )
+
+    # With a = alpha, b = beta and s = a + b: E[1 - t^2]/(d-1) = 2 a/(s (s+1)) =: v is the variance
+    # in each direction orthogonal to mu, and Var[t] = 4 a b/(s^2 (s+1)) = v (1 - A), A = kappa/s.
+
+    @property
+    def _orthogonal_variance(self) -> Tensor:
+        kappa = self.concentration.to(ops.common_dtype(self.concentration))
+        s = kappa + (self._dim - 1)
+        return (kappa + s) / (s * (s + 1))
+
+    @property
+    def variance(self) -> Tensor:
+        """Diagonal of the covariance matrix, shape (..., d)."""
+        length = self.mean_resultant_length().unsqueeze(-1)
+        return self._orthogonal_variance.unsqueeze(-1) * (1 - length * self.loc.square())
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""Cov[x] = v (I - A :math:`\mu\mu^\top`), shape (..., d, d)."""
+        length = self.mean_resultant_length()[..., None, None]
+        loc = self.loc.to(length.dtype)
+        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
+        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
+        return self._orthogonal_variance[..., None, None] * (identity - length * outer)

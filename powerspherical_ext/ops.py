@@ -1,0 +1,232 @@
+"""The row-wise operations, and all that is known here of torch.library, autograd and transforms.
+
+``family`` is an index into ``reference.FAMILIES``. Each operation takes one of three ways:
+
+* a functorch transform or forward-mode AD is active, or there is no kernel for the device: the
+  plain-torch function of ``reference``, which supports every transform;
+* gradients are wanted: an autograd.Function over the two raw ops;
+* else the raw op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from . import _library, reference
+
+__all__ = [
+    "common_dtype",
+    "entropy",
+    "kl_uniform",
+    "log_peak",
+    "log_prob",
+    "mean_resultant_length",
+    "new_rng_state",
+    "rsample",
+]
+
+_KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
+_VALUE, _MU, _KAPPA = 1, 2, 4  # bits of `wanted`
+
+
+def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
+    """Log-density at ``value`` (..., d) for ``loc`` (..., d) and ``concentration`` (...)."""
+    value, loc, concentration = _promote(value, loc, concentration)
+    if _needs_reference(value):
+        return reference.log_prob(value, loc, concentration, family)
+    if torch.is_grad_enabled() and (
+        value.requires_grad or loc.requires_grad or concentration.requires_grad
+    ):
+        result: Tensor = _LogProb.apply(value, loc, concentration, family)
+        return result
+    return _raw.log_prob.default(value, loc, concentration, family)  # type: ignore[no-any-return]
+
+
+def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...).
+
+    A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
+    """
+    loc, concentration = _promote(loc, concentration)
+    if _needs_reference(loc):
+        return reference.rsample(loc, concentration, rng_state, family)
+    if torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad):
+        result: Tensor = _RSample.apply(loc, concentration, rng_state, family)
+        return result
+    return _raw.rsample.default(loc, concentration, rng_state, family)  # type: ignore[no-any-return]
+
+
+def log_peak(concentration: Tensor, d: int, family: int) -> Tensor:
+    """log p(mu), shape (...): the log-density at the mode."""
+    return _in_kappa("log_peak", concentration, d, family)
+
+
+def mean_resultant_length(concentration: Tensor, d: int, family: int) -> Tensor:
+    """E[t], shape (...)."""
+    return _in_kappa("mean_resultant_length", concentration, d, family)
+
+
+def kl_uniform(concentration: Tensor, d: int, family: int) -> Tensor:
+    """KL(p || uniform), shape (...)."""
+    return _in_kappa("kl_uniform", concentration, d, family)
+
+
+def entropy(concentration: Tensor, d: int, family: int) -> Tensor:
+    """log surface area - KL(p || uniform), shape (...)."""
+    return reference.log_area(d) - kl_uniform(concentration, d, family)
+
+
+def _in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+    (concentration,) = _promote(concentration)
+    result: Tensor = getattr(reference.FAMILIES[family], function)(concentration, d)
+    return result
+
+
+def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """Seed and offset, int64 of shape (2,), drawn from torch's generator or the one given."""
+    source = device if generator is None else generator.device
+    limits = torch.iinfo(torch.int64)
+    state = torch.randint(
+        limits.min, limits.max, (2,), dtype=torch.int64, device=source, generator=generator
+    )
+    return state.to(device)
+
+
+def common_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype to compute in: the tensors' promoted one, and at least float32."""
+    return reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
+
+
+def _promote(*tensors: Tensor) -> tuple[Tensor, ...]:
+    first = tensors[0].dtype
+    if (first is torch.float32 or first is torch.float64) and all(
+        x.dtype is first for x in tensors
+    ):
+        return tensors
+    dtype = common_dtype(*tensors)
+    return tuple(x.to(dtype) for x in tensors)
+
+
+def _transform_active() -> bool:
+    """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
+    tests/test_ops.py checks that they still answer."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _needs_reference(tensor: Tensor) -> bool:
+    return tensor.device.type not in _KERNEL_DEVICES or _transform_active()
+
+
+def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
+    return grad if grad.shape == like.shape else grad.sum_to_size(like.shape)
+
+
+def _differentiable_vjp(
+    function: Callable[..., Tensor], tensors: tuple[Tensor, ...], grad: Tensor
+) -> list[Tensor | None]:
+    """The vector-Jacobian product as torch operations, for create_graph=True."""
+    with torch.enable_grad():
+        output = function(*tensors)
+    wanted = [i for i, x in enumerate(tensors) if x.requires_grad]
+    grads = torch.autograd.grad(output, [tensors[i] for i in wanted], grad, create_graph=True)
+    result: list[Tensor | None] = [None] * len(tensors)
+    for i, value in zip(wanted, grads, strict=True):
+        result[i] = value
+    return result
+
+
+class _LogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
+        ctx.save_for_backward(value, loc, concentration)
+        ctx.family = family
+        return _raw.log_prob.default(value, loc, concentration, family)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        tensors, family = ctx.saved_tensors, ctx.family
+        if torch.is_grad_enabled():
+            grads = _differentiable_vjp(
+                lambda *xs: reference.log_prob(*xs, family=family), tensors, grad
+            )
+            return *grads, None
+        bits = zip(ctx.needs_input_grad, (_VALUE, _MU, _KAPPA), strict=False)
+        wanted = sum(bit for needed, bit in bits if needed)
+        raw = _raw.log_prob_backward.default(grad, *tensors, family, wanted)
+        return *(
+            _sum_to(g, x) if needed else None
+            for g, x, needed in zip(raw, tensors, ctx.needs_input_grad, strict=False)
+        ), None
+
+
+class _RSample(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int
+    ) -> Tensor:
+        sample: Tensor = _raw.rsample.default(loc, concentration, rng_state, family)
+        ctx.save_for_backward(sample, loc, concentration)
+        ctx.family = family
+        return sample
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        sample, loc, concentration = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the reference raises when this is differentiated again
+            raw = reference.rsample_backward(grad, sample, loc, concentration, ctx.family)
+        else:
+            wanted = _MU * ctx.needs_input_grad[0] + _KAPPA * ctx.needs_input_grad[1]
+            raw = _raw.rsample_backward.default(
+                grad, sample, loc, concentration, ctx.family, wanted
+            )
+        grads = (
+            _sum_to(g, x) if needed else None
+            for g, x, needed in zip(
+                raw, (loc, concentration), ctx.needs_input_grad[:2], strict=True
+            )
+        )
+        return *grads, None, None
+
+
+_raw: Any = torch.ops.powerspherical_ext
+
+if _library.CPU_KERNELS:
+
+    def _batch(*shapes: torch.Size) -> torch.Size:
+        return torch.broadcast_shapes(*shapes)
+
+    @torch.library.register_fake("powerspherical_ext::log_prob")
+    def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+        return value.new_empty(_batch(value.shape[:-1], mu.shape[:-1], kappa.shape))
+
+    @torch.library.register_fake("powerspherical_ext::log_prob_backward")
+    def _(
+        grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, wanted: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch = _batch(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+        vectors = (*batch, value.shape[-1])
+        return (
+            value.new_empty(vectors if wanted & _VALUE else (0,)),
+            value.new_empty(vectors if wanted & _MU else (0,)),
+            value.new_empty(batch if wanted & _KAPPA else (0,)),
+        )
+
+    @torch.library.register_fake("powerspherical_ext::rsample")
+    def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+        return mu.new_empty((*_batch(mu.shape[:-1], kappa.shape), mu.shape[-1]))
+
+    @torch.library.register_fake("powerspherical_ext::rsample_backward")
+    def _(
+        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, wanted: int
+    ) -> tuple[Tensor, Tensor]:
+        batch = _batch(grad.shape[:-1], sample.shape[:-1], mu.shape[:-1], kappa.shape)
+        return (
+            sample.new_empty((*batch, sample.shape[-1]) if wanted & _MU else (0,)),
+            sample.new_empty(batch if wanted & _KAPPA else (0,)),
+        )

@@ -1,0 +1,80 @@
+"""Uniform and normal variates from random words; see csrc/math/normal.h."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .philox import MASK, Words, row_words
+
+
+def minus_two_log(high: Tensor, low: Tensor, dtype: torch.dtype) -> Tensor:
+    """-2 log U, U = (k + 1/2) 2^-32 in float32; (k + 1/2) 2^-53, k from both words, in float64."""
+    if dtype == torch.float64:
+        return -2 * (((high << 21 | low >> 11).to(dtype) + 0.5) * 2.0**-53).log()
+    near_one = high >= 0xB504F334  # U > sqrt(1/2): from 1 - U, which is the smaller number
+    complement = torch.where(near_one, MASK - high, 0).to(dtype) + 0.5
+    uniform = torch.where(near_one, 1, high).to(dtype) + 0.5
+    return -2 * torch.where(
+        near_one, torch.log1p(complement * -(2.0**-32)), (uniform * 2.0**-32).log()
+    )
+
+
+def sincos_turn(high: Tensor, low: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """sin and cos of 2 pi j / 2^32 in float32, by quadrants; of 2 pi U with 53 bits in float64."""
+    if dtype == torch.float64:
+        angle = 2 * math.pi * (((high << 21 | low >> 11).to(dtype) + 0.5) * 2.0**-53)
+        return angle.sin(), angle.cos()
+    quadrant = ((high + 0x20000000) & MASK) >> 30
+    rest = (high - (quadrant << 30) + 0x80000000) & MASK
+    angle = (rest - 0x80000000).to(dtype) * (math.pi * 2.0**-31)
+    sine, cosine = angle.sin(), angle.cos()
+    odd = quadrant % 2 == 1
+    sine, cosine = torch.where(odd, cosine, sine), torch.where(odd, sine, cosine)
+    return (
+        torch.where(quadrant >= 2, -sine, sine),
+        torch.where((quadrant == 1) | (quadrant == 2), -cosine, cosine),
+    )
+
+
+def normals(words: Words, dtype: torch.dtype) -> Tensor:
+    """N(0, 1) by Box and Muller (1958) along a new last dimension: 4 in float32, 2 in float64."""
+    w0, w1, w2, w3 = words
+    pairs = [(w0, w1, w2, w3)] if dtype == torch.float64 else [(w0, w0, w1, w1), (w2, w2, w3, w3)]
+    result = []
+    for r0, r1, a0, a1 in pairs:
+        radius = minus_two_log(r0, r1, dtype).sqrt()
+        sine, cosine = sincos_turn(a0, a1, dtype)
+        result += [radius * cosine, radius * sine]
+    return torch.stack(result, -1)
+
+
+def row_normals(rng_state: Tensor, rows: Tensor, d: int, dtype: torch.dtype) -> Tensor:
+    """The standard normal vectors (..., d) of the rows (...)."""
+    width = 2 if dtype == torch.float64 else 4
+    blocks = torch.arange(-(-d // width), device=rows.device)
+    words = row_words(rng_state, rows.unsqueeze(-1), 0, blocks)
+    return normals(words, dtype).flatten(-2)[..., :d]
+
+
+class ProposalNoise(NamedTuple):
+    """What the trial-th proposal of a rejection sampler draws, for each row."""
+
+    rng_state: Tensor
+    rows: Tensor
+    dtype: torch.dtype
+
+    def normal(self, trial: int) -> Tensor:
+        words = row_words(self.rng_state, self.rows, 1 + trial, torch.zeros_like(self.rows))
+        return normals(words, self.dtype)[..., 0]
+
+    def minus_two_logs(self, trial: int) -> tuple[Tensor, Tensor]:
+        """Two independent variates of -2 log U."""
+        words = row_words(self.rng_state, self.rows, 1 + trial, torch.ones_like(self.rows))
+        w0, w1, w2, w3 = words
+        if self.dtype == torch.float64:
+            return minus_two_log(w0, w1, self.dtype), minus_two_log(w2, w3, self.dtype)
+        return minus_two_log(w0, w0, self.dtype), minus_two_log(w1, w1, self.dtype)

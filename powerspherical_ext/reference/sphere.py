@@ -1,0 +1,166 @@
+"""The geometry that every rotationally symmetric family shares; see csrc/sphere.h.
+
+Shapes: value, mu (..., d); kappa (...); batch dimensions broadcast.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import power_spherical
+from .normal import ProposalNoise, row_normals
+
+# The families, by the index that the ops take; the same order as dispatch_family in csrc/families.h.
+FAMILIES: tuple[ModuleType, ...] = (power_spherical,)
+POWER_SPHERICAL = FAMILIES.index(power_spherical)
+
+
+def log_area(d: int) -> float:
+    """Log surface area of the sphere S^{d-1}, log(2 pi^{d/2} / Gamma(d/2))."""
+    return math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
+
+
+def chords(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """y = |x - mu|^2 / S and z = |x + mu|^2 / S, S their sum: (1 - t)/2 and (1 + t)/2.
+
+    Sums of squares have condition number 1, and to first order neither fraction sees the rounding
+    of |x| and |mu|, as the dot product does (Kahan, "How futile are mindless assessments of
+    roundoff").
+    """
+    minus, plus = (value - mu).square().sum(-1), (value + mu).square().sum(-1)
+    total = minus + plus
+    return minus / total, plus / total
+
+
+def log_prob(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+    """log_peak(kappa) + log_falloff(kappa, chords)."""
+    y, z = chords(value, mu)
+    module = FAMILIES[family]
+    result: Tensor = module.log_peak(kappa, mu.shape[-1]) + module.log_falloff(kappa, y, z)
+    return result
+
+
+def rsample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    """x = t m + r g', m = mu / |mu|, g' the part of a normal vector g orthogonal to m.
+
+    Differentiable once, by the rotation field: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa.
+    """
+    sample: Tensor = _RSample.apply(mu, kappa, rng_state, family)
+    return sample
+
+
+def rsample_backward(
+    grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
+) -> tuple[Tensor, Tensor]:
+    """(t G - (G . m) x) / |mu| and pathwise (G . (m - t x)), for the upstream gradient G.
+
+    Differentiating this again raises: the rotation field is no derivative of a map of fixed noise.
+    """
+    grads: tuple[Tensor, Tensor] = _RSampleBackward.apply(grad, sample, mu, kappa, family)
+    return grads
+
+
+def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    batch = torch.broadcast_shapes(mu.shape[:-1], kappa.shape)
+    d = mu.shape[-1]
+    rows = torch.arange(math.prod(batch), device=mu.device).reshape(batch)
+    m = mu / mu.square().sum(-1, keepdim=True).sqrt()
+    g = row_normals(rng_state, rows, d, mu.dtype)
+    p = (g * m).sum(-1, keepdim=True)
+    g = g - p * m
+    if d < 16:  # |g'| can be small: make it orthogonal to rounding of its own
+        g = g - (g * m).sum(-1, keepdim=True) * m
+    s = 0.5 * g.square().sum(-1)
+    noise = ProposalNoise(rng_state, rows, mu.dtype)
+    t, r = FAMILIES[family].sample(kappa.expand(batch), d, p.squeeze(-1), s, noise)
+    scale = (t * t + 2 * s * r * r).rsqrt()
+    return (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
+
+
+def _sum_to(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor if tensor.shape == like.shape else tensor.sum_to_size(like.shape)
+
+
+class _RSample(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+        return _sample(mu, kappa, rng_state, family)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        mu, kappa, _, ctx.family = inputs
+        ctx.save_for_backward(output, mu, kappa)
+        ctx.save_for_forward(output, mu, kappa)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        sample, mu, kappa = ctx.saved_tensors
+        grad_mu, grad_kappa = rsample_backward(grad, sample, mu, kappa, ctx.family)
+        return _sum_to(grad_mu, mu), _sum_to(grad_kappa, kappa), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dmu: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
+        sample, mu, kappa = ctx.saved_tensors
+        return _RSampleTangent.apply(dmu, dkappa, sample, mu, kappa, ctx.family)  # type: ignore[no-any-return]
+
+
+class _FirstOrder(torch.autograd.Function):
+    """A derivative that has none itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            "rsample has no second derivative: its gradient is that of the rotation field"
+        )
+
+    jvp = backward
+
+
+class _RSampleBackward(_FirstOrder):
+    @staticmethod
+    def forward(
+        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
+    ) -> tuple[Tensor, Tensor]:
+        y, z = chords(sample, mu)
+        length = mu.square().sum(-1, keepdim=True).sqrt()
+        m = mu / length
+        along = (grad * m).sum(-1, keepdim=True)
+        grad_mu = ((z - y).unsqueeze(-1) * grad - along * sample) / length
+        outward = (grad * (m - sample)).sum(-1) + 2 * y * (grad * sample).sum(-1)
+        return grad_mu, FAMILIES[family].pathwise(kappa, mu.shape[-1], y, z) * outward
+
+
+class _RSampleTangent(_FirstOrder):
+    @staticmethod
+    def forward(
+        dmu: Tensor | None,
+        dkappa: Tensor | None,
+        sample: Tensor,
+        mu: Tensor,
+        kappa: Tensor,
+        family: int,
+    ) -> Tensor:
+        y, z = chords(sample, mu)
+        length = mu.square().sum(-1, keepdim=True).sqrt()
+        m = mu / length
+        tangent = torch.zeros_like(sample)
+        if dmu is not None:
+            dm = (dmu - (dmu * m).sum(-1, keepdim=True) * m) / length
+            tangent = (z - y).unsqueeze(-1) * dm - (sample * dm).sum(-1, keepdim=True) * m
+        if dkappa is not None:
+            speed = FAMILIES[family].pathwise(kappa, mu.shape[-1], y, z) * dkappa
+            tangent = tangent + speed.unsqueeze(-1) * ((m - sample) + 2 * y.unsqueeze(-1) * sample)
+        return tangent
