@@ -42,8 +42,8 @@ CXX_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
 DEFAULT_ARCHS = ["75", "80", "90", "100", "120"]
 
-# In pip's isolated build purelib is the target environment's site-packages. Where torch is installed
-# so is setuptools, its dependency, and nothing is fetched.
+# In pip's isolated build purelib is the target environment's site-packages. Where torch is, there
+# is setuptools, which it depends on, and nothing needs to be fetched.
 SETUPTOOLS = 77  # the first that knows SPDX licences
 sys.path.append(sysconfig.get_path("purelib"))
 try:
@@ -261,10 +261,11 @@ def _run_all(commands: Iterable[list[str]]) -> None:
 
 def _output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
     if done.returncode:
-        hint = "; POWERSPHERICAL_CUDA=0 does without nvcc" if "nvcc" in command[0] else ""
-        _fail(f"exit code {done.returncode} from {shlex.join(command)}{hint}\n{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
+        hint = "; POWERSPHERICAL_CUDA=0 builds without nvcc" if "nvcc" in command[0] else ""
+        _fail(f"{shlex.join(command)}\n{output}exit code {done.returncode}{hint}")
+    return output
 
 
 def _words(variable: str) -> list[str]:

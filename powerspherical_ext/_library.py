@@ -48,7 +48,7 @@ if not CPU_KERNELS:
         "implementation is used. With a C++ compiler on PATH, `pip install --force-reinstall "
         "--no-cache-dir --no-deps` of this package builds them.",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
 
 
