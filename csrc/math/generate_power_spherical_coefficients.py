@@ -1,4 +1,6 @@
-"""Writes power_spherical_coefficients.h: the exact Taylor coefficients of the pathwise expansion.
+"""Writes power_spherical_coefficients.h: the pathwise expansion, and the base points of log_peak.
+
+Pathwise expansion, exact Taylor coefficients:
 
 q = (dz/da) / (z (1 - z)) at a fixed quantile of z ~ Beta(a, b) is expanded as
 
@@ -11,11 +13,19 @@ Writing c_1 = 1 - x e^l = 1 - z, the Stein equation of the Beta law gives, order
 where log a + sum_k psi_k a^-k is the asymptotic series of digamma (DLMF 5.11.2): psi_1 = -1/2,
 psi_2k = -B_2k / 2k. Every right-hand side vanishes at l = 0, so the division is exact in rationals.
 
+Base points: for each d from 8 to 18 the multiple kappa0 of 1/8 closest to the zero of
+
+    log p(mu) = log Gamma(s) - log Gamma(a) - b log(4 pi),    a = b + kappa, s = a + b, b = (d - 1)/2,
+
+and log p(mu) at kappa0 (for d < 8 none is needed, from d = 19 on log p(mu) > 0 for every kappa >= 0).
+
 Run: python csrc/math/generate_power_spherical_coefficients.py > csrc/math/power_spherical_coefficients.h
 """
 
 from fractions import Fraction
 from math import comb, factorial
+
+import mpmath
 
 Series = list[Fraction]
 
@@ -73,6 +83,25 @@ def flat(order: int, degree: int) -> list[list[float]]:
     ]
 
 
+def log_peak(kappa: mpmath.mpf, d: int) -> mpmath.mpf:
+    b = mpmath.mpf(d - 1) / 2
+    return (
+        mpmath.loggamma(2 * b + kappa)
+        - mpmath.loggamma(b + kappa)
+        - b * mpmath.log(4 * mpmath.pi)
+    )
+
+
+def base_points() -> list[tuple[int, float, mpmath.mpf]]:
+    """(d, kappa0, log p(mu) at kappa0)."""
+    rows = []
+    for d in range(8, 19):
+        zero = mpmath.findroot(lambda kappa, d=d: log_peak(kappa, d), 14.0 - 0.7 * d)
+        kappa = round(float(zero) * 8) / 8
+        rows.append((d, kappa, log_peak(mpmath.mpf(kappa), d)))
+    return rows
+
+
 HEADER = """\
 // Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the pathwise expansion, rounded.
 // Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
@@ -89,6 +118,7 @@ template <class T> struct PathwiseTable;
 
 
 def main() -> None:
+    mpmath.mp.dps = 50
     print(HEADER)
     for name, (order, degree) in ORDERS.items():
         rows = flat(order, degree)
@@ -105,6 +135,18 @@ def main() -> None:
         print("    return table[row][n];")
         print("  }")
         print("};\n")
+    base = base_points()
+    print("// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.")
+    print("template <class T> struct PeakBase {")
+    print(f"  static constexpr int d_begin = {base[0][0]}, d_end = {base[-1][0] + 1};")
+    for name, column in (("kappa", 1), ("value", 2)):
+        cells = [mpmath.nstr(mpmath.mpf(row[column]), 20) for row in base]
+        print(f"  static HD T {name}(int row) {{")
+        print(f"    static constexpr T table[{len(base)}] = {{")
+        print("      " + ", ".join(f"T({cell})" for cell in cells) + "};")
+        print("    return table[row];")
+        print("  }")
+    print("};\n")
     print("} // namespace spherical")
 
 

@@ -15,20 +15,18 @@
 namespace spherical {
 
 struct PowerSpherical {
-  // log p(mu) = b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a,
-  // m(v) = v - log1p(v): Stirling's series with the linear terms cancelled by hand; a and s are
-  // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)).
+  // log p(mu): peak_near_zero about a base point, where that applies, else peak_by_stirling.
   template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
-    const T b = dim.b;
-    T a = b + kappa, product = T(1);
-    if (a < Stirling<T>::threshold) {
-      for (int i = 0; i < Stirling<T>::shift; ++i, a += T(1))
-        product *= T(1) + b / a;
-    }
-    const T s = a + b, v = b / a, four_pi = T(12.566370614359172954);
-    const T remainder = stirling_remainder(T(1) / s) - stirling_remainder(T(1) / a);
-    return b * std::log(s / four_pi) -
-           ((a * x_minus_log1p(v) + T(0.5) * std::log1p(v)) - remainder + std::log(product));
+    using Base = PeakBase<T>;
+    if (dim.d < T(Base::d_begin))
+      return peak_by_stirling(kappa, dim.b);
+    const bool tabulated = dim.d < T(Base::d_end);
+    const int row = tabulated ? static_cast<int>(dim.d) - Base::d_begin : 0;
+    const T kappa0 = tabulated ? Base::kappa(row) : T(0);
+    const T a = dim.b + kappa, a0 = dim.b + kappa0, x = (kappa - kappa0) / a0;
+    if (x >= T(-0.4) && x <= T(1) && a >= (is_float32<T> ? T(5) : T(8)))
+      return peak_near_zero(kappa, dim.b, kappa0, tabulated ? Base::value(row) : -dim.log_area);
+    return peak_by_stirling(kappa, dim.b);
   }
 
   // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0; below the threshold of Stirling's series by
@@ -51,8 +49,8 @@ struct PowerSpherical {
     const T top = a + T(n);
     T sum = trigamma_difference(b, T(1) / top, T(1) / (top + b));
     for (int i = n - 1; i >= 0; --i) {
-      const T ai = a + T(i), si = ai + b, inv = T(1) / (ai * si);
-      sum += b * (ai + si) * (inv * inv);
+      const T ai = a + T(i), si = ai + b, product = ai * si;
+      sum += b * (ai + si) / (product * product);
     }
     return -sum;
   }
@@ -69,6 +67,13 @@ struct PowerSpherical {
   static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const ProposalNoise<T> &noise) {
     const T gamma = sample_gamma(dim.b + kappa, p, noise), inv = T(1) / (gamma + s);
     return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
+  }
+
+  // KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area >= 0, of second order in
+  // kappa: as a Bregman divergence, without the cancellation. Entropy = log_area - this.
+  // d/dkappa = -kappa log_peak_2(kappa).
+  template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
+    return bregman_log_gamma_ratio(dim.b, dim.b, dim.b + kappa, kappa);
   }
 
   // log z, from whichever chord fraction is the smaller, so that it is relatively accurate at both
@@ -119,19 +124,22 @@ struct PowerSpherical {
     if (a >= Pathwise<T>::a_min && l > -Pathwise<T>::l_max)
       return T(0.5) * pathwise_expansion(a, b, l);
 
-    constexpr int n = Pathwise<T>::raise;
-    const T top = a + T(n), inv_top = T(1) / top;
-    T l_top = log_z + std::log1p(b * inv_top);
-    if (l_top < -Pathwise<T>::l_max)
-      l_top = -Pathwise<T>::l_max;
+    int n = a < Pathwise<T>::a_min ? static_cast<int>(std::ceil(Pathwise<T>::a_min - a)) : 0;
+    T top = a + T(n), l_top = log_z + std::log1p(b / top);
+    if (l_top < -Pathwise<T>::l_max) {
+      n += Pathwise<T>::raise;
+      top = a + T(n);
+      l_top = log_z + std::log1p(b / top);
+      l_top = l_top < -Pathwise<T>::l_max ? -Pathwise<T>::l_max : l_top;
+    }
     T q = pathwise_expansion(top, b, l_top);
-    T centered = log_z + digamma_difference(b, inv_top, T(1) / (top + b));
+    T centered = log_z + digamma_difference(b, T(1) / top, T(1) / (top + b));
     for (int i = n - 1; i >= 0; --i) {
       const T ai = a + T(i), si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
       centered += b * inv;
       q = inv_a * ((inv_a - centered) + si * c.z * q);
     }
-    if (a >= Pathwise<T>::a_min || c.y >= Pathwise<T>::y_series)
+    if (a >= Pathwise<T>::a_min || c.y >= Pathwise<T>::y_series || centered < T(0))
       return T(0.5) * q;
 
     T sum = centered, term = T(1), harmonic = T(0), si = a + b, bi = b + T(1);
@@ -145,6 +153,39 @@ struct PowerSpherical {
   }
 
 private:
+  // log p(mu) = b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a,
+  // m(v) = v - log1p(v): Stirling's series with its linear terms cancelled by hand; a and s are
+  // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b, which
+  // matters only near the zero of log p(mu) for 8 <= d < 60.
+  template <class T> static HD T peak_by_stirling(T kappa, T b) {
+    T a = b + kappa, product = T(1);
+    if (a < Stirling<T>::threshold) {
+      for (int i = 0; i < Stirling<T>::shift; ++i, a += T(1))
+        product *= T(1) + b / a;
+    }
+    const T s = a + b, v = b / a, four_pi = T(12.566370614359172954);
+    const T remainder = stirling_remainder(T(1) / s) - stirling_remainder(T(1) / a);
+    return b * std::log(s / four_pi) -
+           ((a * x_minus_log1p(v) + T(0.5) * std::log1p(v)) - remainder + std::log(product));
+  }
+
+  // log p(mu) = c0 + delta log1p(b/a) + (a0 - 1/2) m(delta/a0) - (s0 - 1/2) m(delta/s0)
+  //               + delta b/(2 a0 s0) + Delta(s) - Delta(s0) - Delta(a) + Delta(a0),
+  // delta = kappa - kappa0: Stirling's series for log Gamma(s)/Gamma(s0) - log Gamma(a)/Gamma(a0),
+  // with c0 = log p(mu) at the base kappa0. Every term vanishes with delta. For d < 19 the base lies
+  // within 1/16 of the zero of log p(mu); from there on log p(mu) >= -log_area > 0, and the base is
+  // kappa = 0. For -0.4 <= delta/a0 <= 1, where m is a series.
+  template <class T> static HD T peak_near_zero(T kappa, T b, T kappa0, T c0) {
+    const T delta = kappa - kappa0, a = b + kappa, s = a + b, a0 = b + kappa0, s0 = a0 + b;
+    const T inv_a0 = T(1) / a0, inv_s0 = T(1) / s0;
+    const T remainder = (stirling_remainder(T(1) / s) - stirling_remainder(inv_s0)) -
+                        (stirling_remainder(T(1) / a) - stirling_remainder(inv_a0));
+    const T second = (a0 - T(0.5)) * x_minus_log1p(delta * inv_a0) -
+                     (s0 - T(0.5)) * x_minus_log1p(delta * inv_s0);
+    return c0 + (delta * std::log1p(b / a) +
+                 (second + (T(0.5) * delta * b * inv_a0 * inv_s0 + remainder)));
+  }
+
   // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float), 1e-14
   // (double) at the seams.
   template <class T> struct Pathwise {

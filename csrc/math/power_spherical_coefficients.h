@@ -107,4 +107,19 @@ template <> struct PathwiseTable<double> {
   }
 };
 
+// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.
+template <class T> struct PeakBase {
+  static constexpr int d_begin = 8, d_end = 19;
+  static HD T kappa(int row) {
+    static constexpr T table[11] = {
+      T(7.875), T(7.125), T(6.375), T(5.625), T(4.875), T(4.125), T(3.5), T(2.75), T(2.0), T(1.25), T(0.5)};
+    return table[row];
+  }
+  static HD T value(int row) {
+    static constexpr T table[11] = {
+      T(0.0059500936894750859737), T(0.0028323625088797151997), T(-0.0018918836087981893669), T(-0.0084358597339019438677), T(-0.017017382700651047655), T(-0.027859514520193873555), T(0.024269429658954794901), T(0.013510095163046383875), T(-0.00015516698627662614526), T(-0.016971782028352333708), T(-0.037194106036872482224)};
+    return table[row];
+  }
+};
+
 } // namespace spherical

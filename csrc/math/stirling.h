@@ -80,4 +80,42 @@ template <class T> HD T trigamma_difference(T b, T inv_a, T inv_s) {
   return u + (T(0.5) * u * both + u * sum);
 }
 
+// g(x1) - g(x0) - (x1 - x0) g'(x1) >= 0 for g(x) = log Gamma(x + b) - log Gamma(x), which is concave:
+// a Bregman divergence, of second order in delta = x1 - x0. Each part of Stirling's series is brought
+// to second order by hand, with m(x) = x - log1p(x), so that nothing of first order cancels:
+//   leading: u = delta/(x0 + b), v = delta b/(x0 (x0 + b + delta)),
+//            b delta^2/((x0 + b)(x1 + b)) - b m(u) + x0 m(v)     for u <= 1 (the limit of the series of m)
+//            b log1p(u) - x0 log1p(v)                             above
+//   -log/2 and each raise x -> x + 1: w = delta b/(x1 (x1 + b)), w delta/x0 - m(w x1/x0)
+//   x^-n: (delta/x1)^2 g_n, g_n = sum_{j<=n} j x0^(j-n-1) x1^(1-j), g_{n+1} = (g_n + (n + 1) x1^-n)/x0.
+template <class T> HD T bregman_log_gamma_ratio(T b, T x0, T x1, T delta) {
+  T sum = T(0), half = T(0.5);
+  const auto log_part = [&](T lower, T upper) {
+    const T w = delta * b / (upper * (upper + b));
+    return w * delta / lower - x_minus_log1p(w * upper / lower);
+  };
+  if (x0 < Stirling<T>::threshold || x1 < Stirling<T>::threshold) {
+    for (int i = 0; i < Stirling<T>::shift; ++i, x0 += T(1), x1 += T(1))
+      sum += log_part(x0, x1);
+  }
+  const T s0 = x0 + b, s1 = x1 + b, u = delta / s0, v = delta * b / (x0 * s1);
+  sum += u <= T(1) ? b * u * (delta / s1) - b * x_minus_log1p(u) + x0 * x_minus_log1p(v)
+                   : b * std::log1p(u) - x0 * std::log1p(v);
+  sum += half * log_part(x0, x1);
+
+  const auto remainder = [&](T lower, T upper) {
+    const T p = T(1) / lower, r = T(1) / upper;
+    T g = p, power = T(1), series = T(0);
+    for (int k = 1; k <= Stirling<T>::terms; ++k) {
+      series += bernoulli_number<T>(k) / T(2 * k * (2 * k - 1)) * g;
+      power *= r;
+      g = p * (g + T(2 * k) * power);
+      power *= r;
+      g = p * (g + T(2 * k + 1) * power);
+    }
+    return (delta * r) * (delta * r) * series;
+  };
+  return sum + (remainder(x0, x1) - remainder(s0, s1));
+}
+
 } // namespace spherical
