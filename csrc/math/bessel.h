@@ -1,0 +1,125 @@
+// The normaliser of von Mises-Fisher and its derivatives: functions of v = d/2 - 1 and kappa that are
+// ratios and logarithms of I_v(kappa), scaled so that nothing overflows, underflows or cancels.
+//
+//   log_peak   = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))   (Mardia & Jupp 2000, 9.3.4)
+//   length     = A_d = I_{v+1}/I_v = E[t]
+//   complement = 1 - A_d = E[1 - t]
+//   slope      = A_d' = Var[t]
+//
+// Two methods cover d = 2 .. 1e6, kappa = 0 .. 1e7; R = sqrt(v^2 + kappa^2) chooses between them.
+// Errors are the largest seen against mpmath (75 digits) on 7268 points, grid and random; "mixed" is
+// error / max(|true|, 1), the others are relative:
+//                    log_peak (mixed)   length    complement   slope
+//   float32           @LP32@            @A32@     @C32@        @S32@
+//   float64           @LP64@            @A64@     @C64@        @S64@
+#pragma once
+#include "von_mises_fisher_coefficients.h"
+
+namespace spherical {
+
+template <class T> struct Resultant {
+  T log_peak;
+  T length;
+  T complement;
+  T slope;
+};
+
+// Debye's expansion is used from R = radius on; the first term left out is then below one rounding of
+// the slope, which is the most sensitive of the four.
+template <class T> struct Debye {
+  static constexpr T radius = is_float32<T> ? T(14) : T(25);
+  static HD int order(T r) {
+    if (is_float32<T>)
+      return r < T(40) ? 8 : r < T(300) ? 5 : 2;
+    return r < T(40) ? 20 : r < T(100) ? 14 : r < T(1000) ? 9 : 5;
+  }
+};
+
+// sum_k D_k(p^2) R^-k and the sums its first and second derivative in kappa need, by Horner's rule in
+// p^2 = (v/R)^2 and in 1/R:
+//   value  = sum_kj c_kj p^2j R^-k
+//   first  = sum_kj n c_kj p^2j R^-k,  n = k + 2j     (d/dkappa R^-n = -n kappa R^-(n+2))
+//   second = sum_kj [(1 - p^2)(n + 2) - 1] n c_kj p^2j R^-k
+template <class T> struct DebyeSums {
+  T value = T(0);
+  T first = T(0);
+  T second = T(0);
+
+  HD DebyeSums(T inv_r, T p2, int order) {
+    const T q2 = T(1) - p2;
+    for (int k = order; k >= 1; --k) {
+      T c0 = T(0), c1 = T(0), c2 = T(0);
+      for (int j = k; j >= 0; --j) {
+        const T c = DebyeTable<T>::at(k, j), n = T(k + 2 * j);
+        c0 = c0 * p2 + c;
+        c1 = c1 * p2 + n * c;
+        c2 = c2 * p2 + n * (n + T(2)) * c;
+      }
+      value = (value + c0) * inv_r;
+      first = (first + c1) * inv_r;
+      second = (second + (q2 * c2 - c1)) * inv_r;
+    }
+  }
+};
+
+// R >= Debye<T>::radius: log I_v by Debye's expansion (DLMF 10.41.3) written in 1/R, which makes it
+// Hankel's expansion (DLMF 10.40.1) at v = 0, with kappa - R = -v^2/(R + kappa) taken exactly:
+//   log_peak   = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
+//   length     = kappa [1/(R + v) - (1/2 + first)/R^2]
+//   complement = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
+//   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
+template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
+  const T inv_r2 = T(1) / (v * v + kappa * kappa), inv_r = T(1) / r, p = v * inv_r;
+  const T inv_2pi = T(0.15915494309189533577);
+  const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
+  const T half = (T(0.5) + sums.first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
+  return {v * (std::log((v + r) * inv_2pi) - ratio) +
+              (T(0.5) * std::log(r * inv_2pi) - sums.value),
+          kappa * (inv_rv - half),
+          v * inv_rv * (T(1) + ratio) + kappa * half,
+          inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + sums.second))};
+}
+
+// R < Debye<T>::radius: z = (1 + t)/2 has density proportional to (z y)^(b-1) e^(2 kappa z), y = 1 - z.
+// Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
+//   t_n = (b)_n / (2b)_n (2 kappa)^n / n!,   sum_n t_n = 1F1(b; 2b; 2 kappa)   (DLMF 10.39.5, 13.2.2)
+// so that every quantity is an average of positive terms, accurate for any kappa down to 0:
+//   log_peak = -log S_d - log(e^(-2 kappa) sum t_n),  length = <n/(2b + n)>,
+//   complement = <2 y_n>, y_n = b/(2b + n),  slope = 4 <y_n (1 - y_n)/(2b + n + 1)> + 4 Var(y_n).
+// The variance is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
+// sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of log_peak.
+template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) {
+  const double b = dim.b, m = b + b, x = 2.0 * kappa, hypotenuse = std::sqrt(m * m + x * x);
+  const double centre = (b + b * (m / (hypotenuse + x))) / (m + hypotenuse);
+  const double tiny = is_float32<T> ? 1e-9 : 1e-18;
+  double term = 1.0, total = 1.0, y = 0.5, y_sum = 0.5, off = 0.5 - centre;
+  double off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
+  double inv_mn = 1.0 / m, n = 1.0;
+  do {
+    const double ratio = x * (b + n - 1.0) * inv_mn, inv = 1.0 / ((m + n) * n);
+    inv_mn = n * inv; // 1/(2b + n)
+    within += term * y * (1.0 - y) * inv_mn;
+    term *= ratio * ((m + n) * inv);
+    y = b * inv_mn;
+    off = y - centre;
+    latest = term * n * inv_mn;
+    total += term;
+    length += latest;
+    y_sum += term * y;
+    off_sum += term * off;
+    square_sum += term * off * off;
+    n += 1.0;
+  } while (latest > tiny * length);
+  const double inv_total = 1.0 / total, drift = off_sum * inv_total;
+  const double variance = square_sum * inv_total - drift * drift;
+  return {static_cast<T>(-(dim.log_area + std::log(std::exp(-x) * total))),
+          static_cast<T>(length * inv_total), static_cast<T>(2.0 * y_sum * inv_total),
+          static_cast<T>(4.0 * (within * inv_total + variance))};
+}
+
+template <class T> HD Resultant<T> resultant(T kappa, const Dim<T> &dim) {
+  const T v = dim.b - T(0.5), r = std::sqrt(v * v + kappa * kappa);
+  return r < Debye<T>::radius ? resultant_kummer(kappa, dim) : resultant_debye(kappa, v, r);
+}
+
+} // namespace spherical

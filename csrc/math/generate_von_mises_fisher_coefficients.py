@@ -1,0 +1,125 @@
+"""Writes von_mises_fisher_coefficients.h: the Debye coefficients c_kj and Gauss-Legendre rules.
+
+The uniform expansion of I_v(kappa) for large order (DLMF 10.41.3) is a series sum_k U_k(p) / v^k,
+p = v/R, R = sqrt(v^2 + kappa^2). U_k has a factor p^k (DLMF 10.41.9), so U_k(p) / v^k = V_k(p^2) / R^k
+and the logarithm of the series is
+
+    log sum_k V_k(p^2) R^-k = sum_k D_k(p^2) R^-k,      D_k(x) = sum_{j<=k} c_kj x^j,
+
+valid for v = 0 as well, where it is Hankel's expansion for large kappa. The D_k are exact rationals.
+
+Run: python csrc/math/generate_von_mises_fisher_coefficients.py
+     > csrc/math/von_mises_fisher_coefficients.h
+"""
+
+from fractions import Fraction
+
+import mpmath
+
+Polynomial = list[Fraction]
+
+ORDERS = {"float": 8, "double": 20}  # highest power of 1/R
+NODES = {"float": 32, "double": 64}  # of the Gauss-Legendre rule
+
+
+def debye_factors(order: int) -> list[Polynomial]:
+    """V_k as polynomials in p^2, by DLMF 10.41.9 for U_k in powers of p."""
+    u: list[Polynomial] = [[Fraction(1)]]
+    for _ in range(order):
+        following = [Fraction(0)] * (len(u[-1]) + 3)
+        for i, c in enumerate(u[-1]):
+            # U_{k+1} = p^2 (1 - p^2) U_k' / 2 + integral_0^p (1 - 5 s^2) U_k(s) ds / 8
+            following[i + 1] += c * i / 2 + c / (8 * (i + 1))
+            following[i + 3] -= c * i / 2 + 5 * c / (8 * (i + 3))
+        u.append(following)
+    return [[row[k + 2 * j] for j in range(k + 1)] for k, row in enumerate(u)]
+
+
+def logarithm(v: list[Polynomial]) -> list[Polynomial]:
+    """D_k from k V_k = k D_k + sum_{0<j<k} j D_j V_{k-j}."""
+    d: list[Polynomial] = [[Fraction(0)]]
+    for k in range(1, len(v)):
+        row = [k * c for c in v[k]]
+        for j in range(1, k):
+            for a, x in enumerate(d[j]):
+                for b, y in enumerate(v[k - j]):
+                    row[a + b] -= j * x * y
+        d.append([c / k for c in row])
+    return d
+
+
+def legendre_and_slope(n: int, x: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
+    """P_n(x) and P_n'(x), by DLMF 18.9.1 and 18.9.17."""
+    before, now = mpmath.mpf(1), x
+    for k in range(2, n + 1):
+        before, now = now, ((2 * k - 1) * x * now - (k - 1) * before) / k
+    return now, n * (before - x * now) / (1 - x * x)
+
+
+def gauss_legendre(count: int) -> list[tuple[mpmath.mpf, mpmath.mpf]]:
+    """Positive nodes of the rule on [-1, 1], smallest first, with their weights."""
+    rule = []
+    for i in range(count // 2, 0, -1):
+        x = mpmath.cos(mpmath.pi * (i - mpmath.mpf(1) / 4) / (count + mpmath.mpf(1) / 2))
+        for _ in range(8):  # Newton
+            value, slope = legendre_and_slope(count, x)
+            x -= value / slope
+        slope = legendre_and_slope(count, x)[1]
+        rule.append((x, 2 / ((1 - x * x) * slope**2)))
+    return rule
+
+
+HEADER = """\
+// Debye coefficients (DLMF 10.41) and Gauss-Legendre rules, exact values rounded once.
+// Written by generate_von_mises_fisher_coefficients.py, which derives them. Do not edit.
+#pragma once
+#include "portable.h"
+
+// clang-format off
+namespace spherical {
+
+// at(k, j) = c_kj in log sum_k V_k(p^2) R^-k = sum_{k>=1} R^-k sum_{j<=k} c_kj p^2j.
+template <class T> struct DebyeTable;
+
+// The n-point rule on [-1, 1] is symmetric; node(i), weight(i) for i < half are its positive part.
+template <class T> struct GaussLegendre;
+"""
+
+
+def literal(value: object, name: str) -> str:
+    text = mpmath.nstr(value, 9 if name == "float" else 17, strip_zeros=False)
+    return text + ("f" if name == "float" else "")
+
+
+def print_table(name: str, function: str, values: list[object], arguments: str, index: str) -> None:
+    print(f"  static HD {name} {function}({arguments}) {{")
+    print(f"    static constexpr {name} table[{len(values)}] = {{")
+    per_line = 6 if name == "float" else 4
+    for i in range(0, len(values), per_line):
+        print("      " + " ".join(literal(v, name) + "," for v in values[i : i + per_line]))
+    print("    };")
+    print(f"    return table[{index}];")
+    print("  }")
+
+
+def main() -> None:
+    mpmath.mp.dps = 40
+    d = logarithm(debye_factors(max(ORDERS.values())))
+    print(HEADER)
+    for name, order in ORDERS.items():
+        flat: list[object] = [mpmath.mpf(c.numerator) / c.denominator for r in d[1 : order + 1] for c in r]
+        print(f"template <> struct DebyeTable<{name}> {{")
+        print_table(name, "at", flat, "int k, int j", "(k * (k + 1)) / 2 - 1 + j")
+        print("};\n")
+    for name, count in NODES.items():
+        rule = gauss_legendre(count)
+        print(f"template <> struct GaussLegendre<{name}> {{")
+        print(f"  static constexpr int half = {count // 2};")
+        print_table(name, "node", [x for x, _ in rule], "int i", "i")
+        print_table(name, "weight", [w for _, w in rule], "int i", "i")
+        print("};\n")
+    print("} // namespace spherical")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+// von Mises-Fisher: p(x) = C(kappa) e^(kappa t), t = mu . x (Mardia & Jupp 2000, eq. 9.3.4).
+//
+// With y = (1 - t)/2 the density is written as p(x) = p(mu) e^(-2 kappa y), where
+// log p(mu) = log C + kappa: the two terms of size kappa in the textbook form never appear.
+// b = (d - 1)/2, v = d/2 - 1, m = d - 1 = 2b. A = A_d(kappa) = I_{v+1}(kappa)/I_v(kappa) = E[t].
+// Error bounds are the largest seen against mpmath on grids and on random points.
+#pragma once
+#include "bessel.h"
+#include "gamma.h"
+#include "stirling.h"
+
+// Full unrolling, so that small arrays indexed by the loop variable live in registers.
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace spherical {
+
+struct VonMisesFisher {
+  // log p(mu) = log C + kappa.
+  template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
+    return resultant(kappa, dim).log_peak;
+  }
+
+  // d/dkappa log p(mu) = 1 - A_d = E[1 - t] > 0.
+  template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
+    return resultant(kappa, dim).complement;
+  }
+
+  // d2/dkappa2 log p(mu) = -A_d' = -Var[t] < 0.
+  template <class T> static HD T log_peak_2(T kappa, const Dim<T> &dim) {
+    return -resultant(kappa, dim).slope;
+  }
+
+  // E[t] = A_d.
+  template <class T> static HD T mean_resultant_length(T kappa, const Dim<T> &dim) {
+    return resultant(kappa, dim).length;
+  }
+
+  // KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4) >= 0, about kappa^2/(2d) for
+  // small kappa. Three forms, none of which cancels where it is used:
+  //   R = sqrt(v^2 + kappa^2) < Debye radius or kappa < 1: the power series 0F1 = 1 + sum_n u_n (DLMF
+  //     10.25.2), kappa A = 2 sum n u_n / 0F1, which leaves a positive first term
+  //   v >= 12: Debye's expansion with the terms of size kappa and v cancelled on paper,
+  //     KL = v log1p(w) + log(R/v)/2 - q (1/2 + first) - (value + Delta(v)),
+  //     w = (R - v)/2v, q = (kappa/R)^2, Delta = Stirling's remainder = -value at kappa = 0
+  //   otherwise: log p(mu) - kappa (1 - A) + log S_d; no term is much larger than the result
+  template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
+    const T v = dim.b - T(0.5), r2 = v * v + kappa * kappa, r = std::sqrt(r2);
+    if (r < Debye<T>::radius || kappa < T(1)) {
+      const T x = T(0.25) * kappa * kappa, tiny = is_float32<T> ? T(1e-9) : T(1e-18);
+      T term = T(1), sum = T(0), moment = T(0), n = T(1);
+      do {
+        term *= x / (n * (v + n));
+        sum += term;
+        moment += n * term;
+        n += T(1);
+      } while (n * term > tiny * moment);
+      return T(2) * moment / (T(1) + sum) - std::log1p(sum);
+    }
+    if (v < T(12)) {
+      const Resultant<T> a = resultant(kappa, dim);
+      return (a.log_peak + dim.log_area) - kappa * a.complement;
+    }
+    const T inv_r = T(1) / r, p = v * inv_r, ratio = kappa / v, q = kappa * inv_r * (kappa * inv_r);
+    const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
+    return v * std::log1p(T(0.5) * ratio * (kappa / (r + v))) +
+           (T(0.25) * std::log1p(ratio * ratio) - q * (T(0.5) + sums.first) -
+            (sums.value + stirling_remainder(T(1) / v)));
+  }
+
+  // log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa y.
+  template <class T> static HD T log_falloff(T kappa, Chords<T> c) {
+    return T(-2) * kappa * c.y;
+  }
+
+  // d/dt (-2 kappa y) = kappa.
+  template <class T> static HD T log_falloff_dt(T kappa, Chords<T>) { return kappa; }
+
+  // d/dkappa (-2 kappa y) = -2 y.
+  template <class T> static HD T log_falloff_dkappa(Chords<T> c) { return T(-2) * c.y; }
+
+  // kappa with A_d(kappa) = r, from r and 1 - r: the maximum-likelihood concentration. Amos's bound
+  // inverted (Hornik & Grun 2014, eq. 4) is within 16 %; Halley's steps, whose residual is taken in
+  // A or in 1 - A, whichever is the smaller, bring it to rounding. A'' = -2 A A' - m (A/kappa)', from
+  // A' = 1 - A^2 - m A/kappa. r = 0 gives 0 and r >= 1 infinity.
+  template <class T>
+  static HD T inverse_mean_resultant_length(T r, T one_minus_r, const Dim<T> &dim) {
+    if (!(r > T(0)))
+      return r; // 0, or NaN as given
+    if (!(one_minus_r > T(0)))
+      return T(HUGE_VAL);
+    const T b = dim.b, q = one_minus_r * (T(1) + r);
+    T kappa = r / q * (b + std::sqrt(r * r * b * b + q * (b + T(1)) * (b + T(1))));
+    for (int i = 0; i < (is_float32<T> ? 2 : 3); ++i) {
+      const Resultant<T> a = resultant(kappa, dim);
+      const T residual = r < T(0.5) ? a.length - r : one_minus_r - a.complement;
+      const T bend = T(-2) * (a.length * a.slope + b * (a.slope - a.length / kappa) / kappa);
+      const T step = residual / a.slope, divisor = T(1) - T(0.5) * step * (bend / a.slope);
+      kappa -= step / (divisor > T(0.3) ? (divisor < T(3) ? divisor : T(3)) : T(0.3));
+    }
+    return kappa;
+  }
+
+  // (dt/dkappa)/(1 - t^2) at a fixed quantile of t = -(dF/dkappa)/(f (1 - t^2)), F and f the
+  // distribution function and density of t. Two forms:
+  //   R = sqrt(m^2 + 4 kappa^2) large: perturbation of the equation of Stein in 1/R
+  //   otherwise, and in the far tail below the mode: quadrature of a positive integrand
+  // Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7, quantiles 1e-5 to 1 - 1e-5: @P32@ (float),
+  // @P64@ (double). Finite on all of y = 0 .. 1.
+  template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
+    const T m = dim.b + dim.b, r = std::sqrt(m * m + T(4) * kappa * kappa);
+    const T mode_y = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r), ratio = kappa / r;
+    const T e = T(2) * (mode_y - c.y), u = e / (T(1) + ratio * e);
+    if (r < Pathwise<T>::r_min || u < T(-1.5) || u > T(0.8))
+      return pathwise_quadrature(kappa, dim, c);
+    return r < Pathwise<T>::r_short ? pathwise_expansion<T, Pathwise<T>::order>(r, m, ratio, u)
+                                    : pathwise_expansion<T, Pathwise<T>::order_short>(r, m, ratio, u);
+  }
+
+  // A sample by rejection; p and s as in portable.h, noise(trial) independent of both. Proposals:
+  //   d = 3         closed form from s, nothing rejected
+  //   d >= 4        gamma envelope for kappa >= b, Wood (1994) below; accepted with probability
+  //                 @ACC@ at worst, -> 1 for kappa << d and for kappa >> d
+  //   d = 2         Wood, which is Best & Fisher (1979) there; accepted with probability > 0.65
+  // The first proposal uses s itself and p. A rejected one is redrawn independently of both, and only
+  // the direction of g' is kept, which is independent of everything. The loop is bounded: after
+  // `limit` rejections, P < 1e-14 (d >= 4) or 1e-21 (d = 2), the last proposal inside the sphere is
+  // returned as it is, so that the law is off by less than that in total variation.
+  template <class T, class Noise>
+  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
+    constexpr T smallest = is_float32<T> ? T(1e-37) : T(1e-300);
+    s = s > smallest ? s : smallest;
+    if (dim.d == T(3))
+      return polar(chords_on_sphere(kappa, s), s);
+
+    const bool circle = dim.d == T(2), concentrated = !circle && kappa >= dim.b;
+    const GammaEnvelope<T> envelope(kappa, dim);
+    const WoodEnvelope<T> wood(kappa, dim);
+    const uint32_t limit = circle ? 48 : 16;
+    Chords<T> chosen = {T(0.5), T(0.5)};
+    for (uint32_t trial = 0; trial < limit; ++trial) {
+      // minus two times: log U of the envelope, and log U of each gamma variate
+      T uniform, uniform_s = T(0), uniform_p = T(0);
+      GammaProposal<T> from_s = {s, T(0)}, from_p = {T(0), T(0)};
+      noise.minus_two_logs(2 * trial, uniform_s, uniform);
+      if (trial > 0)
+        from_s = gamma_proposal(dim.b, noise.normal(2 * trial));
+      if (!concentrated) {
+        T unused;
+        noise.minus_two_logs(2 * trial + 1, uniform_p, unused);
+        from_p = gamma_proposal(dim.b, trial == 0 ? p : noise.normal(2 * trial + 1));
+      }
+      const Proposal<T> proposal = concentrated ? envelope.propose(from_s.value)
+                                                : wood.propose(from_s.value, from_p.value);
+      if (proposal.chords.z >= T(0))
+        chosen = proposal.chords;
+      if (uniform >= proposal.cost && uniform_s >= from_s.cost && uniform_p >= from_p.cost)
+        break;
+    }
+    return polar(chosen, s);
+  }
+
+  // What a proposal of the sampler returns: the position, and its cost = -2 log(probability of
+  // accepting it). It is accepted if -2 log U >= cost.
+  template <class T> struct Proposal {
+    Chords<T> chords;
+    T cost;
+  };
+
+  // kappa >= b > 1: y has density proportional to [y (1 - y)]^(b-1) e^(-2 kappa y). The tangent to
+  // log(1 - y) at y* bounds it by that of s/(2 rate), s ~ Gamma(b):
+  //   rate = kappa + (b - 1)/(2 (1 - y*)),  cost = 2 (b - 1) m(-x),  x = (y - y*)/(1 - y*),
+  //   m(x) = x - log1p(x). y* is the best tangent: the mode of the accepted y, at
+  //   2 y* = 4b/(q + sqrt(q^2 - 8 b kappa)), q = 2 kappa + 2b - 1.
+  template <class T> struct GammaEnvelope {
+    T b1, tangent, rate;
+
+    HD GammaEnvelope(T kappa, const Dim<T> &dim) {
+      const T b = dim.b, q = T(2) * kappa + b + b - T(1), k1 = T(2) * kappa - T(1);
+      b1 = b - T(1);
+      tangent = T(2) * b / (q + std::sqrt(k1 * k1 + T(4) * b * b1)); // the same root, expanded
+      rate = kappa + T(0.5) * b1 / (T(1) - tangent);
+    }
+
+    HD Proposal<T> propose(T s) const {
+      const T y = s / (rate + rate), z = T(1) - y;
+      if (!(z > T(0)))
+        return {{T(1), T(-1)}, T(HUGE_VAL)};
+      return {{y, z}, T(2) * b1 * x_minus_log1p((tangent - y) / (T(1) - tangent))};
+    }
+  };
+
+  // Any kappa, b: y = beta s/(g + beta s) with s, g ~ Gamma(b) has density proportional to
+  // (y z)^(b-1) / (1 - w t)^m (Ulrich 1984, Wood 1994), beta = m/(R + 2 kappa), w = 2 kappa/(m + R),
+  // R = sqrt(m^2 + 4 kappa^2). Since kappa = m w/(1 - w^2) the terms of size m in the cost cancel:
+  //   cost = 2 m m(-x),  x = kappa (t - w)/m <= 1/2.
+  template <class T> struct WoodEnvelope {
+    T m, beta, y_w, slope; // y_w = (1 - w)/2, slope = 2 kappa/m
+
+    HD WoodEnvelope(T kappa, const Dim<T> &dim) {
+      m = dim.b + dim.b;
+      const T x = T(2) * kappa, r = std::sqrt(m * m + x * x);
+      beta = m / (r + x);
+      y_w = T(0.5) * m * (T(1) + beta) / (m + r);
+      slope = x / m;
+    }
+
+    HD Proposal<T> propose(T s, T g) const {
+      const T bs = beta * s, inv = T(1) / (g + bs), y = bs * inv;
+      return {{y, g * inv}, T(2) * m * x_minus_log1p(slope * (y - y_w))};
+    }
+  };
+
+  // d = 3: t has density proportional to e^(kappa t), and U = 1 - e^(-s) is uniform since
+  // s ~ Gamma(1):  2 kappa y = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], y rising with s. Either end is
+  // computed from its own side.
+  template <class T> static HD Chords<T> chords_on_sphere(T kappa, T s) {
+    const T x = T(2) * kappa;
+    if (x < T(1e-30))
+      return {-std::expm1(-s), std::exp(-s)};
+    const T xy = x < T(2) ? -std::log1p(-std::expm1(-s) * std::expm1(-x))
+                          : s - std::log1p(std::expm1(s) * std::exp(-x));
+    const T y = xy / x;
+    if (y < T(0.5))
+      return {y, T(1) - y};
+    const T z = std::log1p(x < T(2) ? std::exp(-s) * std::expm1(x) : std::exp(x - s) - std::exp(-s)) / x;
+    return {T(1) - z, z};
+  }
+
+private:
+  template <class T> static HD Polar<T> polar(Chords<T> c, T s) {
+    return {c.z - c.y, std::sqrt(T(2) * c.y * (c.z / s))};
+  }
+
+  template <class T> struct GammaProposal {
+    T value;
+    T cost;
+  };
+
+  // Gamma(a) from a standard normal: for a = 1/2 its half square, exactly; for a > 1 the proposal of
+  // Marsaglia & Tsang (2000), m (1 + w)^3 with m = a - 1/3, w = n/(3 sqrt m), whose cost
+  // -6m (log1p(w) - w + w^2/2 - w^3/3) has its terms of size m cancelled (see gamma.h).
+  template <class T> static HD GammaProposal<T> gamma_proposal(T a, T n) {
+    if (a < T(1))
+      return {T(0.5) * n * n, T(0)};
+    const T m = a - T(1) / T(3), w = n / (T(3) * std::sqrt(m)), w1 = T(1) + w;
+    if (!(w1 > T(0)))
+      return {T(0), T(HUGE_VAL)};
+    return {m * w1 * w1 * w1, T(-6) * m * log1p_minus_cubic(w)};
+  }
+
+  // The expansion to 1/r^order is used from r_min on, and to 1/r^order_short from r_short on: the
+  // first term left out is then below one rounding on the quantiles above.
+  template <class T> struct Pathwise {
+    static constexpr T r_min = is_float32<T> ? T(28) : T(100);
+    static constexpr T r_short = is_float32<T> ? T(128) : T(400);
+    static constexpr int order = is_float32<T> ? 7 : 10;
+    static constexpr int order_short = is_float32<T> ? 3 : 6;
+  };
+
+  // (1/R) sum_k R^-k Q_k(u), with w = 2 kappa/(m + R) near the mode of t, c = kappa/R, h = m/R,
+  //   u = (t - w)/(1 + c (t - w)),  Q_0 = 1 - c u,  Q_k = (1 - c u)^2 [G(u) Q_{k-1}' - const]/u,
+  //   G(u) = 2h/(1 + h) - 4c u - h (1 + h)/2 u^2.
+  // tau = (dt/dkappa) solves ((log f)' tau + tau') = A - t; in u its leading coefficient is of order
+  // R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G Q' at
+  // u = 0, which makes the division by u exact. The arrays are indexed by constants only once
+  // unrolled, so they live in registers.
+  template <class T, int order>
+  static HD T pathwise_expansion(T r, T m, T c, T u) {
+    const T inv_r = T(1) / r, h = m * inv_r;
+    const T g0 = T(2) * h / (T(1) + h), g1 = T(-4) * c, g2 = T(-0.5) * h * (T(1) + h);
+    T q[2 * order + 2] = {T(1), -c};
+    T total = T(1) - c * u, scale = inv_r;
+    UNROLL
+    for (int k = 1; k <= order; ++k) {
+      UNROLL
+      for (int i = 0; i < 2 * k; ++i) { // [G Q' - const]/u, in place from the bottom
+        T s = g2 * T(i) * q[i];
+        if (i + 1 < 2 * k)
+          s += g1 * T(i + 1) * q[i + 1];
+        if (i + 2 < 2 * k)
+          s += g0 * T(i + 2) * q[i + 2];
+        q[i] = s;
+      }
+      UNROLL
+      for (int i = 2 * k + 1; i >= 0; --i) { // times (1 - c u)^2, in place from the top
+        T s = i < 2 * k ? q[i] : T(0);
+        if (i >= 1 && i - 1 < 2 * k)
+          s -= T(2) * c * q[i - 1];
+        if (i >= 2)
+          s += c * c * q[i - 2];
+        q[i] = s;
+      }
+      T value = T(0);
+      UNROLL
+      for (int i = 2 * k + 1; i >= 0; --i)
+        value = value * u + q[i];
+      total += scale * value;
+      scale *= inv_r;
+    }
+    return inv_r * total;
+  }
+
+  // (1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, by Gauss-Legendre.
+  // near is the chord fraction to that pole and far the other; a point of the integral is at chord
+  // fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1). With
+  // l = near (1 - g^2), the integrand is
+  //   e^L (off + l) g,  L = (b - 1)[log1p(l/far) + 2 log g] +- 2 kappa l,  off = |y - E[y]|,
+  // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
+  // mode by solving L = -depth to first order.
+  template <class T> static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c) {
+    const Resultant<T> a = resultant(kappa, dim);
+    const T mean_y = T(0.5) * a.complement, mean_z = T(0.5) * (T(1) + a.length);
+    const T b1 = dim.b - T(1), b1_up = b1 > T(0) ? b1 : T(0), depth = is_float32<T> ? T(18) : T(40);
+    const bool above = c.y < mean_y; // t > A: integrate up to mu
+    const T near = above ? c.y : c.z, far = above ? c.z : c.y;
+    const T off = above ? mean_y - c.y : c.y < T(0.5) ? c.y - mean_y : mean_z - c.z;
+    const T rate = above ? T(2) * kappa : T(-2) * kappa;
+    const T decay = T(0.5) * (b1 + dim.b) - T(0.5) - near * (b1_up / far + rate);
+    T kept = T(1); // largest 1 - g^2
+    if (depth < decay)
+      kept = depth / decay;
+    if (!above && kappa > T(0)) {
+      T reach = (depth + b1_up * std::log1p(depth / (kappa * far))) / (T(2) * kappa);
+      reach *= b1 < T(0) ? T(1.3) : T(1);
+      kept = reach < kept * near ? reach / near : kept;
+    }
+    const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
+    T sum = T(0);
+    for (int i = 0; i < GaussLegendre<T>::half; ++i) {
+      for (int side = -1; side <= 1; side += 2) {
+        const T g = g0 + T(0.5) * width * (T(1) + T(side) * GaussLegendre<T>::node(i));
+        const T l = near * (T(1) - g) * (T(1) + g);
+        const T exponent = b1 * std::log1p(l / far) + rate * l + T(2) * b1 * std::log(g);
+        sum += GaussLegendre<T>::weight(i) * std::exp(exponent) * (off + l) * g;
+      }
+    }
+    return sum * width / far;
+  }
+};
+
+} // namespace spherical
+#undef UNROLL
