@@ -228,6 +228,8 @@ def test_autocast_does_not_reach_the_loss():
     assert loss.item() == expected.item()
 
 
+# Dynamo itself instantiates the autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiles_without_a_graph_break():
     pred, target, kappa = views(16, 32, dtype=torch.float32)
     compiled = torch.compile(VISimSiamLoss(), backend="aot_eager", fullgraph=True)
@@ -236,6 +238,15 @@ def test_compiles_without_a_graph_break():
     torch.testing.assert_close(
         torch.autograd.grad(loss, (pred, kappa)), torch.autograd.grad(expected, (pred, kappa))
     )
+
+
+def test_torch_func():
+    pred, target, kappa = (tensor.detach() for tensor in views(3, 5, 8))
+    batched = torch.func.vmap(torch.func.grad(vi_simsiam_loss))(pred, target, kappa)
+    for i in range(3):
+        alone = pred[i].clone().requires_grad_()
+        vi_simsiam_loss(alone, target[i], kappa[i]).backward()
+        torch.testing.assert_close(batched[i], alone.grad)
 
 
 def _ddp_worker(rank, port, queue):

@@ -160,10 +160,8 @@ def _idx_file(root: Path, stem: str) -> Path:
 def _torchvision_datasets(name: str):
     try:
         from torchvision import datasets
-    except ImportError as error:
-        raise DataError(
-            f"--data {name} needs torchvision: pip install torchvision ({error})"
-        ) from error
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise DataError(f"--data {name} needs torchvision, which fails: {error}") from error
     return datasets
 
 

@@ -26,7 +26,7 @@ from .data import ImageSet
 from .model import Outputs, VISimSiam, embed
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-MOST_BANK, MOST_TEST = 20_000, 2_000
+MOST_BANK, MOST_TEST = 10_000, 2_000
 
 Damage = Callable[[Tensor, int, Generator], Tensor]
 

@@ -236,8 +236,9 @@ def feature_std(z: Tensor) -> Tensor:
     Example::
 
         >>> _ = torch.manual_seed(0)
-        >>> print(f"{feature_std(torch.randn(1000, 100)):.3f} {feature_std(torch.ones(8,
-        100)):.3f}") 0.100 0.000
+        >>> spread, collapsed = torch.randn(1000, 100), torch.ones(8, 100)
+        >>> print(f"{feature_std(spread):.3f} {feature_std(collapsed):.3f}")
+        0.100 0.000
     """
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"z must have shape (N, d) with N of 2 or more, got {tuple(z.shape)}")
