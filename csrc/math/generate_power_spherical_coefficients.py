@@ -1,4 +1,4 @@
-"""Writes power_spherical_coefficients.h: the pathwise expansion, and the base points of log_peak.
+"""Writes power_spherical_coefficients.{h,py}: the pathwise expansion, the base points of log_peak.
 
 Pathwise expansion, exact Taylor coefficients:
 
@@ -15,15 +15,16 @@ psi_2k = -B_2k / 2k. Every right-hand side vanishes at l = 0, so the division is
 
 Base points: for each d from 8 to 18 the multiple kappa0 of 1/8 closest to the zero of
 
-    log p(mu) = log Gamma(s) - log Gamma(a) - b log(4 pi),    a = b + kappa, s = a + b, b = (d - 1)/2,
+    log p(mu) = log Gamma(s) - log Gamma(a) - b log(4 pi),  b = (d - 1)/2, a = b + kappa, s = a + b,
 
-and log p(mu) at kappa0 (for d < 8 none is needed, from d = 19 on log p(mu) > 0 for every kappa >= 0).
+and log p(mu) at kappa0. For d < 8 none is needed; from d = 19 on log p(mu) > 0 for every kappa.
 
-Run: python csrc/math/generate_power_spherical_coefficients.py > csrc/math/power_spherical_coefficients.h
+Run: python csrc/math/generate_power_spherical_coefficients.py
 """
 
 from fractions import Fraction
 from math import comb, factorial
+from pathlib import Path
 
 import mpmath
 
@@ -86,9 +87,7 @@ def flat(order: int, degree: int) -> list[list[float]]:
 def log_peak(kappa: mpmath.mpf, d: int) -> mpmath.mpf:
     b = mpmath.mpf(d - 1) / 2
     return (
-        mpmath.loggamma(2 * b + kappa)
-        - mpmath.loggamma(b + kappa)
-        - b * mpmath.log(4 * mpmath.pi)
+        mpmath.loggamma(2 * b + kappa) - mpmath.loggamma(b + kappa) - b * mpmath.log(4 * mpmath.pi)
     )
 
 
@@ -111,43 +110,85 @@ HEADER = """\
 // clang-format off
 namespace spherical {
 
-// at(row, n): rows (k, j) = (1, 0), (1, 1), (2, 0), ... for power k of 1/a and power j of a / (a + b);
-// n is the power of l.
+// at(row, n): rows (k, j) = (1, 0), (1, 1), (2, 0), ... for power k of 1/a and power j of
+// a / (a + b); n is the power of l.
 template <class T> struct PathwiseTable;
 """
 
 
-def main() -> None:
-    mpmath.mp.dps = 50
-    print(HEADER)
+PYTHON_HEADER = '''\
+"""Coefficients of the pathwise expansion and base points of log_peak, for power_spherical.py.
+
+Written by csrc/math/generate_power_spherical_coefficients.py, which derives them. Do not edit.
+"""
+
+# ruff: noqa: E501
+# fmt: off
+'''
+
+
+def cpp_header() -> list[str]:
+    lines = [HEADER]
     for name, (order, degree) in ORDERS.items():
         rows = flat(order, degree)
         digits, suffix = (9, "f") if name == "float" else (17, "")
-        print(f"template <> struct PathwiseTable<{name}> {{")
-        print(f"  static constexpr int order = {order}, degree = {degree};")
-        print(f"  static HD {name} at(int row, int n) {{")
-        print(f"    static constexpr {name} table[{len(rows)}][{degree + 1}] = {{")
+        lines += [
+            f"template <> struct PathwiseTable<{name}> {{",
+            f"  static constexpr int order = {order}, degree = {degree};",
+            f"  static HD {name} at(int row, int n) {{",
+            f"    static constexpr {name} table[{len(rows)}][{degree + 1}] = {{",
+        ]
         for row in rows:
             cells = [f"{c:.{digits}g}" for c in row]
             cells = [(c if "." in c or "e" in c else c + ".") + suffix for c in cells]
-            print("      {" + ", ".join(cells) + "},")
-        print("    };")
-        print("    return table[row][n];")
-        print("  }")
-        print("};\n")
+            lines.append("      {" + ", ".join(cells) + "},")
+        lines += ["    };", "    return table[row][n];", "  }", "};", ""]
+
     base = base_points()
-    print("// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.")
-    print("template <class T> struct PeakBase {")
-    print(f"  static constexpr int d_begin = {base[0][0]}, d_end = {base[-1][0] + 1};")
+    lines += [
+        "// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.",
+        "template <class T> struct PeakBase {",
+        f"  static constexpr int d_begin = {base[0][0]}, d_end = {base[-1][0] + 1};",
+    ]
     for name, column in (("kappa", 1), ("value", 2)):
-        cells = [mpmath.nstr(mpmath.mpf(row[column]), 20) for row in base]
-        print(f"  static HD T {name}(int row) {{")
-        print(f"    static constexpr T table[{len(base)}] = {{")
-        print("      " + ", ".join(f"T({cell})" for cell in cells) + "};")
-        print("    return table[row];")
-        print("  }")
-    print("};\n")
-    print("} // namespace spherical")
+        lines += [
+            f"  static HD T {name}(int row) {{",
+            f"    static constexpr T table[{len(base)}] = {{",
+            *(f"      T({mpmath.nstr(mpmath.mpf(row[column]), 20)})," for row in base),
+            "    };",
+            "    return table[row];",
+            "  }",
+        ]
+    return [*lines, "};", "", "} // namespace spherical"]
+
+
+def python_module() -> list[str]:
+    order, degree = ORDERS["double"]
+    lines = [
+        PYTHON_HEADER,
+        "# Rows (k, j) = (1, 0), (1, 1), (2, 0), ...: power k of 1/a, power j of a / (a + b).",
+        "# Columns: powers of l. The float32 expansion uses the first rows and columns.",
+        "PATHWISE: tuple[tuple[float, ...], ...] = (",
+        *("    (" + ", ".join(map(repr, row)) + ")," for row in flat(order, degree)),
+        ")",
+        "",
+        "# d: (kappa0, log p(mu) at kappa0).",
+        "PEAK_BASE: dict[int, tuple[float, float]] = {",
+        *(f"    {d}: ({kappa!r}, {float(value)!r})," for d, kappa, value in base_points()),
+        "}",
+    ]
+    return lines
+
+
+def main() -> None:
+    mpmath.mp.dps = 50
+    here = Path(__file__).resolve().parent
+    reference = here.parents[1] / "powerspherical_ext" / "reference"
+    for path, lines in (
+        (here / "power_spherical_coefficients.h", cpp_header()),
+        (reference / "power_spherical_coefficients.py", python_module()),
+    ):
+        path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..distributions import PowerSpherical
+from ..reference import POWER_SPHERICAL, log_area
 from ._common import autocast_disabled
 
 __all__ = ["VISimSiamLoss", "feature_std", "mean_resultant_length", "vi_simsiam_loss"]
@@ -66,7 +65,8 @@ def vi_simsiam_loss(
         relative_to_uniform: subtract the uniform distribution's loss.
         detach_target: stop the gradient at the target.
         check_kappa: whether to verify that kappa is not negative and not NaN. ``None`` does so for
-            eager CPU tensors, where it is cheap. ``True`` does so everywhere and makes a GPU wait.
+            CPU tensors, outside of torch.compile and torch.func. ``True`` does so everywhere and
+            makes a GPU wait.
 
     Returns:
         A scalar; with ``reduction="none"`` the loss of each sample, ``(...)``, in the list form
@@ -117,9 +117,7 @@ def vi_simsiam_loss(
         _check_not_swapped(preds, targets)
         targets = [z.detach() for z in targets]
 
-    dtype = torch.float32
-    for tensor in (*preds, *targets, *kappas):
-        dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = ops.common_dtype(*preds, *targets, *kappas)
 
     with autocast_disabled(preds[0].device):
         mus = [F.normalize(mu.to(dtype), dim=-1) for mu in preds]
@@ -128,10 +126,10 @@ def vi_simsiam_loss(
         for k in kappas:
             _check_kappa_values(k, check_kappa)
         pairs = [(i, j) for i in range(len(mus)) for j in range(len(zs)) if is_pair or i != j]
-        losses = [-ops.log_prob(zs[j], mus[i], kappas[i], PowerSpherical) for i, j in pairs]
+        losses = [-ops.log_prob(zs[j], mus[i], kappas[i], POWER_SPHERICAL) for i, j in pairs]
         loss = losses[0] if is_pair else torch.stack(losses)
         if relative_to_uniform:
-            loss = loss + _uniform_log_density(mus[0].shape[-1])
+            loss = loss - log_area(mus[0].shape[-1])
 
     if reduction == "none":
         return loss
@@ -218,7 +216,7 @@ def mean_resultant_length(kappa: Tensor, dim: int) -> Tensor:
     Source:
         De Cao and Aziz 2020: (1 + mu . z) / 2 is Beta((d - 1)/2 + kappa, (d - 1)/2).
     """
-    return ops.mean_resultant_length(kappa, dim, PowerSpherical)
+    return ops.mean_resultant_length(kappa, dim, POWER_SPHERICAL)
 
 
 def feature_std(z: Tensor) -> Tensor:
@@ -238,8 +236,9 @@ def feature_std(z: Tensor) -> Tensor:
     Example::
 
         >>> _ = torch.manual_seed(0)
-        >>> print(f"{feature_std(torch.randn(1000, 100)):.3f} {feature_std(torch.ones(8,
-        100)):.3f}") 0.100 0.000
+        >>> spread, collapsed = torch.randn(1000, 100), torch.ones(8, 100)
+        >>> print(f"{feature_std(spread):.3f} {feature_std(collapsed):.3f}")
+        0.100 0.000
     """
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"z must have shape (N, d) with N of 2 or more, got {tuple(z.shape)}")
@@ -311,14 +310,10 @@ def _check_not_swapped(preds: list[Tensor], targets: list[Tensor]) -> None:
 
 def _check_kappa_values(kappa: Tensor, check: bool | None) -> None:
     if check is None:
-        check = kappa.device.type == "cpu" and not torch.compiler.is_compiling()
+        is_eager = not (torch.compiler.is_compiling() or ops._transform_active())
+        check = kappa.device.type == "cpu" and is_eager
     if check and not bool((kappa >= 0).all()):
         raise ValueError(
             f"kappa must be >= 0 and not NaN, got {kappa.detach().min().item()}: "
             "end the head in a softplus, as KappaHead does"
         )
-
-
-def _uniform_log_density(d: int) -> float:
-    """-log area(S^{d-1}) = lgamma(d/2) - log 2 - (d/2) log pi."""
-    return math.lgamma(d / 2) - math.log(2) - d / 2 * math.log(math.pi)

@@ -1,0 +1,223 @@
+"""What kappa is worth: beside kNN correctness, under damage, and against the observed cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Generator, Tensor
+
+from powerspherical_ext.losses import mean_resultant_length
+
+from .augment import (
+    add_noise,
+    color_jitter,
+    gaussian_blur,
+    random_cutout,
+    random_resized_crop,
+    training_views,
+)
+from .data import ImageSet
+from .model import Outputs, VISimSiam, embed
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+MOST_BANK, MOST_TEST = 10_000, 2_000
+
+Damage = Callable[[Tensor, int, Generator], Tensor]
+
+
+def whole(images: Tensor, size: int) -> Tensor:
+    """The undamaged image at the size of a view."""
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+DAMAGES: dict[str, Damage] = {
+    "clean": lambda x, size, g: whole(x, size),
+    "blur": lambda x, size, g: gaussian_blur(whole(x, size), 1.0),
+    "colour jitter": lambda x, size, g: color_jitter(whole(x, size), 0.4, 1.0, g),
+    "crop 0.05-1": lambda x, size, g: random_resized_crop(x, size, (0.05, 1.0), False, g),
+    "crop 0.05-0.2": lambda x, size, g: random_resized_crop(x, size, (0.05, 0.2), False, g),
+    "noise 0.5": lambda x, size, g: add_noise(whole(x, size), 0.5, g),
+    "cut-out": lambda x, size, g: random_cutout(whole(x, size), (0.5, 0.5), 1.0, g),
+}
+
+
+@dataclass
+class Damaged:
+    """The test images under one kind of damage."""
+
+    views: Tensor  # (N, C, size, size)
+    outputs: Outputs
+    correct: np.ndarray  # (N,), whether kNN finds the label
+
+
+@dataclass
+class Evaluation:
+    damaged: dict[str, Damaged]
+    calibration: Calibration | None
+    results: dict[str, object]  # the printed numbers, ready for json
+
+
+@dataclass
+class Calibration:
+    """By tenths of the predicted cosine: its mean, and the mean cosine observed between views."""
+
+    predicted: np.ndarray  # (10,)
+    observed: np.ndarray  # (10,)
+
+    @property
+    def ece(self) -> float:
+        return float(np.abs(self.predicted - self.observed).mean())
+
+
+def evaluate(model: VISimSiam, data: ImageSet, device: torch.device) -> Evaluation:
+    def to_float(images: Tensor) -> Tensor:
+        return images.to(device).float() / 255
+
+    bank_images = to_float(data.train_images[:MOST_BANK])
+    bank = embed(model, whole(bank_images, data.view_size)).y
+    bank_labels = data.train_labels[:MOST_BANK]
+    knn = KNeighborsClassifier(
+        NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp(-distance / TEMPERATURE)
+    ).fit(bank.cpu().numpy(), bank_labels.numpy())
+
+    generator = torch.Generator(device).manual_seed(1)
+    images = to_float(data.test_images[:MOST_TEST])
+    labels = data.test_labels[:MOST_TEST].numpy()
+    damaged = {}
+    for name, damage in DAMAGES.items():
+        views = damage(images, data.view_size, generator)
+        outputs = embed(model, views)
+        correct = knn.predict(outputs.y.cpu().numpy()) == labels
+        damaged[name] = Damaged(views, outputs, correct)
+
+    has_kappa = damaged["clean"].outputs.kappa is not None
+    calibration = calibrate(model, images, data, generator) if has_kappa else None
+    results = {"knn": accuracies(damaged), "auroc": aurocs(damaged)}
+    if calibration is not None:
+        results["kappa"] = paired_kappas(damaged)
+        results["calibration"] = {
+            "predicted": calibration.predicted.tolist(),
+            "observed": calibration.observed.tolist(),
+            "ece": calibration.ece,
+        }
+    return Evaluation(damaged, calibration, results)
+
+
+def confidences(outputs: Outputs) -> dict[str, np.ndarray]:
+    """kappa, and what every SimSiam offers for free: the lengths of its features."""
+    norms = {
+        "norm of mu": outputs.mu.norm(dim=-1),
+        "norm of z": outputs.z.norm(dim=-1),
+        "norm of y": outputs.y.norm(dim=-1),
+    }
+    scores = norms if outputs.kappa is None else {"kappa": outputs.kappa, **norms}
+    return {name: score.cpu().numpy() for name, score in scores.items()}
+
+
+def accuracies(damaged: dict[str, Damaged]) -> dict[str, float]:
+    pooled = np.concatenate([part.correct for part in damaged.values()])
+    return {
+        **{name: float(part.correct.mean()) for name, part in damaged.items()},
+        "pooled": float(pooled.mean()),
+    }
+
+
+def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
+    """How well each confidence ranks the images that kNN gets right above those it gets wrong.
+
+    "pooled" is every damage, clean included, of every test image in one ranking. "chance_sd" is
+    the standard deviation that a meaningless score would have around 0.5.
+    """
+    parts = list(damaged.values())
+    clean, correct = damaged["clean"], np.concatenate([part.correct for part in parts])
+    scores = [confidences(part.outputs) for part in parts]
+    table = {}
+    for name, score in confidences(clean.outputs).items():
+        pooled = np.concatenate([part_scores[name] for part_scores in scores])
+        table[name] = {"clean": auroc(clean.correct, score), "pooled": auroc(correct, pooled)}
+    table["chance_sd"] = {"clean": chance_sd(clean.correct), "pooled": chance_sd(correct)}
+    return table
+
+
+def auroc(correct: np.ndarray, score: np.ndarray) -> float:
+    return float(roc_auc_score(correct, score)) if 0 < correct.mean() < 1 else float("nan")
+
+
+def chance_sd(correct: np.ndarray) -> float:
+    n, right = len(correct), correct.sum()
+    return float(np.sqrt((n + 1) / (12 * right * (n - right)))) if 0 < right < n else float("nan")
+
+
+def paired_kappas(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
+    """kappa of each image against kappa of the same image undamaged."""
+    clean = damaged["clean"].outputs.kappa
+    return {
+        name: {
+            "mean": part.outputs.kappa.mean().item(),
+            "sd": part.outputs.kappa.std().item(),
+            "below_clean": (part.outputs.kappa < clean).float().mean().item(),
+        }
+        for name, part in damaged.items()
+    }
+
+
+def calibrate(
+    model: VISimSiam, images: Tensor, data: ImageSet, generator: Generator, repeats: int = 4
+) -> Calibration:
+    """The cosine that kappa expects, E[t] = kappa/(kappa + d - 1), against mu . z of two views.
+
+    It needs no label, so it can be followed in training.
+    """
+    predicted, observed = [], []
+    for _ in range(repeats):
+        first, second = (
+            embed(model, training_views(images, data.view_size, data.flip, generator))
+            for _ in range(2)
+        )
+        predicted.append(mean_resultant_length(first.kappa, first.mu.shape[-1]))
+        observed.append(F.cosine_similarity(first.mu, second.z))
+    t_hat, t = (torch.cat(parts).cpu().numpy() for parts in (predicted, observed))
+    tenths = np.array_split(np.argsort(t_hat), 10)
+    return Calibration(
+        np.array([t_hat[i].mean() for i in tenths]), np.array([t[i].mean() for i in tenths])
+    )
+
+
+def report(results: dict) -> str:
+    """The printed tables."""
+    knn = results["knn"]
+    lines = [
+        f"kNN accuracy ({NEIGHBOURS} neighbours): clean {knn['clean']:.3f}, "
+        f"all damages pooled {knn['pooled']:.3f}",
+        "",
+        "AUROC of a confidence        clean   pooled",
+    ]
+    for name, row in results["auroc"].items():
+        if name != "chance_sd":
+            lines.append(f"  {name:<24} {row['clean']:7.3f}  {row['pooled']:7.3f}")
+    chance = results["auroc"]["chance_sd"]
+    lines.append(f"  {'chance':<19} 0.5 +- {chance['clean']:.3f}    {chance['pooled']:.3f}")
+    if "kappa" not in results:
+        return "\n".join(lines)
+
+    lines += ["", "kappa of the same image      mean       sd  below clean      kNN"]
+    for name, row in results["kappa"].items():
+        below = "" if name == "clean" else f"{row['below_clean']:.0%}"
+        lines.append(
+            f"  {name:<22} {row['mean']:8.1f} {row['sd']:8.1f} {below:>12} {knn[name]:8.3f}"
+        )
+    calibration = results["calibration"]
+    lines += [
+        "",
+        "calibration by tenths, no label used (views as in training)",
+        "  kappa/(kappa+d-1)" + "".join(f" {value:6.3f}" for value in calibration["predicted"]),
+        "  observed cosine  " + "".join(f" {value:6.3f}" for value in calibration["observed"]),
+        f"  expected calibration error {calibration['ece']:.3f}",
+    ]
+    return "\n".join(lines)

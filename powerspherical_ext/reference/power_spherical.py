@@ -1,0 +1,206 @@
+"""Power Spherical, scalar functions of (kappa, d) and of y = (1 - t)/2, z = (1 + t)/2.
+
+The same names as csrc/math/power_spherical.h, where derivations, error bounds and sources stand;
+b = (d - 1)/2, a = b + kappa, s = a + b throughout. kappa, y, z are tensors of one dtype, float32
+or float64, of any shapes that broadcast; d is an int. There is no control flow on tensor values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .power_spherical_coefficients import PATHWISE, PEAK_BASE
+from .stirling import (
+    bregman_log_gamma_ratio,
+    digamma_difference,
+    raises,
+    stirling_remainder,
+    trigamma_difference,
+    x_minus_log1p,
+)
+
+
+def log_peak(kappa: Tensor, d: int) -> Tensor:
+    """log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi).
+
+    Derivatives of any order are those of Stirling's series; near the zero of log p(mu), for
+    d >= 8, the value is that of a series about the zero, which rounds less.
+    """
+    value = _peak_by_stirling(kappa, d)
+    if d < min(PEAK_BASE):
+        return value
+    b = (d - 1) / 2
+    kappa0, c0 = PEAK_BASE[d] if d in PEAK_BASE else (0.0, _log_peak_uniform(d))
+    constant = kappa.detach()
+    x = (constant - kappa0) / (b + kappa0)
+    near = (x >= -0.4) & (x <= 1) & (constant + b >= (8 if kappa.dtype == torch.float64 else 5))
+    close = _peak_near_zero(torch.where(near, constant, kappa0 + 1), b, kappa0, c0)
+    return value + torch.where(near, close - value.detach(), 0.0)
+
+
+def log_peak_1(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0."""
+    b = (d - 1) / 2
+    a, n = kappa + b, raises(b, kappa.dtype)
+    top = a + n
+    total = digamma_difference(b, 1 / top, 1 / (top + b))
+    for i in reversed(range(n)):
+        total = total + b / ((a + i) * (a + i + b))
+    return total
+
+
+def log_peak_2(kappa: Tensor, d: int) -> Tensor:
+    """d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0."""
+    b = (d - 1) / 2
+    a, n = kappa + b, raises(b, kappa.dtype)
+    top = a + n
+    total = trigamma_difference(b, 1 / top, 1 / (top + b))
+    for i in reversed(range(n)):
+        ai, si = a + i, a + i + b
+        total = total + b * (ai + si) / (ai * si) ** 2
+    return -total
+
+
+def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
+    """E[t] = kappa / (d - 1 + kappa)."""
+    return kappa / (kappa + (d - 1))
+
+
+def kl_uniform(kappa: Tensor, d: int) -> Tensor:
+    """KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area, as a Bregman
+    divergence; the entropy is log_area - kl_uniform. d/dkappa = -kappa log_peak_2(kappa)."""
+    b = (d - 1) / 2
+    return bregman_log_gamma_ratio(b, b, kappa + b, kappa, raises(b, kappa.dtype))
+
+
+def log_falloff(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """log p(x) - log p(mu) = kappa log z; at the antipode z = 0: -inf, or 0 for kappa = 0.
+
+    The gradient at the antipode is zero.
+    """
+    antipode = z == 0
+    inside = kappa * _log_cosine_half(y, z)
+    return torch.where(antipode, torch.where(kappa > 0, -torch.inf, 0.0), inside)
+
+
+def log_falloff_dt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); 0 at the antipode by definition."""
+    antipode = z == 0
+    slope = kappa / (2 * torch.where(antipode, 1.0, z))
+    return torch.where(antipode, 0.0, slope.clamp(max=torch.finfo(slope.dtype).max))
+
+
+def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:
+    """d/dkappa (kappa log z) = log z; 0 at the antipode by definition."""
+    return torch.where(z == 0, 0.0, _log_cosine_half(y, z))
+
+
+def pathwise(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+    """(dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(z (1 - z)), at a fixed quantile of z ~ Beta(a, b).
+
+    a is raised to where the expansion in 1/a holds, and q brought down by
+        q(a, b) = [1/a - c + s z q(a + 1, b)]/a,    c = log z - E[log z];
+    for small a and small y, above the mean, by raising b to infinity:
+        q(a, b) = [c + s y q(a, b + 1)]/b.
+    """
+    double = kappa.dtype == torch.float64
+    a_min, l_max, far_raise = (16.0, 1.75, 16) if double else (8.0, 1.5, 8)
+    b = (d - 1) / 2
+    kappa, y, z = torch.broadcast_tensors(kappa, y, z)
+    z = z.clamp(min=torch.finfo(z.dtype).tiny)
+    log_z = _log_cosine_half(y, z)
+    a = kappa + b
+
+    count = (a_min - a).ceil().clamp(min=0)
+    count = torch.where(log_z + (b / (a + count)).log1p() < -l_max, count + far_raise, count)
+    top = a + count
+    l_top = (log_z + (b / top).log1p()).clamp(min=-l_max)
+    q = _pathwise_expansion(top, b, l_top)
+    centered = log_z + digamma_difference(b, 1 / top, 1 / (top + b))
+    for i in reversed(range(max(0, math.ceil(a_min - b)) + far_raise)):
+        ai, si = a + i, a + i + b
+        inv = 1 / (ai * si)
+        active = i < count
+        next_centered = centered + b * inv
+        next_q = si * inv * ((si * inv - next_centered) + si * z * q)
+        centered = torch.where(active, next_centered, centered)
+        q = torch.where(active, next_q, q)
+    if b >= a_min:
+        return 0.5 * q
+
+    y_series, terms = (0.25, 64) if double else (0.45, 32)
+    above = (a < a_min) & (y < y_series) & (centered >= 0)
+    y_small = torch.where(above, y, 0.0)
+    total, term, harmonic = centered, torch.ones_like(a), torch.zeros_like(a)
+    for i in range(terms):
+        si = a + b + i
+        term = term * y_small * si / (b + 1 + i)
+        harmonic = harmonic + 1 / si
+        total = total + term * (centered + harmonic)
+    return 0.5 * torch.where(above, total / b, q)
+
+
+def _log_cosine_half(y: Tensor, z: Tensor) -> Tensor:
+    """log z, from the smaller of y and z = 1 - y; 0 at the antipode, which callers treat."""
+    upper = y < z
+    from_y = torch.where(upper, -y, 0.0).log1p()
+    return torch.where(upper, from_y, torch.where(upper | (z == 0), 1.0, z).log())
+
+
+def _log_peak_uniform(d: int) -> float:
+    """log p(mu) of the uniform, minus the log area of the sphere."""
+    return math.lgamma(d / 2) - math.log(2) - d / 2 * math.log(math.pi)
+
+
+def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
+    """b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a, m(v) = v - log1p(v)."""
+    b = (d - 1) / 2
+    a, product = kappa + b, torch.ones_like(kappa)
+    for _ in range(raises(b, kappa.dtype)):
+        product = product * (1 + b / a)
+        a = a + 1
+    s, v = a + b, b / a
+    remainder = stirling_remainder(1 / s) - stirling_remainder(1 / a)
+    return b * (s / (4 * math.pi)).log() - (
+        (a * x_minus_log1p(v) + 0.5 * v.log1p()) - remainder + product.log()
+    )
+
+
+def _peak_near_zero(kappa: Tensor, b: float, kappa0: float, c0: float) -> Tensor:
+    """log p(mu) from its value c0 at kappa0; every term vanishes with delta = kappa - kappa0."""
+    delta, a, a0 = kappa - kappa0, kappa + b, b + kappa0
+    s, s0 = a + b, a0 + b
+    inv_a0, inv_s0 = torch.full_like(a, 1 / a0), torch.full_like(a, 1 / s0)
+    remainder = (stirling_remainder(1 / s) - stirling_remainder(inv_s0)) - (
+        stirling_remainder(1 / a) - stirling_remainder(inv_a0)
+    )
+    second = (a0 - 0.5) * x_minus_log1p(delta * inv_a0) - (s0 - 0.5) * x_minus_log1p(delta * inv_s0)
+    return c0 + (
+        delta * (b / a).log1p() + (second + (0.5 * delta * b * inv_a0 * inv_s0 + remainder))
+    )
+
+
+def _pathwise_expansion(a: Tensor, b: float, log_ratio: Tensor) -> Tensor:
+    """q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l), x = a/s, l = log(z/x)."""
+    order, degree = (10, 24) if a.dtype == torch.float64 else (4, 8)
+    row = order * (order + 3) // 2
+    x, inv_a, sums = a / (a + b), 1 / a, torch.zeros_like(a)
+    near = log_ratio.abs() < 1e-3
+    safe = torch.where(near, 1.0, log_ratio)
+    first = torch.where(near, 1 + log_ratio * (-0.5 + log_ratio * (1 / 12)), safe / safe.expm1())
+    # [..., row]: Horner's rule in l for every Q_kj at once.
+    rows = [row[: degree + 1] for row in PATHWISE[:row]]
+    table = torch.tensor(rows, dtype=a.dtype, device=a.device)
+    in_l = torch.zeros_like(a).unsqueeze(-1) + table[:, degree]
+    for n in range(degree - 1, -1, -1):
+        in_l = in_l * log_ratio.unsqueeze(-1) + table[:, n]
+    for k in range(order, 0, -1):
+        in_x = torch.zeros_like(a)
+        for _ in range(k + 1):
+            row -= 1
+            in_x = in_x * x + in_l[..., row]
+        sums = sums * inv_a + in_x
+    return inv_a * (first + inv_a * sums)

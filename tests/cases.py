@@ -1,0 +1,258 @@
+"""THE table of distributions under test, and the truth about each of them.
+
+A new public distribution is one more row of FAMILIES (tests/test_contract.py fails until it is
+there): how to build it, its density and moments in mpmath, the law of its y = (1 - t)/2 in scipy.
+Nothing here is computed by the package.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from mpmath import mp, mpf
+from torch import Tensor
+from torch.distributions import Distribution
+
+from powerspherical_ext import HypersphericalUniform, PowerSpherical, _library, ops
+
+mp.dps = 50
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of the table. y = (1 - t)/2, t = mu . x; kappa is always 0 for the uniform."""
+
+    distribution: type[Distribution]
+    kappas: tuple[float, ...]  # where it is tested, ascending
+    make: Callable[..., Any]  # (loc, kappa, **options) -> the distribution
+    log_normalizer: Callable[[int, mpf], mpf]  # (d, kappa) -> log C
+    log_density: Callable[[int, mpf, mpf], mpf]  # (d, kappa, y) -> log p - log C
+    moments: Callable[[int, mpf], tuple[mpf, mpf]]  # (d, kappa) -> E[t], E[t^2]
+    cdf: Callable[[np.ndarray, int, float], np.ndarray]  # (y, d, kappa) -> P(Y <= y)
+
+    def __str__(self) -> str:
+        return self.distribution.__name__
+
+
+def _power_spherical_log_normalizer(d, kappa):
+    beta = mpf(d - 1) / 2
+    alpha = beta + kappa
+    s = alpha + beta
+    lgamma = mpmath.loggamma
+    return -(s * mpmath.log(2) + beta * mpmath.log(mpmath.pi) + lgamma(alpha) - lgamma(s))
+
+
+def _power_spherical_log_density(d, kappa, y):
+    if y >= 1:
+        return mpf(0) if kappa == 0 else mpf("-inf")
+    return kappa * mpmath.log(2 * (1 - y))
+
+
+def _power_spherical_moments(d, kappa):
+    s = d - 1 + kappa
+    return kappa / s, 1 - (d - 1) * (kappa + s) / (s * (s + 1))
+
+
+POWER_SPHERICAL = Family(
+    PowerSpherical,
+    (0.0, 1e-3, 1.0, 100.0, 1e4, 1e6, 1e7),
+    PowerSpherical,
+    _power_spherical_log_normalizer,
+    _power_spherical_log_density,
+    _power_spherical_moments,
+    lambda y, d, kappa: scipy.stats.beta.cdf(y, (d - 1) / 2, (d - 1) / 2 + kappa),
+)
+
+
+def _make_uniform(loc, kappa, **options):
+    kappa_shape = getattr(kappa, "shape", ())
+    batch_shape = torch.broadcast_shapes(loc.shape[:-1], kappa_shape)
+    return HypersphericalUniform(
+        loc.shape[-1], loc.device, loc.dtype, batch_shape=batch_shape, **options
+    )
+
+
+UNIFORM = Family(
+    HypersphericalUniform,
+    (0.0,),
+    _make_uniform,
+    lambda d, kappa: (
+        mpmath.loggamma(mpf(d) / 2) - mpmath.log(2) - mpf(d) / 2 * mpmath.log(mpmath.pi)
+    ),
+    lambda d, kappa, y: mpf(0),
+    lambda d, kappa: (mpf(0), 1 / mpf(d)),
+    lambda y, d, kappa: scipy.stats.beta.cdf(y, (d - 1) / 2, (d - 1) / 2),
+)
+
+FAMILIES = (POWER_SPHERICAL, UNIFORM)
+CONCENTRATED = tuple(family for family in FAMILIES if len(family.kappas) > 1)  # have a loc
+
+
+# Ways to batch: the shapes of loc, without d, and of the concentration (None: a Python number).
+BATCHES: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
+    "single": ((), ()),
+    "number": ((3,), None),
+    "one_kappa": ((2, 3), ()),
+    "one_loc": ((), (4,)),
+    "outer": ((3, 1), (2,)),
+    "size_one": ((1,), (1,)),
+    "empty": ((0,), ()),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One parametrisation of a family, as the generic tests take it."""
+
+    family: Family
+    d: int = 3
+    kappa: float = 0.0
+    batch: str = "one_kappa"
+    dtype: torch.dtype = torch.float32
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.family}-{self.d}-{self.kappa:g}-{self.batch}-{dtype}"
+
+    def parameters(self) -> tuple[Tensor, Tensor | float]:
+        loc_shape, kappa_shape = BATCHES[self.batch]
+        loc = unit(*loc_shape, self.d, dtype=self.dtype)
+        if kappa_shape is None:
+            return loc, self.kappa
+        spread = torch.linspace(1, 0.5, max(int(np.prod(kappa_shape)), 1), dtype=torch.float64)
+        return loc, (self.kappa * spread).to(self.dtype).reshape(kappa_shape)
+
+    def make(self, **options: Any) -> Any:
+        return self.family.make(*self.parameters(), **options)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        loc_shape, kappa_shape = BATCHES[self.batch]
+        return torch.broadcast_shapes(loc_shape, kappa_shape or ())
+
+
+def _cases():
+    for family in FAMILIES:
+        middle = family.kappas[len(family.kappas) // 2]
+        for batch in BATCHES:
+            yield Case(family, 3, middle, batch)
+        for d in (2, 8, 64):
+            for kappa in dict.fromkeys((family.kappas[0], middle, family.kappas[-1])):
+                yield Case(family, d, kappa, dtype=torch.float64 if d == 8 else torch.float32)
+        for dtype in (torch.float64, torch.float16, torch.bfloat16):
+            yield Case(family, 8, middle, dtype=dtype)
+
+
+CASES = tuple(_cases())
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
+each_concentrated = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
+each_float = pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+
+needs_kernels = pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
+
+
+@pytest.fixture(params=[pytest.param("kernels", marks=needs_kernels), "reference"])
+def path(request, monkeypatch):
+    """Runs a test on the compiled kernels and on the plain-torch path."""
+    if request.param == "reference":
+        monkeypatch.setattr(ops, "_KERNEL_DEVICES", ())
+    return request.param
+
+
+def unit(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Random unit vectors, the same at every call, rounded to dtype."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(x, dim=-1).to(dtype)
+
+
+def at_distance(mu: Tensor, y: Tensor, seed: int = 1) -> Tensor:
+    """Unit vectors x (..., d) with (1 - mu . x)/2 = y (...), in float64: x = (1-2y) mu + r v."""
+    mu = torch.nn.functional.normalize(mu.double(), dim=-1).expand(*y.shape, mu.shape[-1])
+    v = unit(*y.shape, mu.shape[-1], seed=seed)
+    for _ in range(2):
+        v = v - (v * mu).sum(-1, keepdim=True) * mu
+    v = torch.nn.functional.normalize(v, dim=-1)
+    y = y.double().unsqueeze(-1)
+    return (1 - 2 * y) * mu + 2 * (y * (1 - y)).sqrt() * v
+
+
+def chord(value: Tensor, mu: Tensor) -> Tensor:
+    """y in float64, for statistics: sums of squares lose nothing near the mean direction."""
+    minus = (value.double() - mu.double()).square().sum(-1)
+    return minus / (minus + (value.double() + mu.double()).square().sum(-1))
+
+
+def exact_y(value: Tensor, mu: Tensor) -> mpf:
+    """y of value/|value| and mu/|mu| for one pair of vectors (d,), at 50 digits."""
+    x, m = ([mpf(v) for v in vector.double().tolist()] for vector in (value, mu))
+    length = mpmath.sqrt(mpmath.fdot(x, x) * mpmath.fdot(m, m))
+    t = mpmath.fdot(x, m) / length
+    return mpf(1) if 1 + t < mpf(10) ** -40 else (1 - t) / 2
+
+
+def exact_log_prob(family: Family, value: Tensor, mu: Tensor, kappa: float) -> mpf:
+    """log p for one pair of vectors, as they are in their dtype."""
+    d, kappa = len(mu), mpf(kappa)
+    y = exact_y(value, mu)
+    return cached_log_normalizer(family, d, float(kappa)) + family.log_density(d, kappa, y)
+
+
+@functools.cache
+def cached_log_normalizer(family: Family, d: int, kappa: float) -> mpf:
+    return family.log_normalizer(d, mpf(kappa))
+
+
+def quadrature(d: int, kappa: float, step: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes l = log(y/(1-y)) and log weights: sum exp(log weight + log p(y)) g(y) = E[g(Y)].
+
+    The trapezoidal rule in l, in which the law of y is 2 pi^b / Gamma(b) 2^(d-2) p (y (1-y))^b dl,
+    b = (d-1)/2: smooth, with exponential tails exp(-b |l|) or faster, so that the rule converges
+    geometrically. Nodes surround the mean of y for a density that falls off like (1-y)^kappa.
+    """
+    b = (d - 1) / 2
+    spread = min(1.0, (1 / b + 1 / (b + kappa)) ** 0.5)
+    centre = np.log(b / (b + kappa))
+    reach = 16 + 40 * max(1.0, 1 / b)  # exp(-b reach) < 1e-17
+    left = np.arange(0, reach if b < 20 else 14 * spread, step * spread)
+    l = centre + np.concatenate([-left[:0:-1], left])  # noqa: E741
+    log_area = float(mpmath.log(2 * mpmath.pi**b / mpmath.gamma(b)))
+    log_yz = -np.abs(l) - 2 * np.log1p(np.exp(-np.abs(l)))
+    return l, np.log(step * spread) + log_area + (d - 2) * np.log(2) + b * log_yz
+
+
+@functools.cache
+def exact_entropy(family: Family, d: int, kappa: float) -> float:
+    """-E[log p] by quadrature of the density in mpmath; its error is below 1e-12."""
+    return float(-exact_mean(family, d, kappa, lambda y, log_p: log_p))
+
+
+def exact_mean(
+    family: Family, d: int, kappa: float, g: Callable[[mpf, mpf], mpf], step: float = 0.25
+) -> mpf:
+    """E[g(y, log p)] by quadrature."""
+    log_c = cached_log_normalizer(family, d, kappa)
+    total = mpf(0)
+    for node, log_weight in zip(*quadrature(d, kappa, step), strict=True):
+        y = 1 / (1 + mpmath.exp(-mpf(node)))
+        log_p = log_c + family.log_density(d, mpf(kappa), y)
+        total += mpmath.exp(log_p + log_weight) * g(y, log_p)
+    return total
+
+
+def ulps(actual: float, expected: mpf, dtype: torch.dtype) -> float:
+    """|actual - expected| in units in the last place of max(|expected|, 1)."""
+    if mpmath.isinf(expected):
+        return 0.0 if actual == float(expected) else float("inf")
+    size = max(abs(float(expected)), 1.0)
+    spacing = torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(size))
+    return float(abs(mpf(actual) - expected) / spacing)
