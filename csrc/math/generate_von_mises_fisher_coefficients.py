@@ -1,18 +1,18 @@
-"""Writes von_mises_fisher_coefficients.h: the Debye coefficients c_kj and Gauss-Legendre rules.
+"""Writes von_mises_fisher_coefficients.h and .py: Debye coefficients and Gauss-Legendre rules.
 
 The uniform expansion of I_v(kappa) for large order (DLMF 10.41.3) is a series sum_k U_k(p) / v^k,
-p = v/R, R = sqrt(v^2 + kappa^2). U_k has a factor p^k (DLMF 10.41.9), so U_k(p) / v^k = V_k(p^2) / R^k
-and the logarithm of the series is
+p = v/R, R = sqrt(v^2 + kappa^2). U_k has a factor p^k (DLMF 10.41.9), so that
+U_k(p) / v^k = V_k(p^2) / R^k and the logarithm of the series is
 
     log sum_k V_k(p^2) R^-k = sum_k D_k(p^2) R^-k,      D_k(x) = sum_{j<=k} c_kj x^j,
 
-valid for v = 0 as well, where it is Hankel's expansion for large kappa. The D_k are exact rationals.
+valid for v = 0 as well, where it is Hankel's expansion. The D_k are exact rationals.
 
 Run: python csrc/math/generate_von_mises_fisher_coefficients.py
-     > csrc/math/von_mises_fisher_coefficients.h
 """
 
 from fractions import Fraction
+from pathlib import Path
 
 import mpmath
 
@@ -20,6 +20,7 @@ Polynomial = list[Fraction]
 
 ORDERS = {"float": 8, "double": 20}  # highest power of 1/R
 NODES = {"float": 32, "double": 64}  # of the Gauss-Legendre rule
+PYTHON_NODES = (16, 64)
 
 
 def debye_factors(order: int) -> list[Polynomial]:
@@ -86,39 +87,90 @@ template <class T> struct GaussLegendre;
 """
 
 
-def literal(value: object, name: str) -> str:
+PYTHON_HEADER = '''\
+"""Debye coefficients (DLMF 10.41) and Gauss-Legendre rules, for von_mises_fisher.py.
+
+Written by csrc/math/generate_von_mises_fisher_coefficients.py, which derives them. Do not edit.
+"""
+
+# ruff: noqa: E501
+# fmt: off
+'''
+
+
+def literal(value: mpmath.mpf, name: str) -> str:
     text = mpmath.nstr(value, 9 if name == "float" else 17, strip_zeros=False)
     return text + ("f" if name == "float" else "")
 
 
-def print_table(name: str, function: str, values: list[object], arguments: str, index: str) -> None:
-    print(f"  static HD {name} {function}({arguments}) {{")
-    print(f"    static constexpr {name} table[{len(values)}] = {{")
+def table(name: str, function: str, values: list[mpmath.mpf], arguments: str, at: str) -> list[str]:
     per_line = 6 if name == "float" else 4
-    for i in range(0, len(values), per_line):
-        print("      " + " ".join(literal(v, name) + "," for v in values[i : i + per_line]))
-    print("    };")
-    print(f"    return table[{index}];")
-    print("  }")
+    return [
+        f"  static HD {name} {function}({arguments}) {{",
+        f"    static constexpr {name} table[{len(values)}] = {{",
+        *(
+            "      " + " ".join(literal(v, name) + "," for v in values[i : i + per_line])
+            for i in range(0, len(values), per_line)
+        ),
+        "    };",
+        f"    return table[{at}];",
+        "  }",
+    ]
+
+
+def debye() -> list[list[mpmath.mpf]]:
+    """Rows k = 1, 2, ...; columns j = 0 .. k."""
+    rows = logarithm(debye_factors(max(ORDERS.values())))[1:]
+    return [[mpmath.mpf(c.numerator) / c.denominator for c in row] for row in rows]
+
+
+def cpp_header() -> list[str]:
+    lines, rows = [HEADER], debye()
+    for name, order in ORDERS.items():
+        flat = [c for row in rows[:order] for c in row]
+        lines.append(f"template <> struct DebyeTable<{name}> {{")
+        lines += table(name, "at", flat, "int k, int j", "(k * (k + 1)) / 2 - 1 + j")
+        lines += ["};", ""]
+    for name, count in NODES.items():
+        rule = gauss_legendre(count)
+        lines.append(f"template <> struct GaussLegendre<{name}> {{")
+        lines.append(f"  static constexpr int half = {count // 2};")
+        lines += table(name, "node", [x for x, _ in rule], "int i", "i")
+        lines += table(name, "weight", [w for _, w in rule], "int i", "i")
+        lines += ["};", ""]
+    return [*lines, "} // namespace spherical"]
+
+
+def python_module() -> list[str]:
+    lines = [
+        PYTHON_HEADER,
+        "# DEBYE[k - 1][j] = c_kj in sum_{k>=1} R^-k sum_{j<=k} c_kj p^2j.",
+        "DEBYE: tuple[tuple[float, ...], ...] = (",
+        *("    (" + ", ".join(repr(float(c)) for c in row) + ")," for row in debye()),
+        ")",
+        "",
+        "# Number of nodes: the positive nodes of the rule on [-1, 1], and their weights.",
+        "GAUSS_LEGENDRE: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {",
+    ]
+    for count in PYTHON_NODES:
+        rule = gauss_legendre(count)
+        columns = (
+            "(" + ", ".join(repr(float(v)) for v in column) + ")"
+            for column in zip(*rule, strict=True)
+        )
+        lines += [f"    {count}: (", *(f"        {column}," for column in columns), "    ),"]
+    return [*lines, "}"]
 
 
 def main() -> None:
     mpmath.mp.dps = 40
-    d = logarithm(debye_factors(max(ORDERS.values())))
-    print(HEADER)
-    for name, order in ORDERS.items():
-        flat: list[object] = [mpmath.mpf(c.numerator) / c.denominator for r in d[1 : order + 1] for c in r]
-        print(f"template <> struct DebyeTable<{name}> {{")
-        print_table(name, "at", flat, "int k, int j", "(k * (k + 1)) / 2 - 1 + j")
-        print("};\n")
-    for name, count in NODES.items():
-        rule = gauss_legendre(count)
-        print(f"template <> struct GaussLegendre<{name}> {{")
-        print(f"  static constexpr int half = {count // 2};")
-        print_table(name, "node", [x for x, _ in rule], "int i", "i")
-        print_table(name, "weight", [w for _, w in rule], "int i", "i")
-        print("};\n")
-    print("} // namespace spherical")
+    here = Path(__file__).resolve().parent
+    reference = here.parents[1] / "powerspherical_ext" / "reference"
+    for path, lines in (
+        (here / "von_mises_fisher_coefficients.h", cpp_header()),
+        (reference / "von_mises_fisher_coefficients.py", python_module()),
+    ):
+        path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ template <class T> HD T kl_same_mean_von_mises_fisher(T kappa_p, T kappa_q, cons
   const bool rising = kappa_q < kappa_p;
   const T lower = rising ? kappa_q : kappa_p, upper = rising ? kappa_p : kappa_q;
   const T c_l = std::sqrt(b * b + lower * lower), c_u = std::sqrt(b * b + upper * upper);
-  const T range = std::asinh((upper - lower) * ((upper + lower) / c_u) /
-                             (upper * (c_l / c_u) + lower));
+  const T range =
+      std::asinh((upper - lower) / c_u * ((upper + lower) / (upper * (c_l / c_u) + lower)));
   if (!(range > T(0)))
     return kappa_p - kappa_q; // 0, or NaN as given
   const int panels = 1 + static_cast<int>(range * T(1.0 / 6));
