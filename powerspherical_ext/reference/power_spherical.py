@@ -67,8 +67,12 @@ def log_peak_2(kappa: Tensor, d: int) -> Tensor:
 
 
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
-    """E[t] = kappa / (d - 1 + kappa)."""
-    return kappa / (kappa + (d - 1))
+    """E[t] = kappa / (d - 1 + kappa) = 1 - (d - 1)/(d - 1 + kappa).
+
+    The second form where kappa > d - 1, so that autograd's derivative does not cancel.
+    """
+    total = kappa + (d - 1)
+    return torch.where(kappa > d - 1, 1 - (d - 1) / total, kappa / total)
 
 
 def sample(
