@@ -55,4 +55,22 @@ template <int K> bool append_dim(Rows<K> &rows, int64_t size, const int64_t (&st
   return true;
 }
 
+// The operands themselves, with elements of type T.
+template <class T, int K> struct RowInputs {
+  Rows<K> rows;
+  const T *data[K];
+
+  HD_INLINE const T *row(int k, int64_t i) const { return data[k] + rows.offset(k, i); }
+
+  // Whether every row of operand k consists of whole words of `bytes` bytes, aligned as such.
+  bool is_aligned(int k, int64_t bytes) const {
+    const int64_t size = sizeof(T);
+    bool aligned = reinterpret_cast<uintptr_t>(data[k]) % static_cast<uintptr_t>(bytes) == 0 &&
+                   rows.d * size % bytes == 0;
+    for (int j = 0; j < rows.ndim; ++j)
+      aligned = aligned && rows.stride[k][j] * size % bytes == 0;
+    return aligned;
+  }
+};
+
 } // namespace spherical

@@ -5,6 +5,14 @@
 
 namespace spherical {
 
+// One element's share of |x - mu|^2 and |x + mu|^2: sums of squares, condition number 1 (numerics
+// F2).
+template <class T> HD_INLINE void chord_terms(T x, T mu, T (&out)[2]) {
+  const T minus = x - mu, plus = x + mu;
+  out[0] = minus * minus;
+  out[1] = plus * plus;
+}
+
 // minus = |x - mu|^2 and plus = |x + mu|^2.
 template <class T> HD_INLINE Chords<T> chords_of(T minus, T plus) {
   const T sum = minus + plus;
@@ -12,8 +20,7 @@ template <class T> HD_INLINE Chords<T> chords_of(T minus, T plus) {
 }
 
 // log p = log_peak(kappa) + log_falloff(kappa, chords).
-template <class Family, class T>
-HD T log_density(T kappa, const Dim<T> &dim, T minus, T plus) {
+template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T minus, T plus) {
   return Family::log_peak(kappa, dim) + Family::log_falloff(kappa, chords_of(minus, plus));
 }
 
@@ -24,6 +31,9 @@ template <class T> struct DensityGradient {
   T step;
   T twice_y;
   T kappa;
+
+  // An element of grad_a, where b is the other of x and mu.
+  HD_INLINE T element(T a, T b) const { return step * ((b - a) + twice_y * a); }
 };
 
 template <class Family, class T>
@@ -37,6 +47,10 @@ HD DensityGradient<T> density_gradient(T upstream, T kappa, const Dim<T> &dim, T
   return {step, T(2) * c.y, upstream * slope};
 }
 
+// Below this dimension |g'| can be so small that the rounding of g - (g . m) m is not small beside
+// it: a second subtraction makes g' orthogonal to rounding of its own.
+constexpr int64_t kReorthogonalised = 16;
+
 // Polar coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
 template <class Family, class T>
 HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const RowStream &stream) {
@@ -48,8 +62,18 @@ HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const RowStream &
 // What the gradients of a sample need of a row; m = mu / |mu|, G the upstream gradient.
 enum SampleSum { kMinus, kPlus, kMuMu, kGradMu, kGradMuMinusX, kGradX, kSampleSums };
 
-// The rotation-field gradient: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa, of which the first
-// part carries x along the rotation that carries m to m + dm (numerics F4). Hence
+template <class T> HD_INLINE void sample_terms(T grad, T x, T mu, T (&out)[kSampleSums]) {
+  const T minus = mu - x, plus = mu + x;
+  out[kMinus] = minus * minus;
+  out[kPlus] = plus * plus;
+  out[kMuMu] = mu * mu;
+  out[kGradMu] = grad * mu;
+  out[kGradMuMinusX] = grad * minus;
+  out[kGradX] = grad * x;
+}
+
+// The rotation-field gradient: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa, of which the
+// first part carries x along the rotation that carries m to m + dm (numerics F4). Hence
 //   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,  grad_kappa = kappa.
 // G . (m - t x) = G . (m - x) + 2 y G . x does not cancel near the mean direction.
 template <class T> struct SampleGradient {

@@ -64,9 +64,7 @@ public:
     TORCH_C(torch_get_mutable_data_ptr, handle_, &data);
     return static_cast<T *>(data);
   }
-  StableIValue release() {
-    return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr));
-  }
+  StableIValue release() { return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr)); }
 
   // A new contiguous tensor of this device and dtype.
   Tensor empty(const std::vector<int64_t> &sizes) const {
@@ -174,14 +172,17 @@ inline std::vector<int64_t> with_event(std::vector<int64_t> shape, int64_t d) {
   return shape;
 }
 
+inline void check_same_device(const char *op, const Tensor &first, const Tensor &other) {
+  if (other.device_type() != first.device_type() || other.device_index() != first.device_index())
+    fail(std::string(op) + ": all tensors must be on one device");
+}
+
 inline void check_same_kind(const char *op, const Tensor &first,
                             std::initializer_list<const Tensor *> others) {
   for (const Tensor *other : others) {
     if (other->dtype() != first.dtype())
       fail(std::string(op) + ": all tensors must have one dtype");
-    if (other->device_type() != first.device_type() ||
-        other->device_index() != first.device_index())
-      fail(std::string(op) + ": all tensors must be on one device");
+    check_same_device(op, first, *other);
   }
 }
 

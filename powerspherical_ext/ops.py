@@ -149,11 +149,11 @@ class _LogProb(torch.autograd.Function):
         return _raw.log_prob.default(value, loc, concentration, family)  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         tensors, family = ctx.saved_tensors, ctx.family
         if torch.is_grad_enabled():
             grads = _differentiable_vjp(
-                lambda *xs: reference.log_prob(*xs, family=family), tensors, grad
+                lambda x, mu, kappa: reference.log_prob(x, mu, kappa, family), tensors, grad
             )
             return *grads, None
         bits = zip(ctx.needs_input_grad, (_VALUE, _MU, _KAPPA), strict=False)
@@ -176,7 +176,7 @@ class _RSample(torch.autograd.Function):
         return sample
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         sample, loc, concentration = ctx.saved_tensors
         if torch.is_grad_enabled():  # the reference raises when this is differentiated again
             raw = reference.rsample_backward(grad, sample, loc, concentration, ctx.family)
@@ -199,7 +199,8 @@ _raw: Any = torch.ops.powerspherical_ext
 if _library.CPU_KERNELS:
 
     def _batch(*shapes: torch.Size) -> torch.Size:
-        return torch.broadcast_shapes(*shapes)
+        shape: torch.Size = torch.broadcast_shapes(*shapes)
+        return shape
 
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:

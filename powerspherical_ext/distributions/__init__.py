@@ -1,6 +1,6 @@
 """Distributions on the unit sphere, as torch.distributions."""
 
-from . import kl as _kl  # registers the divergences
+from . import kl  # noqa: F401  (registers the divergences)
 from .hyperspherical_uniform import HypersphericalUniform
 from .power_spherical import PowerSpherical
 from .rotationally_symmetric import RotationallySymmetric

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions.constraints import Constraint, independent, real
+from torch.distributions.constraints import Constraint
 
-__all__ = ["finite_nonnegative", "real_vector", "sphere"]
+__all__ = ["finite_nonnegative", "sphere"]
 
 
 class _Sphere(Constraint):
@@ -25,7 +25,8 @@ class _Sphere(Constraint):
         d = x.shape[-1]
         tolerance = min(10 * torch.finfo(x.dtype).eps * d**0.5, 1e-2)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
+        on_sphere: Tensor = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
+        return on_sphere
 
     def __repr__(self) -> str:
         return "Sphere()"
@@ -35,7 +36,8 @@ class _FiniteNonnegative(Constraint):
     """0 <= x < infinity."""
 
     def check(self, value: Any) -> Tensor:
-        return (value >= 0) & (value < float("inf"))
+        valid: Tensor = (value >= 0) & (value < float("inf"))
+        return valid
 
     def __repr__(self) -> str:
         return "FiniteNonnegative()"
@@ -43,4 +45,3 @@ class _FiniteNonnegative(Constraint):
 
 sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
-real_vector = independent(real, 1)

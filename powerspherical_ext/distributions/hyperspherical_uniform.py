@@ -39,8 +39,8 @@ class HypersphericalUniform(Distribution):
         tensor(2.5310)
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
-    support = sphere  # type: ignore[assignment]
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = sphere
     has_rsample = True
 
     def __init__(
@@ -53,7 +53,7 @@ class HypersphericalUniform(Distribution):
         batch_shape: Any = (),
     ) -> None:
         if isinstance(dim, Tensor) and dim.numel() == 1:
-            dim = dim.item()  # type: ignore[assignment]
+            dim = dim.item()
         if not isinstance(dim, int) or isinstance(dim, bool):
             raise TypeError(f"HypersphericalUniform: dim must be an integer, got {dim!r}")
         if dim < 2:
@@ -70,7 +70,7 @@ class HypersphericalUniform(Distribution):
         super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HypersphericalUniform:
-        new: HypersphericalUniform = self._get_checked_instance(HypersphericalUniform, _instance)  # type: ignore[attr-defined]
+        new: HypersphericalUniform = self._get_checked_instance(HypersphericalUniform, _instance)
         new.dim, new._pole = self.dim, self._pole
         super(HypersphericalUniform, new).__init__(
             Size(batch_shape), self.event_shape, validate_args=False
@@ -87,9 +87,7 @@ class HypersphericalUniform(Distribution):
         concentration = loc.new_zeros(())
         return ops.rsample(loc, concentration, rng_state, reference.POWER_SPHERICAL).to(loc.dtype)
 
-    def sample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """The same as `rsample`: there is no parameter to differentiate in."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)

@@ -16,13 +16,13 @@ from .rotationally_symmetric import RotationallySymmetric
 def _check_dimensions(p: Any, q: Any) -> None:
     if p.event_shape != q.event_shape:
         raise ValueError(
-            f"kl_divergence: both distributions must live on the same sphere, got vectors of length "
-            f"{p.event_shape[0]} and {q.event_shape[0]}"
+            "kl_divergence: both distributions must live on the same sphere, got vectors of "
+            f"length {p.event_shape[0]} and {q.event_shape[0]}"
         )
 
 
 @register_kl(RotationallySymmetric, HypersphericalUniform)
-def _kl_rotationally_symmetric_uniform(p: RotationallySymmetric, q: HypersphericalUniform) -> Tensor:
+def _kl_symmetric_uniform(p: RotationallySymmetric, q: HypersphericalUniform) -> Tensor:
     _check_dimensions(p, q)
     kl = ops.kl_uniform(p.concentration, p.event_shape[0], p._family)
     return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))

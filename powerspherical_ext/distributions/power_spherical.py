@@ -49,7 +49,7 @@ class PowerSpherical(RotationallySymmetric):
         >>> p.rsample((2,)).shape
         torch.Size([2, 3])
         >>> p.log_prob(torch.tensor([0.0, 0.0, 1.0]))
-        tensor(-0.1332)
+        tensor(-0.1331)
         >>> p.mean
         tensor([0.0000, 0.0000, 0.8333])
     """
@@ -64,13 +64,12 @@ class PowerSpherical(RotationallySymmetric):
         *,
         scale: Tensor | float | None = None,
     ) -> None:
-        if (concentration is None) == (scale is None):
+        kappa = scale if concentration is None else concentration
+        if kappa is None or (concentration is not None and scale is not None):
             raise TypeError(
                 "PowerSpherical: give exactly one of concentration and scale (its other name)"
             )
-        super().__init__(
-            loc, scale if concentration is None else concentration, validate_args=validate_args
-        )
+        super().__init__(loc, kappa, validate_args=validate_args)
 
     @property
     def scale(self) -> Tensor:

@@ -28,11 +28,11 @@ class RotationallySymmetric(Distribution):
     The batch dimensions of the two broadcast; both are promoted to their common dtype.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    arg_constraints: ClassVar[dict[str, Any]] = {
         "loc": sphere,
         "concentration": finite_nonnegative,
     }
-    support = sphere  # type: ignore[assignment]
+    support = sphere
     has_rsample = True
     _family: ClassVar[int]
 
@@ -45,7 +45,7 @@ class RotationallySymmetric(Distribution):
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
-        if isinstance(concentration, int | float) and not isinstance(concentration, bool):
+        if isinstance(concentration, int | float):
             concentration = loc.new_tensor(concentration)
         _check_float(name, "concentration", concentration)
         if concentration.device != loc.device:
@@ -66,7 +66,7 @@ class RotationallySymmetric(Distribution):
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(RotationallySymmetric, _instance)  # type: ignore[attr-defined]
+        new = self._get_checked_instance(RotationallySymmetric, _instance)
         batch_shape = Size(batch_shape)
         new.loc = self.loc.expand(batch_shape + self.event_shape)
         new.concentration = self.concentration.expand(batch_shape)
@@ -79,7 +79,7 @@ class RotationallySymmetric(Distribution):
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Samples of shape ``sample_shape + batch_shape + (d,)``, differentiable in both parameters.
+        """Samples ``sample_shape + batch_shape + (d,)``, differentiable in both parameters.
 
         The gradient is pathwise and unbiased: in ``loc`` along the infinitesimal rotation that
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
@@ -90,9 +90,7 @@ class RotationallySymmetric(Distribution):
         loc = self.loc.expand(shape)
         return ops.rsample(loc, self.concentration, rng_state, self._family).to(self.loc.dtype)
 
-    def sample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, without gradients."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
@@ -149,6 +147,4 @@ def _check_float(owner: str, argument: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
     if not value.is_floating_point():
-        raise TypeError(
-            f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}"
-        )
+        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")

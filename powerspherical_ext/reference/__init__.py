@@ -1,4 +1,4 @@
-"""The specification in plain torch: one function per op and per scalar function of csrc, same names.
+"""The specification in plain torch: one function per op and scalar function of csrc, same names.
 
 It is the oracle of the tests, the path of every functorch transform and of forward-mode AD, and
 what runs on a device, or on a machine without a compiler, that has no kernels.

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from .gamma import sample_gamma
+from .normal import ProposalNoise
 from .power_spherical_coefficients import PATHWISE, PEAK_BASE
 from .stirling import (
     bregman_log_gamma_ratio,
@@ -65,8 +67,25 @@ def log_peak_2(kappa: Tensor, d: int) -> Tensor:
 
 
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
-    """E[t] = kappa / (d - 1 + kappa)."""
-    return kappa / (kappa + (d - 1))
+    """E[t] = kappa / (d - 1 + kappa) = 1 - (d - 1)/(d - 1 + kappa).
+
+    The second form where kappa > d - 1, so that autograd's derivative does not cancel.
+    """
+    total = kappa + (d - 1)
+    return torch.where(kappa > d - 1, 1 - (d - 1) / total, kappa / total)
+
+
+def sample(
+    kappa: Tensor, d: int, p: Tensor, s: Tensor, noise: ProposalNoise
+) -> tuple[Tensor, Tensor]:
+    """t and r of a sample x = t mu + r g': (G - s)/(G + s) and sqrt(2 G)/(G + s), G ~ Gamma(a).
+
+    The inverse stereographic image of a multivariate t; s = |g'|^2/2 ~ Gamma(b), and p, independent
+    of it, is the first normal of the gamma sampler.
+    """
+    gamma = sample_gamma((d - 1) / 2 + kappa, p, noise)
+    inverse = 1 / (gamma + s)
+    return (gamma - s) * inverse, (2 * gamma).sqrt() * inverse
 
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from . import power_spherical
 from .normal import ProposalNoise, row_normals
 
-# The families, by the index that the ops take; the same order as dispatch_family in csrc/families.h.
+# The families, by the index that the ops take: in the order of dispatch_family in csrc/families.h.
 FAMILIES: tuple[ModuleType, ...] = (power_spherical,)
 POWER_SPHERICAL = FAMILIES.index(power_spherical)
 
@@ -79,7 +79,8 @@ def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor
     noise = ProposalNoise(rng_state, rows, mu.dtype)
     t, r = FAMILIES[family].sample(kappa.expand(batch), d, p.squeeze(-1), s, noise)
     scale = (t * t + 2 * s * r * r).rsqrt()
-    return (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
+    sample: Tensor = (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
+    return sample
 
 
 def _sum_to(tensor: Tensor, like: Tensor) -> Tensor:
@@ -100,13 +101,13 @@ class _RSample(torch.autograd.Function):
         ctx.save_for_forward(output, mu, kappa)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         sample, mu, kappa = ctx.saved_tensors
         grad_mu, grad_kappa = rsample_backward(grad, sample, mu, kappa, ctx.family)
         return _sum_to(grad_mu, mu), _sum_to(grad_kappa, kappa), None, None
 
     @staticmethod
-    def jvp(ctx: Any, dmu: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dmu: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
         sample, mu, kappa = ctx.saved_tensors
         return _RSampleTangent.apply(dmu, dkappa, sample, mu, kappa, ctx.family)  # type: ignore[no-any-return]
 

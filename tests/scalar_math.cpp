@@ -1,0 +1,41 @@
+// The scalar functions of csrc/math, vectorised over the rows of a table, for test_scalar_math.py.
+// One line per function; the exported symbol is FAMILY_FUNCTION_float32 and ..._float64.
+#include "power_spherical.h"
+
+using namespace spherical;
+
+// out[i] = FAMILY::FUNCTION(kappa[i], d[i]); all arrays [n]
+#define OF_KAPPA_AS(FAMILY, FUNCTION, T, SUFFIX)                                                   \
+  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
+                                                 T *out) {                                         \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FAMILY::FUNCTION(kappa[i], make_dim<T>(d[i]));                                      \
+  }
+
+// out[i] = FAMILY::FUNCTION(kappa[i], d[i], chords[i]); all arrays [n]
+#define OF_KAPPA_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                            \
+  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
+                                                 const T *y, const T *z, T *out) {                 \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FAMILY::FUNCTION(kappa[i], make_dim<T>(d[i]), Chords<T>{y[i], z[i]});               \
+  }
+
+// out[i] = FAMILY::FUNCTION(kappa[i], chords[i]); all arrays [n]
+#define OF_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                                  \
+  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *, const T *kappa,       \
+                                                 const T *y, const T *z, T *out) {                 \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FAMILY::FUNCTION(kappa[i], Chords<T>{y[i], z[i]});                                  \
+  }
+
+#define BOTH(SHAPE, FAMILY, FUNCTION)                                                              \
+  SHAPE##_AS(FAMILY, FUNCTION, float, float32) SHAPE##_AS(FAMILY, FUNCTION, double, float64)
+
+BOTH(OF_KAPPA, PowerSpherical, log_peak)
+BOTH(OF_KAPPA, PowerSpherical, log_peak_1)
+BOTH(OF_KAPPA, PowerSpherical, log_peak_2)
+BOTH(OF_KAPPA, PowerSpherical, mean_resultant_length)
+BOTH(OF_KAPPA, PowerSpherical, kl_uniform)
+BOTH(OF_KAPPA_CHORDS, PowerSpherical, pathwise)
+BOTH(OF_CHORDS, PowerSpherical, log_falloff)
+BOTH(OF_CHORDS, PowerSpherical, log_falloff_dt)

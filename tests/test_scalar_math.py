@@ -1,0 +1,246 @@
+"""csrc/math and powerspherical_ext.reference against tables of mpmath values (tests/tables).
+
+A function is one row of CHECKS and one line of scalar_math.cpp.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from powerspherical_ext.reference import power_spherical
+
+HERE = Path(__file__).parent
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+REFERENCES = {"PowerSpherical": power_spherical}
+
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The error allowed to one function: relative, or mixed (relative to max(|true|, 1))."""
+
+    family: str
+    function: str
+    table: str
+    float32: float
+    float64: float
+    mixed: bool = False
+    where: Callable[[dict[str, Column]], Column] = field(default=lambda t: t["d"] > 0)
+
+    def __str__(self) -> str:
+        return f"{self.family}.{self.function}"
+
+
+def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
+    return lambda table: table["kappa"] >= smallest
+
+
+PS = "PowerSpherical"
+CHECKS = (
+    Check(PS, "log_peak", "power_spherical", 5e-7, 5e-15, mixed=True),
+    Check(PS, "log_peak_1", "power_spherical", 3e-7, 1e-15),
+    Check(PS, "log_peak_2", "power_spherical", 3e-7, 1e-15),
+    Check(PS, "mean_resultant_length", "power_spherical", 2e-7, 4e-16),
+    Check(PS, "kl_uniform", "power_spherical", 1e-6, 1e-12, where=kappa_from(1e-3)),
+    Check(PS, "pathwise", "power_spherical_pathwise", 1e-6, 1e-13),
+)
+
+
+@cache
+def load(table: str) -> dict[str, Column]:
+    """The columns of a table, in float64."""
+    lines = (HERE / "tables" / f"{table}.csv").read_text().splitlines()
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
+    return dict(zip(lines[0].split(","), rows.T, strict=True))
+
+
+def arguments(table: dict[str, Column], dtype: str) -> list[Column]:
+    """kappa, or kappa, y, z: the columns between d and the values."""
+    names = ["kappa", *(name for name in ("y", "z") if name in table)]
+    return [np.ascontiguousarray(table[name], dtype=dtype) for name in names]
+
+
+def worst_error(check: Check, dtype: str, result: Column) -> float:
+    table = load(check.table)
+    true = table[check.function]
+    scale = np.maximum(np.abs(true), 1) if check.mixed else np.abs(true)
+    error = np.abs(result.astype(np.float64) - true) / np.where(scale > 0, scale, 1)
+    assert np.isfinite(result).all()
+    return float(error[check.where(table)].max())
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """scalar_math.cpp as a library, compiled with CXX, c++ or g++."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
+    if not compiler:
+        if "CI" in os.environ:
+            pytest.fail("no C++ compiler")
+        pytest.skip("no C++ compiler")
+    library = tmp_path_factory.mktemp("scalar_math") / "scalar_math.so"
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    include = HERE.parent / "csrc" / "math"
+    source = HERE / "scalar_math.cpp"
+    subprocess.run([compiler, *flags, f"-I{include}", source, "-o", library], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def call(
+    library: ctypes.CDLL, symbol: str, d: Column, inputs: Sequence[Column], dtype: str
+) -> Column:
+    out = np.empty(len(d), dtype)
+    d = np.ascontiguousarray(d, dtype=np.int64)
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (d, *inputs, out)]
+    getattr(library, f"{symbol}_{dtype}")(ctypes.c_int64(len(d)), *pointers)
+    return out
+
+
+def by_dimension(function: Callable[..., Tensor], d: Column, inputs: Sequence[Column]) -> Column:
+    """function(kappa, d, ...) over rows of equal d, as d is static in the reference."""
+    out = np.empty_like(inputs[0])
+    for value in np.unique(d):
+        rows = d == value
+        kappa, *rest = (torch.from_numpy(x[rows]) for x in inputs)
+        out[rows] = function(kappa, int(value), *rest).numpy()
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
+    table = load(check.table)
+    symbol = f"{check.family}_{check.function}"
+    result = call(compiled, symbol, table["d"], arguments(table, dtype), dtype)
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_reference_against_mpmath(check: Check, dtype: str) -> None:
+    table = load(check.table)
+    function = getattr(REFERENCES[check.family], check.function)
+    result = by_dimension(function, table["d"], arguments(table, dtype))
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+
+
+def first_derivative(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def derivative(kappa: Tensor, d: int) -> Tensor:
+        return torch.func.grad(lambda k: function(k, d).sum())(kappa)
+
+    return derivative
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "derivative"),
+    [
+        ("log_peak", lambda t: t["log_peak_1"]),
+        ("log_peak_1", lambda t: t["log_peak_2"]),
+        ("kl_uniform", lambda t: -t["kappa"] * t["log_peak_2"]),
+        ("mean_resultant_length", lambda t: (t["d"] - 1) / (t["d"] - 1 + t["kappa"]) ** 2),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_reference_derivative_in_kappa(
+    function: str, derivative: Callable[[dict[str, Column]], Column], dtype: str
+) -> None:
+    """Autograd through each function gives its derivative, to a few units in the last place."""
+    table, (kappa,) = load("power_spherical"), arguments(load("power_spherical"), dtype)
+    slope = first_derivative(getattr(power_spherical, function))
+    result = by_dimension(slope, table["d"], [kappa]).astype(np.float64)
+    true = derivative(table)
+    error = np.abs(result - true) / np.where(true == 0, 1, np.abs(true))
+    assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reference_second_derivative_of_log_peak(dtype: str) -> None:
+    table, (kappa,) = load("power_spherical"), arguments(load("power_spherical"), dtype)
+    curvature = first_derivative(first_derivative(power_spherical.log_peak))
+    result = by_dimension(curvature, table["d"], [kappa]).astype(np.float64)
+    error = np.abs(result / table["log_peak_2"] - 1)
+    assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_falloff(dtype: str, compiled: ctypes.CDLL) -> None:
+    """kappa log z and kappa/(2 z) from both poles, in C++ and in the reference."""
+    tiny = [10.0**-n for n in range(1, 31)]
+    small = np.array(tiny, np.float32).astype(dtype)
+    y, z = np.concatenate([small, 1 - small]), np.concatenate([1 - small, small])
+    kappa = np.resize(np.array([1e-3, 1, 50, 1e7], dtype), len(y))
+    d = np.full(len(y), 5)
+    smaller = [mpmath.mpf(float(x)) for x in small]
+    log_z = [*(mpmath.log1p(-x) for x in smaller), *(mpmath.log(x) for x in smaller)]
+    exact_z = [*(1 - x for x in smaller), *smaller]
+    falloff = [float(mpmath.mpf(float(k)) * x) for k, x in zip(kappa, log_z, strict=True)]
+    slope = [float(mpmath.mpf(float(k)) / (2 * x)) for k, x in zip(kappa, exact_z, strict=True)]
+    tensors = [torch.from_numpy(x) for x in (kappa, y, z)]
+    for function, true in (("log_falloff", falloff), ("log_falloff_dt", slope)):
+        by_reference = getattr(power_spherical, function)(*tensors).numpy()
+        by_cpp = call(compiled, f"{PS}_{function}", d, [kappa, y, z], dtype)
+        for result in (by_reference, by_cpp):
+            np.testing.assert_allclose(result, true, rtol=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poles(dtype: str, compiled: ctypes.CDLL) -> None:
+    """At z = 0 the density is 0, or uniform for kappa = 0; every gradient is finite everywhere."""
+    kappa = np.array([0, 2, 0, 2, 0, 2, 1e7, 1e7], dtype)
+    y = np.array([1, 1, 0, 0, 1, 1, 1, 0], dtype)
+    z = np.array([0, 0, 1, 1, 1e-40, 1e-40, 0, 1], dtype)
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (kappa, y, z)]
+    values = power_spherical.log_falloff(*tensors)
+    by_cpp = call(compiled, f"{PS}_log_falloff", np.full(8, 3), [kappa, y, z], dtype)
+    np.testing.assert_allclose(values.detach().numpy(), by_cpp, rtol=1e-6)
+    assert by_cpp[0] == 0
+    assert by_cpp[1] == by_cpp[6] == -np.inf
+    for gradient in torch.autograd.grad(values[[0, 1, 2, 3, 6, 7]].sum(), tensors):
+        assert gradient.isfinite().all()
+        assert gradient[[0, 1, 6]].eq(0).all()
+    for function in ("log_falloff_dt", "pathwise"):
+        for d in (2, 3, 20, 64, 10**6):
+            result = call(compiled, f"{PS}_{function}", np.full(8, d), [kappa, y, z], dtype)
+            assert np.isfinite(result).all()
+            assert (result >= 0).all()
+    for d in (2, 3, 20, 64, 10**6):
+        constants = [x.detach() for x in tensors]
+        assert power_spherical.pathwise(constants[0], d, *constants[1:]).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_reference_under_transforms() -> None:
+    """No function has control flow on values: vmap, jvp and a fullgraph trace work."""
+    kappa = torch.tensor([0.0, 0.5, 30.0, 1e5], dtype=torch.float64)
+    y = torch.full_like(kappa, 0.25)
+    for d in (2, 9, 64):
+        for name in ("log_peak", "log_peak_1", "log_peak_2", "kl_uniform"):
+
+            def of_kappa(k: Tensor, name: str = name, d: int = d) -> Tensor:
+                result: Tensor = getattr(power_spherical, name)(k, d)
+                return result
+
+            expected = of_kappa(kappa)
+            torch.testing.assert_close(torch.vmap(of_kappa)(kappa), expected)
+            slope = torch.func.grad(lambda k, f=of_kappa: f(k).sum())(kappa)
+            tangent = torch.func.jvp(of_kappa, (kappa,), (torch.ones_like(kappa),))[1]
+            torch.testing.assert_close(tangent, slope)
+        expected = power_spherical.pathwise(kappa, d, y, 1 - y)
+        batched = torch.vmap(lambda k, u, d=d: power_spherical.pathwise(k, d, u, 1 - u))(kappa, y)
+        torch.testing.assert_close(batched, expected)
