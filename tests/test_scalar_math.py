@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from powerspherical_ext.reference import power_spherical
+from powerspherical_ext.reference import power_spherical, von_mises_fisher
 
 HERE = Path(__file__).parent
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-REFERENCES = {"PowerSpherical": power_spherical}
+REFERENCES = {"PowerSpherical": power_spherical, "VonMisesFisher": von_mises_fisher}
 
 Column = NDArray[Any]
 
@@ -51,7 +51,7 @@ def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
     return lambda table: table["kappa"] >= smallest
 
 
-PS = "PowerSpherical"
+PS, VMF = "PowerSpherical", "VonMisesFisher"
 CHECKS = (
     Check(PS, "log_peak", "power_spherical", 5e-7, 5e-15, mixed=True),
     Check(PS, "log_peak_1", "power_spherical", 3e-7, 1e-15),
@@ -59,6 +59,12 @@ CHECKS = (
     Check(PS, "mean_resultant_length", "power_spherical", 2e-7, 4e-16),
     Check(PS, "kl_uniform", "power_spherical", 1e-6, 1e-12, where=kappa_from(1e-3)),
     Check(PS, "pathwise", "power_spherical_pathwise", 1e-6, 1e-13),
+    Check(VMF, "log_peak", "von_mises_fisher", 5e-7, 5e-15, mixed=True),
+    Check(VMF, "log_peak_1", "von_mises_fisher", 3e-7, 3e-15),
+    Check(VMF, "log_peak_2", "von_mises_fisher", 3e-7, 5e-15),
+    Check(VMF, "mean_resultant_length", "von_mises_fisher", 3e-7, 3e-15),
+    Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
+    Check(VMF, "pathwise", "von_mises_fisher_pathwise", 1e-6, 2e-14),
 )
 
 

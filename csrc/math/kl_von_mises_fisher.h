@@ -1,9 +1,10 @@
 // KL(vMF(mu_p, kappa_p) || vMF(mu_q, kappa_q)), any two mean directions.
 //
 //   KL = integral from kappa_q to kappa_p of (s - kappa_q) A_d'(s) ds + 2 kappa_q A_d(kappa_p) w,
-// w = sin^2(angle/2) = (1 - mu_p . mu_q)/2. The integral is the Bregman divergence of -log C, written
-// so that it is a sum of positive terms for either order of the two concentrations. The textbook form
-// log C_p - log C_q + (kappa_p - kappa_q) A cancels when they are close or small against d.
+// w = sin^2(angle/2) = (1 - mu_p . mu_q)/2. The integral is the Bregman divergence of -log C,
+// written so that it is a sum of positive terms for either order of the two concentrations. The
+// textbook form log C_p - log C_q + (kappa_p - kappa_q) A cancels when they are close or small
+// against d.
 #pragma once
 #include "von_mises_fisher.h"
 
@@ -15,12 +16,12 @@ template <class T> HD T sinh_step(T s, T b, T e) {
   return T(2) * sinh_half * (s * sinh_half + c * std::cosh(half));
 }
 
-// The integral above with s = b sinh(tau): in tau the integrand varies on the scale 1 from kappa = 0
-// to infinity, and ds/dtau = sqrt(b^2 + s^2). s is stepped up from the lower concentration and its
-// distance to the upper one down from there, with the range of tau from
+// The integral above with s = b sinh(tau): in tau the integrand varies on the scale 1 from kappa =
+// 0 to infinity, and ds/dtau = sqrt(b^2 + s^2). s is stepped up from the lower concentration and
+// its distance to the upper one down from there, with the range of tau from
 //   sinh(tau_u - tau_l) = (u^2 - l^2)/(u sqrt(b^2 + l^2) + l sqrt(b^2 + u^2)),
-// so that nothing cancels. Gauss-Legendre, 32 nodes (float) or 64 (double) per panel of at most 6 in
-// tau. Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7: @KL32@ (float), @KL64@ (double).
+// so that nothing cancels. Gauss-Legendre, 32 nodes (float) or 64 (double) per panel of at most 6
+// in tau. Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7: 1.8e-6 (float), 4e-15 (double).
 template <class T> HD T kl_same_mean_von_mises_fisher(T kappa_p, T kappa_q, const Dim<T> &dim) {
   const T b = dim.b;
   const bool rising = kappa_q < kappa_p;
@@ -39,8 +40,8 @@ template <class T> HD T kl_same_mean_von_mises_fisher(T kappa_p, T kappa_q, cons
         const T x = T(0.5) + T(0.5) * (T(side) * GaussLegendre<T>::node(i));
         const T up = sinh_step(lower, b, width * (T(panel) + x)), s = lower + up;
         const T off = rising ? up : sinh_step(s, b, width * (T(panels - panel) - x));
-        total += GaussLegendre<T>::weight(i) * off * std::sqrt(b * b + s * s) *
-                 resultant(s, dim).slope;
+        total +=
+            GaussLegendre<T>::weight(i) * off * std::sqrt(b * b + s * s) * resultant(s, dim).slope;
       }
     }
   }

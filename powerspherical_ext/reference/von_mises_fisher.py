@@ -209,7 +209,7 @@ def kl_von_mises_fisher(kappa_p: Tensor, kappa_q: Tensor, d: int, w: Tensor) -> 
     s = (kq + off).clamp(min=0)
     integrand = weights * off * (s * s + b * b).sqrt() * _resultant(s, d).slope
     integral = 0.5 * span.squeeze(-1) * integrand.sum(-1)
-    result = torch.where(near, integral, closed) + 2 * q * a.length * _wide(w)
+    result: Tensor = torch.where(near, integral, closed) + 2 * q * a.length * _wide(w)
     return result.to(dtype)
 
 

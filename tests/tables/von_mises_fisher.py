@@ -1,0 +1,151 @@
+"""Writes von_mises_fisher.csv, von_mises_fisher_pathwise.csv and von_mises_fisher_kl.csv.
+
+Run: python tests/tables/von_mises_fisher.py (two minutes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mpmath
+import numpy as np
+from common import DIMENSIONS, as_float32, kappa_grid, write
+from mpmath import mp, mpf
+
+LEVELS = (1e-5, 1e-2, 0.2, 0.5, 0.8, 0.99, 1 - 1e-5)
+PATHWISE_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 13.0, 50.0, 1e4, 1e7)
+RANDOM_KL = 400
+# R = sqrt(v^2 + kappa^2) from which Debye's expansion to this order has an error below 1e-50
+DEBYE_RADIUS, DEBYE_ORDER = 250, 40
+
+
+def debye_polynomials() -> list[list[mpf]]:
+    """U_k(p) as coefficients of p^0, p^1, ... (DLMF 10.41.9)."""
+    u = [[mpf(1)]]
+    for _ in range(DEBYE_ORDER):
+        following = [mpf(0)] * (len(u[-1]) + 3)
+        for i, c in enumerate(u[-1]):
+            following[i + 1] += c * (mpf(i) / 2 + mpf(1) / (8 * (i + 1)))
+            following[i + 3] -= c * (mpf(i) / 2 + mpf(5) / (8 * (i + 3)))
+        u.append(following)
+    return u
+
+
+with mp.workdps(120):
+    DEBYE = debye_polynomials()
+
+
+def log_0f1(v: mpf, kappa: mpf) -> mpf:
+    """log 0F1(; v + 1; kappa^2/4) = log [Gamma(v + 1) (2/kappa)^v I_v(kappa)]."""
+    r = mp.sqrt(v * v + kappa * kappa)
+    if r < DEBYE_RADIUS:
+        return mp.log(mp.hyp0f1(v + 1, kappa * kappa / 4))
+    p, total = v / r, mpf(0)
+    for k in range(DEBYE_ORDER, -1, -1):
+        # U_k(p) / v^k = (U_k(p) / p^k) / R^k
+        total = total / r + mp.polyval(DEBYE[k][: k - 1 if k else None : -1], p)
+    log_bessel = r + v * mp.log(kappa / (v + r)) - mp.log(2 * mp.pi * r) / 2 + mp.log(total)
+    return mp.loggamma(v + 1) - v * mp.log(kappa / 2) + log_bessel
+
+
+def moments(d: int, kappa: float) -> tuple[mpf, mpf, mpf, mpf]:
+    """log p(mu), A, 1 - A, A'."""
+    v, k = mpf(d) / 2 - 1, mpf(kappa)
+    log_area = mp.log(2) + (v + 1) * mp.log(mp.pi) - mp.loggamma(v + 1)
+    if k == 0:
+        return -log_area, mpf(0), mpf(1), mpf(1) / d
+    base = log_0f1(v, k)
+    a = k / (2 * (v + 1)) * mp.exp(log_0f1(v + 1, k) - base)
+    return k - log_area - base, a, 1 - a, 1 - a * a - (d - 1) * a / k
+
+
+def kappa_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    for d, kappa in kappa_grid(seed=3):
+        with mp.workdps(80):
+            peak, a, rest, slope = moments(d, kappa)
+            kl_uniform = peak - moments(d, 0.0)[0] - kappa * rest
+        yield d, kappa, peak, rest, -slope, a, kl_uniform
+
+
+def quantile(d: int, kappa: float, level: float) -> tuple[float, float]:
+    """y, z near the level-quantile of t, from a sum over atanh t in double precision."""
+    m = d - 1
+    r = np.hypot(m, 2 * kappa)
+    rest = (m + m * m / (r + 2 * kappa)) / (m + r)
+    centre = 0.5 * np.log((1 + 2 * kappa / (m + r)) / rest)
+    reach = min(25, 28 / np.sqrt(m) * (4 if d < 6 else 1))
+    tau = centre + np.linspace(-reach, reach, 40001)
+    e = np.exp(-2 * np.abs(tau))
+    y = np.where(tau > 0, e, 1) / (1 + e)
+    log_density = -m * (np.abs(tau) + np.log1p(e)) - 2 * kappa * y
+    total = np.cumsum(np.exp(log_density - log_density.max()))
+    t = np.interp(level, total / total[-1], tau)
+    return 1 / (1 + np.exp(2 * t)), 1 / (1 + np.exp(-2 * t))
+
+
+def pathwise(d: int, kappa: float, y: mpf, z: mpf) -> mpf:
+    """(1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole."""
+    b, k = mpf(d - 1) / 2, mpf(kappa)
+    with mp.workdps(80):
+        mean_y = moments(d, kappa)[2] / 2
+    above = y < mean_y
+    near, far, off, sign = (y, z, mean_y - y, 1) if above else (z, y, y - mean_y, -1)
+
+    def integrand(g: mpf) -> mpf:
+        step = near * (1 - g * g)
+        if g <= 0:
+            return mpf(0)
+        exponent = (b - 1) * mp.log1p(step / far) + 2 * sign * k * step + (d - 2) * mp.log(g)
+        return 2 * mp.exp(exponent) * (off + step)
+
+    slope = (d - 2) - 2 * near * ((b - 1) / far + 2 * sign * k)
+    width = 1 / (abs(slope) + mp.sqrt(d - 1 + 4 * k * near) + 1)
+    points = [1 - n * width for n in (600, 120, 60, 30, 15, 8, 4, 2, 1, 0.5)]
+    points = [max(mpf(0), points[0]), *(p for p in points[1:] if p > 0), mpf(1)]
+    return mp.quad(integrand, points) * near / (y * z)
+
+
+def pathwise_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    points = [(d, kappa, q) for d in DIMENSIONS for kappa in PATHWISE_KAPPAS for q in LEVELS]
+    rng = np.random.default_rng(4)
+    for d, kappa in kappa_grid(seed=4)[-200:]:
+        points.append((d, kappa, 1 / (1 + np.exp(rng.uniform(-11.5, 11.5)))))
+    for d, exact_kappa, level in points:
+        kappa = as_float32(exact_kappa)
+        y, z = map(as_float32, quantile(d, kappa, level))
+        if min(y, z) < 1e-30:
+            continue
+        exact_y, exact_z = (mpf(y), 1 - mpf(y)) if y < z else (1 - mpf(z), mpf(z))
+        with mp.workdps(30):
+            value = pathwise(d, kappa, exact_y, exact_z)
+        yield d, kappa, exact_y, exact_z, value
+
+
+def kl_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    """KL between two von Mises-Fisher, w = (1 - mu_p . mu_q)/2."""
+    rng = np.random.default_rng(5)
+    for index in range(RANDOM_KL):
+        d = int(np.exp(rng.uniform(np.log(2), np.log(60 if index % 2 else 1e6))))
+        p, q = 10 ** rng.uniform(-3, 7, 2)
+        if index % 3 == 1:  # close to each other
+            q = p * np.exp(rng.normal() * 10.0 ** -(index % 4))
+        if index % 20 == 2:
+            p, q = (0, q) if index % 40 == 2 else (p, 0)
+        p, q = as_float32(p), as_float32(q)
+        w = as_float32(10 ** rng.uniform(-8, 0)) if index % 4 == 0 else 0.0
+        with mp.workdps(80):
+            (peak_p, a, rest, _), peak_q = moments(d, p), moments(d, q)[0]
+            value = peak_p - peak_q - (mpf(p) - q) * rest + 2 * mpf(q) * a * w
+        yield d, p, q, w, value
+
+
+def main() -> None:
+    header = ("log_peak", "log_peak_1", "log_peak_2", "mean_resultant_length", "kl_uniform")
+    write("von_mises_fisher", ("d", "kappa", *header), kappa_rows())
+    write("von_mises_fisher_pathwise", ("d", "kappa", "y", "z", "pathwise"), pathwise_rows())
+    write("von_mises_fisher_kl", ("d", "kappa_p", "kappa_q", "w", "kl"), kl_rows())
+
+
+if __name__ == "__main__":
+    assert mpmath.mp.dps == 50
+    main()

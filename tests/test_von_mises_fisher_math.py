@@ -1,0 +1,75 @@
+"""The functions of two arguments of von Mises-Fisher against mpmath; its sampler against scipy."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+import torch
+from test_scalar_math import DTYPES, by_dimension, call, compiled, load
+
+from powerspherical_ext.reference import von_mises_fisher
+
+__all__ = ["compiled"]  # the fixture
+FAMILY = "VonMisesFisher"
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 4e-6), ("float64", 2e-14)])
+def test_kl_von_mises_fisher(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
+    table = load("von_mises_fisher_kl")
+    inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q", "w")]
+    by_cpp = call(compiled, f"{FAMILY}_kl_von_mises_fisher", table["d"], inputs, dtype)
+    by_reference = by_dimension(
+        lambda p, d, q, w: von_mises_fisher.kl_von_mises_fisher(p, q, d, w), table["d"], inputs
+    )
+    for result in (by_cpp, by_reference):
+        assert np.abs(result / table["kl"] - 1).max() <= bound
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 5e-15)])
+def test_inverse_mean_resultant_length(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
+    """kappa from A and 1 - A rounded to dtype; the rounding itself is taken out to first order."""
+    table = {name: column[load("von_mises_fisher")["kappa"] > 0]
+             for name, column in load("von_mises_fisher").items()}  # fmt: skip
+    length, rest = (table[x].astype(dtype) for x in ("mean_resultant_length", "log_peak_1"))
+    by_length = table["mean_resultant_length"] < 0.5
+    rounding = np.where(
+        by_length, length - table["mean_resultant_length"], table["log_peak_1"] - rest
+    )
+    true = table["kappa"] + rounding / -table["log_peak_2"]
+    symbol = f"{FAMILY}_inverse_mean_resultant_length"
+    result = call(compiled, symbol, table["d"], [length, rest], dtype)
+    assert np.abs(result / true - 1).max() <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inverse_by_reference(dtype: str) -> None:
+    """A(kappa(r)) = r, the derivative is 1/A', and the ends are 0 and infinity."""
+    r = torch.tensor([0.0, 1e-8, 0.1, 0.5, 0.9, 0.999, 1.0], dtype=DTYPES[dtype])
+    for d in (2, 3, 40, 60, 10**5):
+        kappa = von_mises_fisher.inverse_mean_resultant_length(r, d)
+        assert kappa[0] == 0
+        assert kappa[-1] == torch.inf
+        back = von_mises_fisher.mean_resultant_length(kappa[:-1], d)
+        torch.testing.assert_close(back, r[:-1], rtol=3 * torch.finfo(r.dtype).eps, atol=0)
+        slope = torch.func.grad(
+            lambda x, d=d: von_mises_fisher.inverse_mean_resultant_length(x, d).sum()
+        )(r[:-1])
+        torch.testing.assert_close(slope, -1 / von_mises_fisher.log_peak_2(kappa[:-1], d))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> None:
+    y = np.array([0, 1e-30, 1e-7, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 1, 1], dtype)
+    z = np.array([1, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.1, 1e-7, 1e-30, 0], dtype)
+    for kappa in (0, 1e-20, 1e-3, 1, 14, 25, 60, 1e3, 1e5, 1e7):
+        for d in (2, 3, 4, 30, 64, 1000, 10**6):
+            inputs = [np.full(len(y), kappa, dtype), y, z]
+            by_cpp = call(compiled, f"{FAMILY}_pathwise", np.full(len(y), d), inputs, dtype)
+            by_reference = von_mises_fisher.pathwise(
+                torch.from_numpy(inputs[0]), d, torch.from_numpy(y), torch.from_numpy(z)
+            ).numpy()
+            for result in (by_cpp, by_reference):
+                assert np.isfinite(result).all()
+                assert (result > 0).all()
