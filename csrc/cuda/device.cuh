@@ -1,4 +1,4 @@
-// What every CUDA launch needs from the host: the device, torch's current stream, an error check.
+// How every kernel is launched: on its device, on torch's current stream, with an error check.
 // Status of csrc/cuda: compiled for sm_80, sm_90 and sm_100; not yet run on a GPU.
 #pragma once
 #include "../tensor.h"
@@ -20,9 +20,8 @@ private:
   DeviceGuardHandle handle_;
 };
 
-// libtorch_cuda.so defines this function. The library also loads into a torch without CUDA, so the
-// function is looked up, among what the process has already loaded, when the first CUDA tensor
-// comes.
+// Looked up at the first CUDA tensor, among what the process has loaded: linking with
+// libtorch_cuda.so, which defines it, would keep this library from a torch without CUDA.
 inline cudaStream_t current_stream(int32_t device) {
   using Function = AOTITorchError (*)(int32_t device, void **stream);
   static const auto function = [] {
@@ -37,7 +36,20 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
-inline void check_cuda(cudaError_t error) {
+constexpr int kThreads = 256;           // of every block
+constexpr int64_t kMaxBlocks = 1 << 16; // fill any GPU many times over; kernels loop beyond that
+
+// kernel<<<blocks, kThreads, shared_bytes>>>(parameters...) on the device's current stream.
+template <class... Parameters>
+void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int64_t shared_bytes,
+            const Parameters &...parameters) {
+  if (blocks == 0)
+    return;
+  const DeviceGuard guard(device);
+  void *addresses[] = {const_cast<Parameters *>(&parameters)...};
+  const cudaError_t error = cudaLaunchKernel(
+      kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))), dim3(kThreads), addresses,
+      static_cast<size_t>(shared_bytes), current_stream(device));
   if (error != cudaSuccess)
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
 }

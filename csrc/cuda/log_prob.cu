@@ -64,14 +64,14 @@ template <class Family, class T> struct Backward {
 void log_prob_cuda(StableIValue *stack, uint64_t, uint64_t) {
   log_prob(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.out)>;
-    launch<T>(Forward<decltype(family), T>{args});
+    launch_rows<T>(Forward<decltype(family), T>{args});
   });
 }
 
 void log_prob_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   log_prob_backward(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
-    launch<T>(Backward<decltype(family), T>{args});
+    launch_rows<T>(Backward<decltype(family), T>{args});
   });
 }
 

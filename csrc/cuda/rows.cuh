@@ -2,7 +2,7 @@
 //
 // A kernel is a struct with `args` (see log_prob.h) and
 //   template <int V> __device__ void row(const Team &team, int64_t i) const;
-// V neighbouring elements are loaded at once: 16 bytes where all rows are aligned so, else 1
+// A thread loads V neighbouring elements at once: 16 bytes where all rows are aligned so, else one
 // element.
 #pragma once
 #include "../rows.h"
@@ -10,15 +10,12 @@
 
 namespace spherical {
 
-constexpr int kThreads = 256;           // of a block
-constexpr int64_t kMaxBlocks = 1 << 16; // fill any GPU many times over
 constexpr int64_t kTermsPerSum = 64;    // added in sequence, before partial sums are added
 constexpr int64_t kWarpBytes = 4096;    // the longest row that a warp takes
-constexpr int64_t kSharedBytes = 32
-                                 << 10; // for the rows of a block: leaves room for six such blocks
+constexpr int64_t kSharedBytes = 32768; // for the rows of a block, of which six then fit together
 
-// Threads that share a row of d elements: the fewest that load it at once, but at most a warp; for
-// long rows the block. A power of two.
+// How many threads share a row: the fewest that load it at once, up to a warp; all of the block for
+// long rows. A power of two.
 inline int team_size(int64_t d, int64_t row_bytes, int width) {
   if (row_bytes > kWarpBytes)
     return kThreads;
@@ -141,29 +138,22 @@ __global__ void __launch_bounds__(kThreads, 2)
     kernel.template row<V>(team, i);
 }
 
-template <int V, class T, class Kernel>
-void launch_with(const Kernel &kernel, cudaStream_t stream) {
+template <int V, class T, class Kernel> void launch_rows_as(const Kernel &kernel) {
   const int64_t n = kernel.args.in.rows.n, d = kernel.args.in.rows.d;
   const int64_t row_bytes = d * static_cast<int64_t>(sizeof(T));
   const int size = team_size(d, row_bytes, V);
-  const int64_t per_block = kThreads / size, blocks = (n + per_block - 1) / per_block;
+  const int64_t per_block = kThreads / size;
   const bool shared = Kernel::wants_shared_row && fits_shared(row_bytes, size);
-  void *parameters[] = {const_cast<Kernel *>(&kernel), const_cast<int *>(&size)};
-  check_cuda(cudaLaunchKernel(
-      for_each_row<V, Kernel>, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))),
-      dim3(kThreads), parameters, static_cast<size_t>(shared ? row_bytes * per_block : 0), stream));
+  launch(kernel.args.device, for_each_row<V, Kernel>, (n + per_block - 1) / per_block,
+         shared ? row_bytes * per_block : 0, kernel, size);
 }
 
 // Runs the kernel over all rows.
-template <class T, class Kernel> void launch(const Kernel &kernel) {
-  if (kernel.args.in.rows.n == 0)
-    return;
-  const DeviceGuard guard(kernel.args.device);
-  const cudaStream_t stream = current_stream(kernel.args.device);
+template <class T, class Kernel> void launch_rows(const Kernel &kernel) {
   if (kernel.args.is_aligned(16))
-    launch_with<kPackWidth<T>, T>(kernel, stream);
+    launch_rows_as<kPackWidth<T>, T>(kernel);
   else
-    launch_with<1, T>(kernel, stream);
+    launch_rows_as<1, T>(kernel);
 }
 
 } // namespace spherical

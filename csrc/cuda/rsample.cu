@@ -119,14 +119,14 @@ template <class Family, class T> struct Backward {
 void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.out)>;
-    launch<T>(Forward<decltype(family), T>{args});
+    launch_rows<T>(Forward<decltype(family), T>{args});
   });
 }
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample_backward(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
-    launch<T>(Backward<decltype(family), T>{args});
+    launch_rows<T>(Backward<decltype(family), T>{args});
   });
 }
 
