@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
     """A run of twenty steps, as a user starts it."""
     out = tmp_path_factory.mktemp("finished")
     command = [sys.executable, str(EXAMPLES / "train_vi_simsiam.py"), *TINY, "--out", str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     return out, run.stdout
 

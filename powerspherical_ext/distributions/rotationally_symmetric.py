@@ -60,13 +60,14 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must broadcast against the batch shape "
                 f"{tuple(loc.shape[:-1])} of loc, got shape {tuple(concentration.shape)}"
             ) from None
+        self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
+        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
         dtype = torch.promote_types(loc.dtype, concentration.dtype)
         self.loc = loc.to(dtype).expand(*batch_shape, loc.shape[-1])
         self.concentration = concentration.to(dtype).expand(batch_shape)
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(RotationallySymmetric, _instance)
+        new = self._get_checked_instance(type(self), _instance)  # no subclass adds parameters
         batch_shape = Size(batch_shape)
         new.loc = self.loc.expand(batch_shape + self.event_shape)
         new.concentration = self.concentration.expand(batch_shape)
@@ -85,7 +86,7 @@ class RotationallySymmetric(Distribution):
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
         exact; it is not the derivative at fixed noise, and has no second derivative.
         """
-        shape = self._extended_shape(Size(sample_shape))
+        shape = self._extended_shape(as_size(sample_shape))
         rng_state = ops.new_rng_state(self.loc.device, generator)
         loc = self.loc.expand(shape)
         return ops.rsample(loc, self.concentration, rng_state, self._family).to(self.loc.dtype)
@@ -104,18 +105,7 @@ class RotationallySymmetric(Distribution):
         ``loc`` is 0, and in ``concentration`` that of the normaliser alone. Half precision is read
         as it is and computed, and returned, in float32.
         """
-        name = type(self).__name__
-        _check_float(name, "value", value)
-        if value.device != self.loc.device:
-            raise ValueError(
-                f"{name}.log_prob: value must be on the device of loc, {self.loc.device}, "
-                f"got {value.device}"
-            )
-        if value.dim() == 0 or value.shape[-1:] != self.event_shape:
-            raise ValueError(
-                f"{name}.log_prob: value must have shape (..., {self.event_shape[0]}), "
-                f"got {tuple(value.shape)}"
-            )
+        check_value(self, value, self.loc.device)
         if self._validate_args:
             self._validate_sample(value)
         return ops.log_prob(value, self.loc, self.concentration, self._family)
@@ -141,6 +131,30 @@ class RotationallySymmetric(Distribution):
     @property
     def _dim(self) -> int:
         return self._event_shape[0]
+
+
+def as_size(sample_shape: Any) -> Size:
+    """A sample shape; a bare number of samples is one as well."""
+    return Size((sample_shape,) if isinstance(sample_shape, int) else sample_shape)
+
+
+def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
+    """Whether log_prob can take ``value``: its type, device and shape, but not its entries."""
+    owner = f"{type(p).__name__}.log_prob"
+    _check_float(owner, "value", value)
+    if value.device != device:
+        raise ValueError(f"{owner}: value must be on the device of p, {device}, got {value.device}")
+    wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
+    try:
+        fits = value.shape[-1:] == p.event_shape
+        torch.broadcast_shapes(value.shape[:-1], p.batch_shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{owner}: value must have a shape that broadcasts against {wanted}, "
+            f"got {tuple(value.shape)}"
+        )
 
 
 def _check_float(owner: str, argument: str, value: object) -> None:
