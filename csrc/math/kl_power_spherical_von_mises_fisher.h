@@ -132,16 +132,16 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
     return 0.0;
   const double node[2] = {0.33998104358485626, 0.86113631159405258};
   const double weight[2] = {0.65214515486254614, 0.34785484513745386};
-  const bool dense = k > dim.d;
-  const double base = dense ? VonMisesFisher::log_peak(k, dim) : -log_vmf_moment(k, dim);
+  const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_peak(k, dim);
   const double step = 0.25, first = -28.0;
   const double last = 4.0 + std::log(2.0 * (k + dim.d)) + 28.0 / dim.b;
   double total = 0.0;
   for (double log_s = first; log_s < last; log_s += step) {
     const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), gain = 2.0 * k * s * w;
     const double k1 = std::sqrt(k0 * k0 + gain), rise = gain / (k1 + k0), sum = k + 0.5 * s;
-    const double x0 = base + (dense ? -2.0 * k * s / (k0 + sum) - VonMisesFisher::log_peak(k0, dim)
-                                    : -0.5 * s + log_vmf_moment(k0, dim));
+    const bool dense = sum > dim.d;
+    const double x0 = dense ? peak - VonMisesFisher::log_peak(k0, dim) - 2.0 * k * s / (k0 + sum)
+                            : log_vmf_moment(k0, dim) - moment - 0.5 * s;
     if (rise < 0.1 * (dim.b + k0)) {
       double inner = 0.0;
       for (int i = 0; i < 4; ++i) {
@@ -152,8 +152,8 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
       total += inner < 1.0 ? std::exp(x0) * std::expm1(inner) : std::exp(x0 + inner) - std::exp(x0);
     } else {
       const double x1 =
-          base + (dense ? -2.0 * k * s * means.z / (k1 + sum) - VonMisesFisher::log_peak(k1, dim)
-                        : -0.5 * s + log_vmf_moment(k1, dim));
+          dense ? peak - VonMisesFisher::log_peak(k1, dim) - 2.0 * k * s * means.z / (k1 + sum)
+                : log_vmf_moment(k1, dim) - moment - 0.5 * s;
       total += std::exp(x1) - std::exp(x0);
     }
   }
