@@ -1,6 +1,6 @@
 // The scalar functions of csrc/math, vectorised over the rows of a table, for test_scalar_math.py.
 // One line per function; the exported symbol is FAMILY_FUNCTION_float32 and ..._float64.
-#include "kl_von_mises_fisher.h"
+#include "kl_power_spherical_von_mises_fisher.h"
 #include "power_spherical.h"
 
 using namespace spherical;
@@ -29,12 +29,13 @@ using namespace spherical;
       out[i] = FAMILY::FUNCTION(kappa[i], Chords<T>{y[i], z[i]});                                  \
   }
 
-// out[i] = FUNCTION(kappa_p[i], kappa_q[i], d[i], means), w[i] = means.y; all arrays [n]
+// out[i] = FAMILY::FUNCTION(kappa_p[i], kappa_q[i], d[i], means), w[i] = means.y; all arrays [n]
 #define OF_TWO_KAPPAS_AS(FAMILY, FUNCTION, T, SUFFIX)                                              \
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa_p,    \
                                                  const T *kappa_q, const T *w, T *out) {           \
     for (int64_t i = 0; i < n; ++i)                                                                \
-      out[i] = FUNCTION(kappa_p[i], kappa_q[i], make_dim<T>(d[i]), Chords<T>{w[i], T(1) - w[i]});  \
+      out[i] = FAMILY::FUNCTION(kappa_p[i], kappa_q[i], make_dim<T>(d[i]),                         \
+                                Chords<T>{w[i], T(1) - w[i]});                                     \
   }
 
 // out[i] = FAMILY::FUNCTION(r[i], one_minus_r[i], d[i]); all arrays [n]
@@ -65,4 +66,6 @@ BOTH(OF_KAPPA, VonMisesFisher, kl_uniform)
 BOTH(OF_KAPPA_CHORDS, VonMisesFisher, pathwise)
 BOTH(OF_CHORDS, VonMisesFisher, log_falloff)
 BOTH(OF_LENGTH, VonMisesFisher, inverse_mean_resultant_length)
-BOTH(OF_TWO_KAPPAS, VonMisesFisher, kl_von_mises_fisher)
+BOTH(OF_TWO_KAPPAS, KlVonMisesFisher, kl)
+BOTH(OF_TWO_KAPPAS, KlPowerSphericalVonMisesFisher, kl)
+BOTH(OF_TWO_KAPPAS, KlVonMisesFisherPowerSpherical, kl)

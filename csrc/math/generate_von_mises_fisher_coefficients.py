@@ -1,4 +1,4 @@
-"""Writes von_mises_fisher_coefficients.h and .py: Debye coefficients and Gauss-Legendre rules.
+"""Writes von_mises_fisher_coefficients.h and .py: the coefficients of Debye's expansion.
 
 The uniform expansion of I_v(kappa) for large order (DLMF 10.41.3) is a series sum_k U_k(p) / v^k,
 p = v/R, R = sqrt(v^2 + kappa^2). U_k has a factor p^k (DLMF 10.41.9), so that
@@ -19,8 +19,6 @@ import mpmath
 Polynomial = list[Fraction]
 
 ORDERS = {"float": 8, "double": 20}  # highest power of 1/R
-NODES = {"float": 32, "double": 64}  # of the Gauss-Legendre rule
-PYTHON_NODES = (16, 64)
 
 
 def debye_factors(order: int) -> list[Polynomial]:
@@ -49,29 +47,8 @@ def logarithm(v: list[Polynomial]) -> list[Polynomial]:
     return d
 
 
-def legendre_and_slope(n: int, x: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """P_n(x) and P_n'(x), by DLMF 18.9.1 and 18.9.17."""
-    before, now = mpmath.mpf(1), x
-    for k in range(2, n + 1):
-        before, now = now, ((2 * k - 1) * x * now - (k - 1) * before) / k
-    return now, n * (before - x * now) / (1 - x * x)
-
-
-def gauss_legendre(count: int) -> list[tuple[mpmath.mpf, mpmath.mpf]]:
-    """Positive nodes of the rule on [-1, 1], smallest first, with their weights."""
-    rule = []
-    for i in range(count // 2, 0, -1):
-        x = mpmath.cos(mpmath.pi * (i - mpmath.mpf(1) / 4) / (count + mpmath.mpf(1) / 2))
-        for _ in range(8):  # Newton
-            value, slope = legendre_and_slope(count, x)
-            x -= value / slope
-        slope = legendre_and_slope(count, x)[1]
-        rule.append((x, 2 / ((1 - x * x) * slope**2)))
-    return rule
-
-
 HEADER = """\
-// Debye coefficients (DLMF 10.41) and Gauss-Legendre rules, exact values rounded once.
+// Debye coefficients (DLMF 10.41), exact rationals rounded once.
 // Written by generate_von_mises_fisher_coefficients.py, which derives them. Do not edit.
 #pragma once
 #include "portable.h"
@@ -81,14 +58,11 @@ namespace spherical {
 
 // at(k, j) = c_kj in log sum_k V_k(p^2) R^-k = sum_{k>=1} R^-k sum_{j<=k} c_kj p^2j.
 template <class T> struct DebyeTable;
-
-// The n-point rule on [-1, 1] is symmetric; node(i), weight(i) for i < half are its positive part.
-template <class T> struct GaussLegendre;
 """
 
 
 PYTHON_HEADER = '''\
-"""Debye coefficients (DLMF 10.41) and Gauss-Legendre rules, for von_mises_fisher.py.
+"""Debye coefficients (DLMF 10.41), for von_mises_fisher.py.
 
 Written by csrc/math/generate_von_mises_fisher_coefficients.py, which derives them. Do not edit.
 """
@@ -131,13 +105,6 @@ def cpp_header() -> list[str]:
         lines.append(f"template <> struct DebyeTable<{name}> {{")
         lines += table(name, "at", flat, "int k, int j", "(k * (k + 1)) / 2 - 1 + j")
         lines += ["};", ""]
-    for name, count in NODES.items():
-        rule = gauss_legendre(count)
-        lines.append(f"template <> struct GaussLegendre<{name}> {{")
-        lines.append(f"  static constexpr int half = {count // 2};")
-        lines += table(name, "node", [x for x, _ in rule], "int i", "i")
-        lines += table(name, "weight", [w for _, w in rule], "int i", "i")
-        lines += ["};", ""]
     return [*lines, "} // namespace spherical"]
 
 
@@ -148,18 +115,8 @@ def python_module() -> list[str]:
         "DEBYE: tuple[tuple[float, ...], ...] = (",
         *("    (" + ", ".join(repr(float(c)) for c in row) + ")," for row in debye()),
         ")",
-        "",
-        "# Number of nodes: the positive nodes of the rule on [-1, 1], and their weights.",
-        "GAUSS_LEGENDRE: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {",
     ]
-    for count in PYTHON_NODES:
-        rule = gauss_legendre(count)
-        columns = (
-            "(" + ", ".join(repr(float(v)) for v in column) + ")"
-            for column in zip(*rule, strict=True)
-        )
-        lines += [f"    {count}: (", *(f"        {column}," for column in columns), "    ),"]
-    return [*lines, "}"]
+    return lines
 
 
 def main() -> None:

@@ -101,17 +101,18 @@ template <class T> HD Dim<double> in_double(const Dim<T> &dim) {
 }
 
 // KL(PS(mu_p, kappa_p) || vMF(mu_q, kappa_q)); means: chords between mu_p and mu_q.
-template <class T>
-HD T kl_power_spherical_von_mises_fisher(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-  const double b = dim.b, p = kappa_p, q = kappa_q;
-  const Dim<double> wide = in_double(dim);
-  const TiltedMoments moments(TiltedLaw::power_spherical(b, p, q));
-  double kl = moments.kl;
-  if (!overlap(moments))
-    kl = (PowerSpherical::log_peak(p, wide) - p * PowerSpherical::log_peak_1(p, wide)) -
-         (VonMisesFisher::log_peak(q, wide) - q * (2.0 * b / (2.0 * b + p)));
-  return static_cast<T>(kl + 2.0 * q * means.y * (p / (2.0 * b + p)));
-}
+struct KlPowerSphericalVonMisesFisher {
+  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
+    const double b = dim.b, p = kappa_p, q = kappa_q;
+    const Dim<double> wide = in_double(dim);
+    const TiltedMoments moments(TiltedLaw::power_spherical(b, p, q));
+    double kl = moments.kl;
+    if (!overlap(moments))
+      kl = (PowerSpherical::log_peak(p, wide) - p * PowerSpherical::log_peak_1(p, wide)) -
+           (VonMisesFisher::log_peak(q, wide) - q * (2.0 * b / (2.0 * b + p)));
+    return static_cast<T>(kl + 2.0 * q * means.y * (p / (2.0 * b + p)));
+  }
+};
 
 // log 0F1(; v + 1; kappa^2/4) = kappa A - KL(vMF || uniform).
 HD double log_vmf_moment(double kappa, const Dim<double> &dim) {
@@ -161,16 +162,17 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
 }
 
 // KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)); means: chords between mu_p and mu_q.
-template <class T>
-HD T kl_von_mises_fisher_power_spherical(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-  const double b = dim.b, p = kappa_p, q = kappa_q;
-  const Dim<double> wide = in_double(dim);
-  const TiltedMoments moments(TiltedLaw::von_mises_fisher(b, p, q));
-  double kl = moments.kl;
-  if (!overlap(moments))
-    kl = (VonMisesFisher::log_peak(p, wide) - p * VonMisesFisher::log_peak_1(p, wide)) -
-         (PowerSpherical::log_peak(q, wide) - q * moments.minus_log_z);
-  return static_cast<T>(kl + q * mean_log_z_gap(p, {means.y, means.z}, wide));
-}
+struct KlVonMisesFisherPowerSpherical {
+  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
+    const double b = dim.b, p = kappa_p, q = kappa_q;
+    const Dim<double> wide = in_double(dim);
+    const TiltedMoments moments(TiltedLaw::von_mises_fisher(b, p, q));
+    double kl = moments.kl;
+    if (!overlap(moments))
+      kl = (VonMisesFisher::log_peak(p, wide) - p * VonMisesFisher::log_peak_1(p, wide)) -
+           (PowerSpherical::log_peak(q, wide) - q * moments.minus_log_z);
+    return static_cast<T>(kl + q * mean_log_z_gap(p, {means.y, means.z}, wide));
+  }
+};
 
 } // namespace spherical

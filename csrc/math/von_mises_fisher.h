@@ -7,6 +7,7 @@
 #pragma once
 #include "bessel.h"
 #include "gamma.h"
+#include "quadrature.h"
 #include "stirling.h"
 
 // Full unrolling, so that small arrays indexed by the loop variable live in registers.
@@ -331,15 +332,13 @@ private:
     }
     const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
     T sum = T(0);
-    for (int i = 0; i < GaussLegendre<T>::half; ++i) {
-      for (int side = -1; side <= 1; side += 2) {
-        const T g = g0 + T(0.5) * width * (T(1) + T(side) * GaussLegendre<T>::node(i));
-        const T l = near * (T(1) - g) * (T(1) + g);
-        const T exponent = b1 * std::log1p(l / far) + rate * l + T(2) * b1 * std::log(g);
-        sum += GaussLegendre<T>::weight(i) * std::exp(exponent) * (off + l) * g;
-      }
+    for (int i = 0; i < Quadrature<T>::size; ++i) {
+      const T g = g0 + width * Quadrature<T>::node(i);
+      const T l = near * (T(1) - g) * (T(1) + g);
+      const T exponent = b1 * std::log1p(l / far) + rate * l + T(2) * b1 * std::log(g);
+      sum += Quadrature<T>::weight(i) * std::exp(exponent) * (off + l) * g;
     }
-    return sum * width / far;
+    return T(2) * sum * width / far;
   }
 };
 

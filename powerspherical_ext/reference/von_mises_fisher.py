@@ -19,8 +19,9 @@ from torch import Tensor
 
 from .gamma import log1p_minus_cubic
 from .normal import ProposalNoise
+from .quadrature import GAUSS_LEGENDRE
 from .stirling import stirling_remainder, x_minus_log1p
-from .von_mises_fisher_coefficients import DEBYE, GAUSS_LEGENDRE
+from .von_mises_fisher_coefficients import DEBYE
 
 DEBYE_RADIUS = 25.0  # Debye's expansion to 1/R^20 is used where R = sqrt(v^2 + kappa^2) >= this
 KUMMER_TERMS = 128  # of 1F1(b; 2b; 2 kappa) below: the rest is under 1e-17 of the sum
@@ -29,27 +30,27 @@ BESSEL_TERMS = 72  # of 0F1(; v + 1; kappa^2/4), likewise
 
 def log_peak(kappa: Tensor, d: int) -> Tensor:
     """log p(mu) = log C + kappa."""
-    return _resultant(_wide(kappa), d).log_peak.to(kappa.dtype)
+    return resultant(wide(kappa), d).log_peak.to(kappa.dtype)
 
 
 def log_peak_1(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa log p(mu) = 1 - A = E[1 - t] > 0."""
-    return _resultant(_wide(kappa), d).complement.to(kappa.dtype)
+    return resultant(wide(kappa), d).complement.to(kappa.dtype)
 
 
 def log_peak_2(kappa: Tensor, d: int) -> Tensor:
     """d2/dkappa2 log p(mu) = -A' = -Var[t] < 0."""
-    return -_resultant(_wide(kappa), d).slope.to(kappa.dtype)
+    return -resultant(wide(kappa), d).slope.to(kappa.dtype)
 
 
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     """E[t] = A."""
-    return _resultant(_wide(kappa), d).length.to(kappa.dtype)
+    return resultant(wide(kappa), d).length.to(kappa.dtype)
 
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     """KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4); d/dkappa = kappa A'."""
-    k, v = _wide(kappa), d / 2 - 1
+    k, v = wide(kappa), d / 2 - 1
     small = (k * k + v * v < DEBYE_RADIUS**2) | (k < 1)
     safe = torch.where(small, k, 1.0)
     # u_n = (kappa^2/4)^n / (n! (v + 1)_n), scaled by a power of 2 that kappa^2/4 stays below
@@ -57,7 +58,7 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     for i in range(1, BESSEL_TERMS + 1):
         coefficients.append(coefficients[-1] * scale / (i * (v + i)))
     n = _range(1, BESSEL_TERMS + 1, k)
-    u = (_row(coefficients, k) * _powers(safe * safe / (4 * scale), BESSEL_TERMS + 1))[..., 1:]
+    u = (row(coefficients, k) * _powers(safe * safe / (4 * scale), BESSEL_TERMS + 1))[..., 1:]
     total = u.sum(-1)
     low = 2 * (n * u).sum(-1) / (1 + total) - total.log1p()
 
@@ -97,20 +98,20 @@ def inverse_mean_resultant_length(r: Tensor, d: int) -> Tensor:
     0 for r = 0, infinity for r >= 1, NaN for r < 0.
     """
     b, inside = (d - 1) / 2, (r > 0) & (r < 1)
-    wide = _wide(r)
-    length = torch.where(inside, wide, 0.5)
+    value = wide(r)
+    length = torch.where(inside, value, 0.5)
     target = length.detach()
     rest = 1 - target
     q = rest * (1 + target)
     kappa = target / q * (b + ((target * b) ** 2 + q * (b + 1) ** 2).sqrt())
     for _ in range(3):
-        a = _resultant(kappa, d)
+        a = resultant(kappa, d)
         residual = torch.where(target < 0.5, a.length - target, rest - a.complement)
         bend = -2 * (a.length * a.slope + b * (a.slope - a.length / kappa) / kappa)
         step = residual / a.slope
         kappa = kappa - step / (1 - 0.5 * step * (bend / a.slope)).clamp(0.3, 3)
-    kappa = kappa + (length - target) / _resultant(kappa, d).slope  # 0, with the derivative 1/A'
-    outside = torch.where(wide >= 1, torch.inf, torch.where(wide < 0, torch.nan, wide * d))
+    kappa = kappa + (length - target) / resultant(kappa, d).slope  # 0, with the derivative 1/A'
+    outside = torch.where(value >= 1, torch.inf, torch.where(value < 0, torch.nan, value * d))
     return torch.where(inside, kappa, outside).to(r.dtype)
 
 
@@ -120,7 +121,7 @@ def pathwise(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
     R = sqrt(m^2 + 4 kappa^2) >= 100, away from the far tails: expansion in 1/R; else quadrature.
     """
     dtype = torch.promote_types(kappa.dtype, y.dtype)
-    kappa, y, z = torch.broadcast_tensors(_wide(kappa), _wide(y), _wide(z))
+    kappa, y, z = torch.broadcast_tensors(wide(kappa), wide(y), wide(z))
     m = d - 1
     r = (m * m + 4 * kappa * kappa).sqrt()
     ratio = kappa / r
@@ -183,44 +184,14 @@ def sample(
     return _polar(y, z, s)
 
 
-def kl_von_mises_fisher(kappa_p: Tensor, kappa_q: Tensor, d: int, w: Tensor) -> Tensor:
-    """KL(vMF(mu_p, kappa_p) || vMF(mu_q, kappa_q)), w = sin^2(angle/2) = (1 - mu_p . mu_q)/2.
-
-    The integral of (s - kappa_q) A'(s) from kappa_q to kappa_p, plus 2 kappa_q A(kappa_p) w. With
-    s = b sinh(tau): 16 nodes where tau spans less than 1, else the closed form, which does not
-    cancel there. Relative error 1e-12.
-    """
-    dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    p, q = torch.broadcast_tensors(_wide(kappa_p), _wide(kappa_q))
-    a = _resultant(p, d)
-    closed = (a.log_peak - _resultant(q, d).log_peak) - (p - q) * a.complement
-
-    b = (d - 1) / 2
-    c_p, c_q = (p * p + b * b).sqrt(), (q * q + b * b).sqrt()
-    both = torch.where((p == 0) & (q == 0), 1.0, p * c_q + q * c_p)
-    sinh_span = (p - q) * ((p + q) / both)
-    near = sinh_span.abs() < math.sinh(1.0)
-    span = torch.where(near, sinh_span, 0.0).asinh().unsqueeze(-1)
-    nodes, weights = _gauss_legendre(16, p)
-    e, kq, cq = span * (0.5 + 0.5 * nodes), q.unsqueeze(-1), c_q.unsqueeze(-1)
-    half = (0.5 * e).sinh()
-    off = 2 * half * (kq * half + cq * (0.5 * e).cosh())
-    # where the closed form is used, span = 0 and s = kappa_q; s >= 0 but for rounding
-    s = (kq + off).clamp(min=0)
-    integrand = weights * off * (s * s + b * b).sqrt() * _resultant(s, d).slope
-    integral = 0.5 * span.squeeze(-1) * integrand.sum(-1)
-    result: Tensor = torch.where(near, integral, closed) + 2 * q * a.length * _wide(w)
-    return result.to(dtype)
-
-
-class _Resultant(NamedTuple):
+class Resultant(NamedTuple):
     log_peak: Tensor
     length: Tensor
     complement: Tensor
     slope: Tensor
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     return x if x.device.type == "mps" else x.to(torch.float64)
 
 
@@ -237,13 +208,8 @@ def _powers(x: Tensor, count: int) -> Tensor:
     return powers[..., :count]
 
 
-def _row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
+def row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)
-
-
-def _gauss_legendre(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    nodes, weights = (_row(column, like) for column in GAUSS_LEGENDRE[count])
-    return torch.cat([-nodes.flip(0), nodes]), torch.cat([weights.flip(0), weights])
 
 
 def _log_peak_uniform(d: int) -> float:
@@ -251,7 +217,7 @@ def _log_peak_uniform(d: int) -> float:
     return math.lgamma(d / 2) - math.log(2) - d / 2 * math.log(math.pi)
 
 
-def _resultant(kappa: Tensor, d: int) -> _Resultant:
+def resultant(kappa: Tensor, d: int) -> Resultant:
     """log p(mu), A, 1 - A and A'; see csrc/math/bessel.h."""
     v = d / 2 - 1
     if v >= DEBYE_RADIUS:
@@ -259,7 +225,7 @@ def _resultant(kappa: Tensor, d: int) -> _Resultant:
     small = kappa * kappa + v * v < DEBYE_RADIUS**2
     low = _kummer(torch.where(small, kappa, 1.0), d)
     high = _debye(torch.where(small, DEBYE_RADIUS, kappa), d)
-    return _Resultant(*(torch.where(small, x, y) for x, y in zip(low, high, strict=True)))
+    return Resultant(*(torch.where(small, x, y) for x, y in zip(low, high, strict=True)))
 
 
 def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -273,7 +239,7 @@ def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return value, first, (1 - p2) * second - first
 
 
-def _debye(kappa: Tensor, d: int) -> _Resultant:
+def _debye(kappa: Tensor, d: int) -> Resultant:
     """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2)."""
     v = d / 2 - 1
     r2 = kappa * kappa + v * v
@@ -281,7 +247,7 @@ def _debye(kappa: Tensor, d: int) -> _Resultant:
     p2 = v * v / r2
     value, first, second = _debye_sums(1 / r, p2)
     half, ratio = (0.5 + first) / r2, v / (r + kappa)
-    return _Resultant(
+    return Resultant(
         v * (((v + r) / (2 * math.pi)).log() - ratio) + (0.5 * (r / (2 * math.pi)).log() - value),
         kappa * (1 / (r + v) - half),
         v / (r + v) * (1 + ratio) + kappa * half,
@@ -289,7 +255,7 @@ def _debye(kappa: Tensor, d: int) -> _Resultant:
     )
 
 
-def _kummer(kappa: Tensor, d: int) -> _Resultant:
+def _kummer(kappa: Tensor, d: int) -> Resultant:
     """z as a mixture of Beta(b + n, b), with weights t_n = (b)_n / (2b)_n (2 kappa)^n / n!."""
     b, m, t, coefficients = (d - 1) / 2, d - 1, 1.0, [1.0]
     scale = 64.0  # a power of 2, so that x / scale is exact
@@ -298,14 +264,14 @@ def _kummer(kappa: Tensor, d: int) -> _Resultant:
         coefficients.append(t)
     n = _range(0, KUMMER_TERMS, kappa)
     x = 2 * kappa
-    term = _row(coefficients, kappa) * _powers(x / scale, KUMMER_TERMS)  # [..., n]
+    term = row(coefficients, kappa) * _powers(x / scale, KUMMER_TERMS)  # [..., n]
     total = term.sum(-1)
     weight = term / total.unsqueeze(-1)
     y = b / (m + n)
     mean = (weight * y).sum(-1)
     within = (weight * (y * (1 - y) / (m + n + 1))).sum(-1)
     between = (weight * (y - mean.unsqueeze(-1)) ** 2).sum(-1)
-    return _Resultant(
+    return Resultant(
         _log_peak_uniform(d) - ((-x).exp() * total).log(),
         (weight * (n / (m + n))).sum(-1),
         2 * mean,
@@ -333,7 +299,7 @@ def _pathwise_expansion(r: Tensor, m: int, c: Tensor, u: Tensor) -> Tensor:
 
 def _pathwise_quadrature(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
     """(1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, 64 nodes."""
-    a, b, depth = _resultant(kappa, d), (d - 1) / 2, 40.0
+    a, b, depth = resultant(kappa, d), (d - 1) / 2, 40.0
     above = 2 * y < a.complement
     near, far = torch.where(above, y, z), torch.where(above, z, y)
     below = torch.where(y < 0.5, y - 0.5 * a.complement, 0.5 * (1 + a.length) - z)
@@ -352,13 +318,13 @@ def _pathwise_quadrature(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
     kept = torch.where(shorter, reach / torch.where(shorter, near_, 1.0), kept)
     g0 = (1 - kept).clamp(min=0).sqrt().unsqueeze(-1)
 
-    nodes, weights = _gauss_legendre(64, kappa)
-    g = g0 + (1 - g0) * (0.5 + 0.5 * nodes)
+    nodes, weights = (row(column, kappa) for column in GAUSS_LEGENDRE[64])
+    g = g0 + (1 - g0) * nodes
     step = near.unsqueeze(-1) * (1 - g) * (1 + g)
     exponent = (b - 1) * (step / far.unsqueeze(-1)).log1p() + rate.unsqueeze(-1) * step
     exponent = exponent + 2 * (b - 1) * g.log()
     total = (weights * exponent.exp() * (off.unsqueeze(-1) + step) * g).sum(-1)
-    return total * (1 - g0.squeeze(-1)) / far
+    return 2 * total * (1 - g0.squeeze(-1)) / far
 
 
 def _polar(y: Tensor, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
