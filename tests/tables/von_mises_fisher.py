@@ -1,4 +1,4 @@
-"""Writes von_mises_fisher.csv, von_mises_fisher_pathwise.csv and von_mises_fisher_kl.csv.
+"""Writes von_mises_fisher.csv and, of that stem, _pathwise.csv, _kl.csv and _mixed_kl.csv.
 
 Run: python tests/tables/von_mises_fisher.py (two minutes).
 """
@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 
 LEVELS = (1e-5, 1e-2, 0.2, 0.5, 0.8, 0.99, 1 - 1e-5)
 PATHWISE_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 13.0, 50.0, 1e4, 1e7)
-RANDOM_KL = 400
+RANDOM_KL, RANDOM_MIXED = 400, 200
 # R = sqrt(v^2 + kappa^2) from which Debye's expansion to this order has an error below 1e-50
 DEBYE_RADIUS, DEBYE_ORDER = 250, 40
 
@@ -139,11 +139,59 @@ def kl_rows() -> Iterator[tuple[int | float | mpf, ...]]:
         yield d, p, q, w, value
 
 
+def minus_mean_log_z(d: int, kappa: float) -> mpf:
+    """-E log z under von Mises-Fisher, by the trapezoid rule in x0 + scale sinh(tau) = log(z/y)."""
+    b, k, half = mpf(d - 1) / 2, mpf(kappa), 150
+    root = mp.sqrt(b * b + k * k)
+    y0 = b * (1 + b / (root + k)) / (b + root) / 2
+    x0, scale = mp.log((1 - y0) / y0), 1 / mp.sqrt(2 * y0 * (1 - y0) * (b + k * k / (b + root)))
+    step = mp.asinh(max(75 / b / scale, 18)) / half
+    total, moment = mpf(0), mpf(0)
+    for i in range(-half, half + 1):
+        x = x0 + scale * mp.sinh(step * i)
+        y, log_y, log_z = 1 / (1 + mp.exp(x)), -mp.log1p(mp.exp(x)), -mp.log1p(mp.exp(-x))
+        exponent = b * (log_y + log_z) - 2 * k * y
+        peak = b * (mp.log(y0) + mp.log1p(-y0)) - 2 * k * y0
+        weight = mp.exp(exponent - peak) * mp.cosh(step * i)
+        total += weight
+        moment -= weight * log_z
+    return moment / total
+
+
+def power_spherical_peak(d: int, kappa: float) -> tuple[mpf, mpf]:
+    """log p(mu) and its derivative."""
+    b, k = mpf(d - 1) / 2, mpf(kappa)
+    peak = mp.loggamma(2 * b + k) - mp.loggamma(b + k) - b * mp.log(4 * mp.pi)
+    return peak, mp.psi(0, 2 * b + k) - mp.psi(0, b + k)
+
+
+def mixed_kl_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    """KL(PS || vMF) and KL(vMF || PS) of equal means."""
+    rng = np.random.default_rng(6)
+    for index in range(RANDOM_MIXED):
+        d = int(np.exp(rng.uniform(np.log(2), np.log(60 if index % 2 else 1e6))))
+        p, q = 10 ** rng.uniform(-3, 7, 2)
+        q = (q, p * np.exp(0.7 * rng.normal()), p)[index % 3]
+        p, q = as_float32(p), as_float32(q)
+        with mp.workdps(80):
+            (spherical_p, slope_p), spherical_q = (
+                power_spherical_peak(d, p),
+                power_spherical_peak(d, q)[0],
+            )
+            (fisher_p, _, rest_p, _), fisher_q = moments(d, p), moments(d, q)[0]
+            minus_log_z = minus_mean_log_z(d, p)
+            forth = spherical_p - p * slope_p - fisher_q + q * mpf(d - 1) / (d - 1 + mpf(p))
+            back = fisher_p - p * rest_p - spherical_q + q * minus_log_z
+        yield d, p, q, forth, back
+
+
 def main() -> None:
     header = ("log_peak", "log_peak_1", "log_peak_2", "mean_resultant_length", "kl_uniform")
     write("von_mises_fisher", ("d", "kappa", *header), kappa_rows())
     write("von_mises_fisher_pathwise", ("d", "kappa", "y", "z", "pathwise"), pathwise_rows())
     write("von_mises_fisher_kl", ("d", "kappa_p", "kappa_q", "w", "kl"), kl_rows())
+    mixed = ("from_power_spherical", "from_von_mises_fisher")
+    write("von_mises_fisher_mixed_kl", ("d", "kappa_p", "kappa_q", *mixed), mixed_kl_rows())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""KL between Power Spherical and von Mises-Fisher, either way round, any two mean directions.
+
+See csrc/math/kl_power_spherical_von_mises_fisher.h. y = w = (1 - mu_p . mu_q)/2 and z = 1 - y.
+Computed in float64 and rounded once. Derivatives are autograd's, on fixed quadrature nodes. The
+second divergence takes about a megabyte per row for d < 50: it is a specification, not a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import power_spherical
+from .stirling import x_minus_log1p
+from .von_mises_fisher import kl_uniform, resultant, wide
+
+HALF, STEP = 80, 0.4  # half the steps of the first quadrature; the step of the second in log s
+
+
+class _Law(NamedTuple):
+    """log density of e at the nodes, log(z/z0) and log(Q/P), up to constants; node weights."""
+
+    log_weight: Tensor
+    log_z: Tensor
+    log_ratio: Tensor
+    log_z0: Tensor
+
+
+def kl_from_power_spherical(
+    kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor
+) -> Tensor:
+    """KL(PS(mu_p, kappa_p) || vMF(mu_q, kappa_q)) = same mean + 2 kappa_q y E[t]."""
+    dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
+    p, q, w = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(y))
+    b = (d - 1) / 2
+    a = p + b
+    scale = (1 / a + 1 / b).sqrt()
+    law = _law(b, b / (a + b), scale, 2 * q * a / (a + b) - p, p, a, p)
+    near, excess, _ = _same_mean(law)
+    own = power_spherical.log_peak(p, d) - p * power_spherical.log_peak_1(p, d)
+    closed = own - (resultant(q, d).log_peak - q * (2 * b / (2 * b + p)))
+    result: Tensor = torch.where(near, excess, closed) + 2 * q * w * (p / (2 * b + p))
+    return result.to(dtype)
+
+
+def kl_from_von_mises_fisher(
+    kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor
+) -> Tensor:
+    """KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)) = same mean + kappa_q E[log z(p) - log z(q)]."""
+    dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
+    tensors = (wide(kappa_p), wide(kappa_q), wide(y), wide(z))
+    p, q, w, rest = torch.broadcast_tensors(*tensors)
+    b = (d - 1) / 2
+    root = (b * b + p * p).sqrt()
+    y0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)
+    scale = 1 / (y0 * (1 + t0) * (b + p * t0)).sqrt()
+    law = _law(b, y0, scale, q - p * (1 + t0), -q, None, p)
+    near, excess, minus_log_z = _same_mean(law)
+    own = resultant(p, d)
+    closed = own.log_peak - p * own.complement - power_spherical.log_peak(q, d) + q * minus_log_z
+    result: Tensor = torch.where(near, excess, closed) + q * mean_log_z_gap(p, d, w, rest)
+    return result.to(dtype)
+
+
+def _law(
+    b: float, y0: Tensor, scale: Tensor, slope: Tensor, bend: Tensor, a: Tensor | None, p: Tensor
+) -> _Law:
+    """P at e = scale sinh(tau); a is that of Power Spherical, None for von Mises-Fisher."""
+    y0, scale, slope, bend, p = (x.unsqueeze(-1) for x in (y0, scale.detach(), slope, bend, p))
+    z0 = 1 - y0
+    step = (45 / b / scale).clamp(min=14).asinh() / HALF
+    tau = step * torch.arange(-HALF, HALF + 1, dtype=y0.dtype, device=y0.device)
+    e = scale * tau.sinh()
+    up = e.expm1()
+    q = y0 * up / (1 + z0 * up)
+    far = q < -0.5
+    log_z = torch.where(far, e - (z0 * up).log1p(), torch.where(far, 0.0, q).log1p())
+    bent = torch.where(far, q - log_z, x_minus_log1p(torch.where(far, 0.0, q)))
+    if a is None:
+        log_weight = b * e - 2 * b * (z0 * up).log1p() + 2 * p * z0 * q
+    else:
+        log_weight = -b * e - (a.unsqueeze(-1) + b) * (y0 * (-e).expm1()).log1p()
+    log_z0 = (-y0.squeeze(-1)).log1p()
+    return _Law(log_weight + tau.cosh().log(), log_z, slope * q + bend * bent, log_z0)
+
+
+def _same_mean(law: _Law) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether Q is near P; log E e^l = log1p(E[e^l - 1 - l]), l = log(Q/P) centred; -E log z."""
+    weight = law.log_weight.exp()
+    weight = weight / weight.sum(-1, keepdim=True)
+    x = law.log_ratio - (weight * law.log_ratio).sum(-1, keepdim=True)
+    spread = (weight * x * x).sum(-1)
+    small, large = x.abs() < 0.01, x >= 1
+    v = torch.where(small, x, 0.0)
+    series = v * v * (0.5 + v * (1 / 6 + v * (1 / 24 + v * (1 / 120 + v / 720))))
+    middle = torch.where(small | large, 0.0, x)
+    scaled = (weight.clamp(min=1e-300).log() + torch.where(large, x, 0.0)).clamp(max=40)
+    excess = torch.where(large, scaled.exp() - weight * (1 + x), weight * (middle.expm1() - middle))
+    excess = torch.where(small, weight * series, excess).sum(-1).log1p()
+    near = (spread < 3) & (excess < 2)
+    return near, excess, -(law.log_z0 + (weight * law.log_z).sum(-1))
+
+
+def mean_log_z_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
+    """E log z(mu_p) - E log z(mu_q) >= 0 under vMF(mu_p, k), w = 1 - rest = (1 - mu_p . mu_q)/2."""
+    apart = (k > 0) & (w > 0)
+    k, w = torch.where(apart, k, 1.0).unsqueeze(-1), torch.where(apart, w, 0.5).unsqueeze(-1)
+    b, rest = (d - 1) / 2, torch.where(apart, rest, 0.5).unsqueeze(-1)
+    last = 4 + (2 * (k.detach() + d)).log() + 28 / b
+    count = math.ceil((50 + 28 / b) / STEP)  # 2 (k + d) up to 6e7
+    log_s = -28 + (last + 28) * torch.arange(count, dtype=k.dtype, device=k.device) / count
+    s = log_s.exp()
+    k0, gain, total = (k - 0.5 * s).abs(), 2 * k * s * w, k + 0.5 * s
+    k1 = (k0 * k0 + gain).sqrt()
+    rise = gain / (k1 + k0)
+    dense, close = total > d, rise < 0.1 * (b + k0)
+    peak, moment = resultant(k, d).log_peak, _log_moment(k, d)
+
+    def exponent(ki: Tensor, share: Tensor | float) -> Tensor:
+        by_peak = peak - resultant(ki, d).log_peak - 2 * k * s * share / (ki + total)
+        by_moment = _log_moment(torch.where(dense, k, ki), d) - moment - 0.5 * s
+        return torch.where(dense, by_peak, by_moment)
+
+    x0, x1 = exponent(k0, 1.0), exponent(k1, rest)
+    inner = torch.zeros_like(k0)
+    for node, weight in (
+        (0.33998104358485626, 0.65214515486254614),
+        (0.86113631159405258, 0.34785484513745386),
+    ):
+        for side in (0.5 * node, -0.5 * node):
+            inner = inner + weight * resultant(k0 + rise * (0.5 + side), d).length
+    inner = torch.where(close, 0.5 * rise * inner, 0.0)
+    tiny = close & (inner < 1)
+    near = x0.exp() * torch.where(tiny, inner, 0.0).expm1()
+    upper = torch.where(close, x0 + inner, x1)
+    integrand = torch.where(tiny, near, upper.exp() - x0.exp())
+    result = integrand.sum(-1) * ((last + 28) / count).squeeze(-1)
+    return torch.where(apart, result, 0.0)
+
+
+def _log_moment(kappa: Tensor, d: int) -> Tensor:
+    """log 0F1(; v + 1; kappa^2/4) = kappa A - KL(vMF || uniform)."""
+    return kappa * resultant(kappa, d).length - kl_uniform(kappa, d)
