@@ -1,5 +1,6 @@
 // The scalar functions of csrc/math, vectorised over the rows of a table, for test_scalar_math.py.
 // One line per function; the exported symbol is FAMILY_FUNCTION_float32 and ..._float64.
+#include "kl_power_spherical.h"
 #include "kl_power_spherical_von_mises_fisher.h"
 #include "power_spherical.h"
 
@@ -27,15 +28,6 @@ using namespace spherical;
                                                  const T *y, const T *z, T *out) {                 \
     for (int64_t i = 0; i < n; ++i)                                                                \
       out[i] = FAMILY::FUNCTION(kappa[i], Chords<T>{y[i], z[i]});                                  \
-  }
-
-// out[i] = FAMILY::FUNCTION(kappa_p[i], kappa_q[i], d[i], means), w[i] = means.y; all arrays [n]
-#define OF_TWO_KAPPAS_AS(FAMILY, FUNCTION, T, SUFFIX)                                              \
-  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa_p,    \
-                                                 const T *kappa_q, const T *w, T *out) {           \
-    for (int64_t i = 0; i < n; ++i)                                                                \
-      out[i] = FAMILY::FUNCTION(kappa_p[i], kappa_q[i], make_dim<T>(d[i]),                         \
-                                Chords<T>{w[i], T(1) - w[i]});                                     \
   }
 
 // out[i] = FAMILY::FUNCTION(r[i], one_minus_r[i], d[i]); all arrays [n]
@@ -66,6 +58,24 @@ BOTH(OF_KAPPA, VonMisesFisher, kl_uniform)
 BOTH(OF_KAPPA_CHORDS, VonMisesFisher, pathwise)
 BOTH(OF_CHORDS, VonMisesFisher, log_falloff)
 BOTH(OF_LENGTH, VonMisesFisher, inverse_mean_resultant_length)
-BOTH(OF_TWO_KAPPAS, KlVonMisesFisher, kl)
-BOTH(OF_TWO_KAPPAS, KlPowerSphericalVonMisesFisher, kl)
-BOTH(OF_TWO_KAPPAS, KlVonMisesFisherPowerSpherical, kl)
+
+// out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], d[i], chords[i]); all arrays [n]
+#define OF_KAPPAS_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                           \
+  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
+                                                 const T *kappa_q, const T *y, const T *z,         \
+                                                 T *out) {                                         \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], make_dim<T>(d[i]), Chords<T>{y[i], z[i]});   \
+  }
+
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_p)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_q)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dy)
+
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_p)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_q)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dy)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl)

@@ -133,6 +133,7 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
     one_kappa = torch.tensor(4.0, dtype=dtype)
     backwards = value.transpose(0, 1)
     every_other = points(7, 5, 2 * d, dtype=dtype)[..., ::2]
+    beginning_of_row = points(7, 5, d + 1, dtype=dtype)[..., :d]
     part_of_row = points(7, 5, 3 * d, dtype=dtype)[..., 1 : d + 1]
     for x, m, k in [
         (value, mu, kappa),
@@ -142,6 +143,7 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
         (backwards, mu[:, None], kappa[:, 0]),
         (every_other, mu, kappa),
         (part_of_row, mu.expand(7, 5, d), kappa),
+        (beginning_of_row, mu, kappa),
     ]:
         assert_log_prob_agrees(x, m, k)
         assert_rsample_agrees(m, k)

@@ -24,10 +24,9 @@ FAMILY = "VonMisesFisher"
 def test_kl_von_mises_fisher(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
     table = load("von_mises_fisher_kl")
     inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q", "w")]
+    inputs.append(1 - inputs[-1])
     by_cpp = call(compiled, "KlVonMisesFisher_kl", table["d"], inputs, dtype)
-    by_reference = by_dimension(
-        lambda p, d, q, w: kl_von_mises_fisher.kl(p, q, d, w, 1 - w), table["d"], inputs
-    )
+    by_reference = by_dimension(kl_von_mises_fisher.kl, table["d"], inputs)
     for result in (by_cpp, by_reference):
         assert np.abs(result / table["kl"] - 1).max() <= bound
 
@@ -45,14 +44,12 @@ def test_mixed_kl_of_equal_means(
 ) -> None:
     table = load("von_mises_fisher_mixed_kl")
     inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q")]
-    inputs.append(np.zeros_like(inputs[0]))
+    inputs += [np.zeros_like(inputs[0]), np.ones_like(inputs[0])]
     by_cpp = call(compiled, MIXED[column], table["d"], inputs, dtype)
     function = getattr(kl_power_spherical_von_mises_fisher, f"kl_{column}")
     rows = slice(None, None, 5)
     few = [x[rows] for x in inputs]
-    by_reference = by_dimension(
-        lambda p, d, q, w: function(p, q, d, w, 1 - w), table["d"][rows], few
-    )
+    by_reference = by_dimension(function, table["d"][rows], few)
     assert np.abs(by_cpp / table[column] - 1).max() <= bound
     assert np.abs(by_reference / table[column][rows] - 1).max() <= bound
 
@@ -78,8 +75,8 @@ def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
             true.append(float(3 * total))
         inputs = [np.full(4, k), np.full(4, 3.0)]
         symbol, rows = MIXED["from_von_mises_fisher"], np.full(4, d)
-        result = call(compiled, symbol, rows, [*inputs, w], "float64")
-        result -= call(compiled, symbol, rows, [*inputs, np.zeros(4)], "float64")
+        result = call(compiled, symbol, rows, [*inputs, w, 1 - w], "float64")
+        result -= call(compiled, symbol, rows, [*inputs, np.zeros(4), np.ones(4)], "float64")
         np.testing.assert_allclose(result, true, rtol=1e-9)
 
 
@@ -129,3 +126,18 @@ def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> Non
             for result in (by_cpp, by_reference):
                 assert np.isfinite(result).all()
                 assert (result > 0).all()
+
+
+def test_kl_derivatives(compiled: ctypes.CDLL) -> None:
+    """Those of csrc are autograd's of the reference."""
+    kappa = np.array([0.1, 3.0, 40.0, 1e4])
+    inputs = [x.ravel() for x in np.meshgrid(kappa, 1.3 * kappa, np.array([1e-3, 0.3]))]
+    inputs.append(1 - inputs[-1])
+    for d in (2, 7, 64, 5000):
+        p, q, y, z = (torch.from_numpy(x).requires_grad_() for x in inputs)
+        value = kl_von_mises_fisher.kl(p, q, d, y, z)
+        gradients = torch.autograd.grad(value.sum(), (p, q, y))
+        rows = np.full(len(inputs[0]), d)
+        for name, gradient in zip(("kl_dkappa_p", "kl_dkappa_q", "kl_dy"), gradients, strict=True):
+            result = call(compiled, f"KlVonMisesFisher_{name}", rows, inputs, "float64")
+            np.testing.assert_allclose(result, gradient.numpy(), rtol=1e-8, atol=1e-13)

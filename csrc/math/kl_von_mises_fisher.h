@@ -13,7 +13,7 @@ namespace spherical {
 // means: chords between the two mean directions, so that means.y = w.
 struct KlVonMisesFisher {
   template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    return same_mean(kappa_p, kappa_q, dim) + kl_dy(kappa_p, kappa_q, dim) * means.y;
+    return same_mean(kappa_p, kappa_q, dim) + kl_dy(kappa_p, kappa_q, dim, means) * means.y;
   }
 
   // [(kappa_p - kappa_q) + 2 kappa_q w] A_d'(kappa_p).
@@ -33,7 +33,7 @@ struct KlVonMisesFisher {
   }
 
   // d/dw = 2 kappa_q A_d(kappa_p).
-  template <class T> static HD T kl_dy(T kappa_p, T kappa_q, const Dim<T> &dim) {
+  template <class T> static HD T kl_dy(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T>) {
     return T(2) * kappa_q * resultant(kappa_p, dim).length;
   }
 

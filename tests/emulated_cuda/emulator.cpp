@@ -52,7 +52,22 @@ void run_thread() {
   threads[threadIdx.x].done = progress = true;
 }
 
-// Resumes the unfinished threads in turn, in this order, until all are done or all are stuck.
+// Runs a warp on its own until its threads are done or wait for others. Says whether any went on.
+bool run_warp(unsigned first, bool backwards) {
+  bool any = false;
+  do {
+    progress = false;
+    for (unsigned i = 0; i < 32; ++i) {
+      threadIdx.x = first + (backwards ? 31 - i : i);
+      if (!threads[threadIdx.x].done)
+        swapcontext(&scheduler, &threads[threadIdx.x].context);
+    }
+    any = any || progress;
+  } while (progress);
+  return any;
+}
+
+// False if threads wait forever. Each warp runs ahead of the others as far as the barriers let it.
 bool run_block(unsigned size, bool backwards) {
   for (unsigned i = 0; i < size; ++i) {
     Thread &thread = threads[i];
@@ -65,14 +80,12 @@ bool run_block(unsigned size, bool backwards) {
     makecontext(&thread.context, run_thread, 0);
   }
   barriers.clear();
+  bool any;
   do {
-    progress = false;
-    for (unsigned i = 0; i < size; ++i) {
-      threadIdx.x = backwards ? size - 1 - i : i;
-      if (!threads[threadIdx.x].done)
-        swapcontext(&scheduler, &threads[threadIdx.x].context);
-    }
-  } while (progress);
+    any = false;
+    for (unsigned i = 0; i < size; i += 32)
+      any = run_warp(backwards ? size - 32 - i : i, backwards) || any;
+  } while (any);
   return std::all_of(threads.begin(), threads.begin() + size, [](Thread &t) { return t.done; });
 }
 } // namespace
