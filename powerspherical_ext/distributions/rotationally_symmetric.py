@@ -144,13 +144,13 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
     _check_float(owner, "value", value)
     if value.device != device:
         raise ValueError(f"{owner}: value must be on the device of p, {device}, got {value.device}")
-    wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
     try:
         fits = value.shape[-1:] == p.event_shape
         torch.broadcast_shapes(value.shape[:-1], p.batch_shape)
     except RuntimeError:
         fits = False
     if not fits:
+        wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
         raise ValueError(
             f"{owner}: value must have a shape that broadcasts against {wanted}, "
             f"got {tuple(value.shape)}"
