@@ -124,6 +124,26 @@ class RotationallySymmetric(Distribution):
         r""":math:`A_d(\kappa) = E[\mu^\top x]`, in [0, 1), shape (...)."""
         return ops.mean_resultant_length(self.concentration, self._dim, self._family)
 
+    @property
+    def variance(self) -> Tensor:
+        """Diagonal of `covariance_matrix`, shape (..., d)."""
+        along, orthogonal = self._variances()
+        square = self.loc.to(along.dtype).square()
+        return along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * (1 - square)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""Var[t] :math:`\mu\mu^\top` + E[1 - t^2]/(d-1) (I - :math:`\mu\mu^\top`), (..., d, d)."""
+        along, orthogonal = (x[..., None, None] for x in self._variances())
+        loc = self.loc.to(along.dtype)
+        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
+        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
+        return along * outer + orthogonal * (identity - outer)
+
+    def _variances(self) -> tuple[Tensor, Tensor]:
+        """The variance along the mean direction, Var[t], and in each direction orthogonal to it."""
+        raise NotImplementedError
+
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
         return ops.entropy(self.concentration, self._dim, self._family)
