@@ -45,11 +45,12 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int64
             const Parameters &...parameters) {
   if (blocks == 0)
     return;
+  const cudaStream_t stream = current_stream(device);
   const DeviceGuard guard(device);
   void *addresses[] = {const_cast<Parameters *>(&parameters)...};
-  const cudaError_t error = cudaLaunchKernel(
-      kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))), dim3(kThreads), addresses,
-      static_cast<size_t>(shared_bytes), current_stream(device));
+  const cudaError_t error =
+      cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))),
+                       dim3(kThreads), addresses, static_cast<size_t>(shared_bytes), stream);
   if (error != cudaSuccess)
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
 }

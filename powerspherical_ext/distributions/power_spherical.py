@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from .. import ops, reference
@@ -82,26 +81,11 @@ class PowerSpherical(RotationallySymmetric):
             self.concentration * math.log(2)
         )
 
-    # With a = alpha, b = beta and s = a + b: E[1 - t^2]/(d-1) = 2 a/(s (s+1)) =: v is the variance
-    # in each direction orthogonal to mu, and Var[t] = 4 a b/(s^2 (s+1)) = v (1 - A), A = kappa/s.
+    # With a = alpha, b = beta and s = a + b: E[1 - t^2]/(d - 1) = 2 a/(s (s + 1)) and
+    # Var[t] = 4 a b/(s^2 (s + 1)).
 
-    @property
-    def _orthogonal_variance(self) -> Tensor:
+    def _variances(self) -> tuple[Tensor, Tensor]:
         kappa = self.concentration.to(ops.common_dtype(self.concentration))
         s = kappa + (self._dim - 1)
-        return (kappa + s) / (s * (s + 1))
-
-    @property
-    def variance(self) -> Tensor:
-        """Diagonal of the covariance matrix, shape (..., d)."""
-        length = self.mean_resultant_length().unsqueeze(-1)
-        return self._orthogonal_variance.unsqueeze(-1) * (1 - length * self.loc.square())
-
-    @property
-    def covariance_matrix(self) -> Tensor:
-        r"""Cov[x] = v (I - A :math:`\mu\mu^\top`), shape (..., d, d)."""
-        length = self.mean_resultant_length()[..., None, None]
-        loc = self.loc.to(length.dtype)
-        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
-        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
-        return self._orthogonal_variance[..., None, None] * (identity - length * outer)
+        orthogonal = (kappa + s) / (s * (s + 1))
+        return orthogonal * ((self._dim - 1) / s), orthogonal

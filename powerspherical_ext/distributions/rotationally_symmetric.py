@@ -124,6 +124,26 @@ class RotationallySymmetric(Distribution):
         r""":math:`A_d(\kappa) = E[\mu^\top x]`, in [0, 1), shape (...)."""
         return ops.mean_resultant_length(self.concentration, self._dim, self._family)
 
+    @property
+    def variance(self) -> Tensor:
+        """Diagonal of `covariance_matrix`, shape (..., d)."""
+        along, orthogonal = self._variances()
+        square = self.loc.to(along.dtype).square()
+        return along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * (1 - square)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        r"""Var[t] :math:`\mu\mu^\top` + E[1 - t^2]/(d-1) (I - :math:`\mu\mu^\top`), (..., d, d)."""
+        along, orthogonal = (x[..., None, None] for x in self._variances())
+        loc = self.loc.to(along.dtype)
+        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
+        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
+        return along * outer + orthogonal * (identity - outer)
+
+    def _variances(self) -> tuple[Tensor, Tensor]:
+        """The variance along the mean direction, Var[t], and in each direction orthogonal to it."""
+        raise NotImplementedError
+
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
         return ops.entropy(self.concentration, self._dim, self._family)
@@ -144,13 +164,13 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
     _check_float(owner, "value", value)
     if value.device != device:
         raise ValueError(f"{owner}: value must be on the device of p, {device}, got {value.device}")
-    wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
     try:
         fits = value.shape[-1:] == p.event_shape
         torch.broadcast_shapes(value.shape[:-1], p.batch_shape)
     except RuntimeError:
         fits = False
     if not fits:
+        wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
         raise ValueError(
             f"{owner}: value must have a shape that broadcasts against {wanted}, "
             f"got {tuple(value.shape)}"

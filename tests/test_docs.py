@@ -1,0 +1,63 @@
+"""Every public name is documented, with an example that the doctests run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from torch.distributions import Distribution
+
+import powerspherical_ext
+from powerspherical_ext import distributions, losses
+
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (powerspherical_ext, distributions, losses)
+    for name in module.__all__
+    if not name.startswith("__")
+}
+BASES = ("RotationallySymmetric",)  # users make its subclasses
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_a_docstring_with_an_example(name):
+    public = PUBLIC[name]
+    assert inspect.getdoc(public)
+    if not name.endswith(BASES):
+        assert doctest.DocTestFinder(recurse=False).find(public)[0].examples
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_methods_have_a_docstring(name):
+    members = inspect.getmembers(PUBLIC[name]) if inspect.isclass(PUBLIC[name]) else ()
+    for attribute, member in members:
+        ours = getattr(member, "__module__", None) or getattr(
+            getattr(member, "fget", None), "__module__", ""
+        )
+        if not attribute.startswith("_") and str(ours).startswith("powerspherical_ext"):
+            assert inspect.getdoc(member), attribute
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, v in PUBLIC.items() if inspect.isclass(v) and issubclass(v, Distribution)]
+)
+def test_distributions_document_arguments_and_errors(name):
+    doc = inspect.getdoc(PUBLIC[name])
+    for argument in list(inspect.signature(PUBLIC[name].__init__).parameters)[1:]:
+        assert f"{argument}:" in doc, argument
+    assert name.endswith(BASES) or "Raises:" in doc
+
+
+def test_modules_say_what_they_are():
+    for module in pkgutil.walk_packages(powerspherical_ext.__path__, "powerspherical_ext."):
+        if not module.name.endswith("._C"):
+            assert importlib.import_module(module.name).__doc__, module.name
+
+
+def test_all_names_exist_and_are_sorted():
+    for module in (powerspherical_ext, distributions, losses):
+        assert sorted(module.__all__) == sorted(set(module.__all__))
+        assert all(hasattr(module, name) for name in module.__all__)
