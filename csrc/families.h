@@ -15,6 +15,7 @@
 // in tests/cases.py.
 #pragma once
 #include "math/power_spherical.h"
+#include "math/von_mises_fisher.h"
 #include <stdexcept>
 #include <string>
 
@@ -25,6 +26,8 @@ template <class F> void dispatch_family(const char *op, int64_t family, const F 
   switch (family) {
   case 0:
     return f(PowerSpherical{});
+  case 1:
+    return f(VonMisesFisher{});
   default:
     throw std::runtime_error(std::string(op) + ": no family has index " + std::to_string(family));
   }

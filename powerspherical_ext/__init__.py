@@ -1,7 +1,7 @@
 """Power Spherical and von Mises-Fisher distributions for PyTorch, with kernels of their own."""
 
 from ._library import __version__, show_config
-from .distributions import HypersphericalUniform, PowerSpherical
+from .distributions import HypersphericalUniform, PowerSpherical, VonMisesFisher
 from .losses import KappaHead, VISimSiamLoss, vi_simsiam_loss
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "KappaHead",
     "PowerSpherical",
     "VISimSiamLoss",
+    "VonMisesFisher",
     "__version__",
     "show_config",
     "vi_simsiam_loss",

@@ -4,5 +4,6 @@ from . import kl  # noqa: F401  (registers the divergences)
 from .hyperspherical_uniform import HypersphericalUniform
 from .power_spherical import PowerSpherical
 from .rotationally_symmetric import RotationallySymmetric
+from .von_mises_fisher import VonMisesFisher
 
-__all__ = ["HypersphericalUniform", "PowerSpherical", "RotationallySymmetric"]
+__all__ = ["HypersphericalUniform", "PowerSpherical", "RotationallySymmetric", "VonMisesFisher"]

@@ -4,10 +4,11 @@ It is the oracle of the tests, the path of every functorch transform and of forw
 what runs on a device, or on a machine without a compiler, that has no kernels.
 """
 
-from . import kl_power_spherical
+from . import kl_power_spherical, kl_power_spherical_von_mises_fisher, kl_von_mises_fisher
 from .sphere import (
     FAMILIES,
     POWER_SPHERICAL,
+    VON_MISES_FISHER,
     chords,
     log_area,
     log_prob,
@@ -19,8 +20,11 @@ from .sphere import (
 __all__ = [
     "FAMILIES",
     "POWER_SPHERICAL",
+    "VON_MISES_FISHER",
     "chords",
     "kl_power_spherical",
+    "kl_power_spherical_von_mises_fisher",
+    "kl_von_mises_fisher",
     "log_area",
     "log_prob",
     "rsample",

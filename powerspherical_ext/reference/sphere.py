@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import power_spherical
+from . import power_spherical, von_mises_fisher
 from .normal import ProposalNoise, row_normals
 
 # The families, by the index that the ops take: in the order of dispatch_family in csrc/families.h.
-FAMILIES: tuple[ModuleType, ...] = (power_spherical,)
-POWER_SPHERICAL = FAMILIES.index(power_spherical)
+FAMILIES: tuple[ModuleType, ...] = (power_spherical, von_mises_fisher)
+POWER_SPHERICAL, VON_MISES_FISHER = range(2)
 
 
 def log_area(d: int) -> float:

@@ -48,6 +48,11 @@ def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     return resultant(wide(kappa), d).length.to(kappa.dtype)
 
 
+def mean_resultant_length_1(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa A_d = A_d', the variance of t."""
+    return resultant(kappa, d).slope
+
+
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     """KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4); d/dkappa = kappa A'."""
     k, v = wide(kappa), d / 2 - 1

@@ -1,0 +1,97 @@
+"""The von Mises-Fisher distribution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ops, reference
+from .rotationally_symmetric import RotationallySymmetric
+
+__all__ = ["VonMisesFisher"]
+
+
+class VonMisesFisher(RotationallySymmetric):
+    r"""Von Mises-Fisher distribution on :math:`S^{d-1}` (Mardia and Jupp, 2000, section 9.3.2).
+
+    .. math::
+        p(x) = C(\kappa) \exp(\kappa\, \mu^\top x), \qquad
+        \log C(\kappa) = (d/2 - 1) \log \kappa - (d/2) \log 2\pi - \log I_{d/2-1}(\kappa),
+
+    with respect to the surface measure. On the circle, d = 2, it is the von Mises distribution.
+
+    Args:
+        loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
+        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        validate_args: check values as well as shapes and dtypes (torch's default: yes).
+
+    Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
+    ``event_shape`` is (d,).
+
+    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
+    quantities are computed and returned in that dtype, and in float32 for half precision.
+
+    Raises:
+        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
+            a unit vector or a concentration is negative, NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> from powerspherical_ext import VonMisesFisher
+        >>> _ = torch.manual_seed(0)
+        >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), concentration=10.0)
+        >>> p.rsample((2,)).shape
+        torch.Size([2, 3])
+        >>> p.log_prob(torch.tensor([0.0, 0.0, 1.0]))
+        tensor(0.4647)
+        >>> p.mean
+        tensor([0.0000, 0.0000, 0.9000])
+    """
+
+    _family = reference.VON_MISES_FISHER
+
+    def log_normalizer(self) -> Tensor:
+        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
+        return ops.log_peak(self.concentration, self._dim, self._family) - self.concentration
+
+    def _variances(self) -> tuple[Tensor, Tensor]:
+        # Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa, which tends to A'(0) = 1/d.
+        kappa = self.concentration.to(ops.common_dtype(self.concentration))
+        along = -ops.in_kappa("log_peak_2", kappa, self._dim, self._family)
+        length = self.mean_resultant_length()
+        positive = kappa > 0
+        ratio = length / torch.where(positive, kappa, 1.0)
+        return along, torch.where(positive, ratio, 1 / self._dim)
+
+    @classmethod
+    def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:
+        r"""The normalised product of densities, :math:`\prod_j p_j(x) / \int \prod_j p_j`.
+
+        It is von Mises-Fisher itself, with :math:`\kappa\mu = \sum_j \kappa_j \mu_j`; where the sum
+        vanishes it is uniform, and its mean direction that of the first expert. The batches of the
+        experts broadcast.
+
+        Example:
+            >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+            >>> VonMisesFisher.product(VonMisesFisher(east, 3.0), VonMisesFisher(north, 4.0))
+            VonMisesFisher(loc: torch.Size([2]), concentration: 5.0)
+        """
+        if not experts:
+            raise ValueError("VonMisesFisher.product: at least one expert is wanted, got none")
+        dims = {p.event_shape for p in experts}
+        if len(dims) > 1:
+            raise ValueError(
+                "VonMisesFisher.product: all experts must live on the same sphere, got event "
+                f"shapes {sorted(map(tuple, dims))}"
+            )
+        total = sum(
+            (p.concentration.unsqueeze(-1) * p.loc for p in experts[1:]),
+            start=(experts[0].concentration.unsqueeze(-1) * experts[0].loc),
+        )
+        kappa = torch.linalg.vector_norm(total, dim=-1)
+        vanishes = (kappa == 0).unsqueeze(-1)
+        loc = torch.where(
+            vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa.unsqueeze(-1))
+        )
+        return cls(loc, kappa, validate_args=False)
