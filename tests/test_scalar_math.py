@@ -89,7 +89,7 @@ def load(table: str) -> dict[str, Column]:
 
 
 def arguments(table: dict[str, Column], dtype: str) -> list[Column]:
-    """kappa, then kappa_q, y and z where the table has them: the columns between d and the values."""
+    """kappa, then kappa_q, y and z where the table has them."""
     names = ["kappa", *(name for name in ("kappa_q", "y", "z") if name in table)]
     return [np.ascontiguousarray(table[name], dtype=dtype) for name in names]
 
@@ -131,7 +131,7 @@ def call(
 
 
 def by_dimension(function: Callable[..., Tensor], d: Column, inputs: Sequence[Column]) -> Column:
-    """function(kappa, d, y, z) or (kappa, kappa_q, d, y, z) over rows of equal d, which is static."""
+    """function(kappa, d, y, z) or (kappa, kappa_q, d, y, z), over rows of equal, static d."""
     out = np.empty_like(inputs[0])
     for value in np.unique(d):
         rows = d == value

@@ -1,7 +1,8 @@
-// KL(PS(mu_p, kappa_p) || PS(mu_q, kappa_q)) = B(kappa_p, kappa_q) + kappa_q M(kappa_p, w), both >= 0.
+// KL(PS(mu_p, kappa_p) || PS(mu_q, kappa_q)) = B(kappa_p, kappa_q) + kappa_q M(kappa_p, w), both >=
+// 0.
 //
-// B is the divergence for equal means, a Bregman divergence of log p(mu). M is what the angle between
-// the means adds, w = |mu_p - mu_q|^2/S = sin^2(angle/2), q = 1 - w:
+// B is the divergence for equal means, a Bregman divergence of log p(mu). M is what the angle
+// between the means adds, w = |mu_p - mu_q|^2/S = sin^2(angle/2), q = 1 - w:
 //   M = E_p[log (1 + mu_p . x)/2] - E_p[log (1 + mu_q . x)/2],
 // where the second expectation is the Gauss series
 //   psi(b) - psi(a + b) - sum_{n >= 1} (-kappa)_n q^n / ((b)_n n),
@@ -9,9 +10,9 @@
 // w + q e^{-Y}, V = Y - U = log1p(w expm1(Y)),
 //   M      = int_0^inf e^{-b Y - kappa U} (1 - e^{-kappa V}) / (1 - e^{-Y}) dY,
 //   dM/dw  = kappa int_0^inf e^{-b Y - (kappa - 1) U} dY,
-// with positive integrands. De Cao & Aziz (2020) give no KL between two Power Sphericals; derivation:
-// integrate the binomial series of (1 - q u)^kappa against the Beta weight, u = 1 - e^{-Y}.
-// Gauss-Legendre with 32 (float) or 64 (double) nodes a panel.
+// with positive integrands. De Cao & Aziz (2020) give no KL between two Power Sphericals;
+// derivation: integrate the binomial series of (1 - q u)^kappa against the Beta weight, u = 1 -
+// e^{-Y}. Gauss-Legendre with 32 (float) or 64 (double) nodes a panel.
 #pragma once
 #include "portable.h"
 #include "power_spherical.h"
@@ -27,15 +28,13 @@ struct KlPowerSpherical {
   }
 
   // d KL/d kappa_p = -(kappa_p - kappa_q) d2/dkappa2 log p(mu) + kappa_q dM/dkappa.
-  template <class T>
-  static HD T kl_dkappa_p(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
+  template <class T> static HD T kl_dkappa_p(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
     return -(kappa_p - kappa_q) * PowerSpherical::log_peak_2(kappa_p, dim) +
            kappa_q * mean_gap_dkappa(kappa_p, dim, w);
   }
 
   // d KL/d kappa_q = L'(kappa_p) - L'(kappa_q) + M, L = log p(mu).
-  template <class T>
-  static HD T kl_dkappa_q(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
+  template <class T> static HD T kl_dkappa_q(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
     return digamma_difference_change(dim.b, dim.b + kappa_q, dim.b + kappa_p, kappa_p - kappa_q) +
            mean_gap(kappa_p, dim, w);
   }
@@ -59,7 +58,8 @@ struct KlPowerSpherical {
     });
   }
 
-  // dM/dw. For a < 1 it grows without bound as w -> 0, where w counts as the smallest normal number.
+  // dM/dw. For a < 1 it grows without bound as w -> 0, where w counts as the smallest normal
+  // number.
   template <class T> static HD T mean_gap_dy(T kappa, const Dim<T> &dim, Chords<T> w) {
     const T smallest = is_float32<T> ? T(1.2e-38) : T(2.3e-308);
     if (w.y < smallest)
@@ -72,9 +72,9 @@ struct KlPowerSpherical {
   // dM/dkappa = int_0^inf x/(1 - e^{-x}) e^{-a x} g(x) dx, a = b + kappa, l = -log w,
   //   g(x) = 1 - ((1 - w e^x)/q)^{b - 1} for x < l, 1 beyond:
   // the derivative of the integrand of M, the two parts of which nearly cancel for kappa >> d,
-  // brought to one variable x = U and x = Y. Positive for d > 3. Below l by x = expm1(tau)/beta, with
-  // tau quadratic towards l, which makes the half-integer power smooth; for d = 2 and small kappa,
-  // where g changes sign, from the integrand of M.
+  // brought to one variable x = U and x = Y. Positive for d > 3. Below l by x = expm1(tau)/beta,
+  // with tau quadratic towards l, which makes the half-integer power smooth; for d = 2 and small
+  // kappa, where g changes sign, from the integrand of M.
   template <class T> static HD T mean_gap_dkappa(T kappa, const Dim<T> &dim, Chords<T> w) {
     const T b = dim.b, a = b + kappa, q = w.z;
     if (w.y == T(0))
@@ -97,8 +97,7 @@ struct KlPowerSpherical {
         const T tau = tau_end - from_end, scale = std::exp(tau) / beta, x = std::expm1(tau) / beta;
         const T ratio = w.y * std::expm1(x) / q;
         const T to_l = (l - end) + std::exp(tau_end) / beta * -std::expm1(-from_end);
-        const T log_ratio =
-            ratio < T(0.5) ? std::log1p(-ratio) : std::log(-std::expm1(-to_l) / q);
+        const T log_ratio = ratio < T(0.5) ? std::log1p(-ratio) : std::log(-std::expm1(-to_l) / q);
         sum += Quadrature<T>::weight(i) * T(2) * v * tau_end * scale * kernel(x) *
                -std::expm1((b - T(1)) * log_ratio);
       }
@@ -129,7 +128,8 @@ private:
 
   template <class T> static HD Angle<T> angle(T y, Chords<T> w) {
     const T fraction = -std::expm1(-y);
-    const T v = y > T(30) ? y + std::log(w.y + w.z * std::exp(-y)) : std::log1p(w.y * std::expm1(y));
+    const T v =
+        y > T(30) ? y + std::log(w.y + w.z * std::exp(-y)) : std::log1p(w.y * std::expm1(y));
     const T u = w.y < T(0.5) ? y - v : -std::log1p(-w.z * fraction);
     return {y, u, v, fraction};
   }

@@ -24,33 +24,38 @@ struct PowerSpherical {
     const int row = tabulated ? static_cast<int>(dim.d) - Base::d_begin : 0;
     const T kappa0 = tabulated ? Base::kappa(row) : T(0);
     const T a = dim.b + kappa, a0 = dim.b + kappa0, x = (kappa - kappa0) / a0;
-    if (x >= T(-0.4) && x <= T(1) && a >= (is_float32<T> ? T(5) : T(8)))
+    if (x >= T(-0.4) && x <= T(0.85) && a >= (is_float32<T> ? T(5) : T(8)))
       return peak_near_zero(kappa, dim.b, kappa0, tabulated ? Base::value(row) : -dim.log_area);
     return peak_by_stirling(kappa, dim.b);
   }
 
-  // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0; below the threshold of Stirling's series by
-  // psi(s) - psi(a) = psi(s + n) - psi(a + n) + sum_{i<n} b/((a + i)(s + i)), smallest term first.
+  // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0; below the threshold of Stirling's series
+  // by psi(s) - psi(a) = psi(s + n) - psi(a + n) + sum_{i<n} b/((a + i)(s + i)), smallest term
+  // first.
   template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
     const T b = dim.b, a = b + kappa;
     const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
-    const T top = a + T(n);
-    T sum = digamma_difference(b, T(1) / top, T(1) / (top + b));
+    T sum = digamma_difference(b, T(1) / (kappa + (b + T(n))), T(1) / (kappa + (b + b + T(n))));
     for (int i = n - 1; i >= 0; --i)
-      sum += b / ((a + T(i)) * (a + T(i) + b));
+      sum += b / ((kappa + (b + T(i))) * (kappa + (b + b + T(i))));
     return sum;
   }
 
   // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0; raised likewise, with
-  // 1/a^2 - 1/s^2 = b (a + s)/(a s)^2.
+  // 1/a^2 - 1/s^2 = b (a + s)/(a s)^2. The largest term is sensitive to the rounding of a = b +
+  // kappa, whose first-order effect, slope approximated, is taken out.
   template <class T> static HD T log_peak_2(T kappa, const Dim<T> &dim) {
     const T b = dim.b, a = b + kappa;
     const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
-    const T top = a + T(n);
-    T sum = trigamma_difference(b, T(1) / top, T(1) / (top + b));
+    T sum = trigamma_difference(b, T(1) / (kappa + (b + T(n))), T(1) / (kappa + (b + b + T(n))));
     for (int i = n - 1; i >= 0; --i) {
-      const T ai = a + T(i), si = ai + b, product = ai * si;
-      sum += b * (ai + si) / (product * product);
+      const T ai = kappa + (b + T(i)), si = kappa + (b + b + T(i)), inv = b / (ai * si);
+      const T term = inv * inv * ((ai + si) / b);
+      if (i == 0) {
+        const T lost = kappa < b ? kappa - (ai - b) : b - (ai - kappa);
+        sum -= lost * (T(1) / ai + T(1) / si) * (T(1) + T(0.25) / ai) * term;
+      }
+      sum += term;
     }
     return -sum;
   }
@@ -75,8 +80,8 @@ struct PowerSpherical {
     return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
   }
 
-  // KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area >= 0, of second order in
-  // kappa: as a Bregman divergence, without the cancellation. Entropy = log_area - this.
+  // KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area >= 0, of second
+  // order in kappa: as a Bregman divergence, without the cancellation. Entropy = log_area - this.
   // d/dkappa = -kappa log_peak_2(kappa).
   template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
     return bregman_log_gamma_ratio(dim.b, dim.b, dim.b + kappa, kappa);
@@ -94,8 +99,8 @@ struct PowerSpherical {
     return kappa == T(0) ? T(0) : kappa * log_cosine_half(c);
   }
 
-  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); by definition 0 at the antipode, and so near it
-  // (1e-15 in float32) that the products of a gradient would overflow.
+  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); by definition 0 at the antipode, and so near
+  // it (1e-15 in float32) that the products of a gradient would overflow.
   template <class T> static HD T log_falloff_dt(T kappa, Chords<T> c) {
     return c.z < Range<T>::antipode ? T(0) : kappa / (T(2) * c.z);
   }
@@ -163,15 +168,15 @@ private:
 
   // log p(mu) = b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a,
   // m(v) = v - log1p(v): Stirling's series with its linear terms cancelled by hand; a and s are
-  // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b, which
-  // matters only near the zero of log p(mu) for 8 <= d < 60.
+  // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b,
+  // which matters only near the zero of log p(mu) for 8 <= d < 60.
   template <class T> static HD T peak_by_stirling(T kappa, T b) {
-    T a = b + kappa, product = T(1);
-    if (a < Stirling<T>::threshold) {
-      for (int i = 0; i < Stirling<T>::shift; ++i, a += T(1))
-        product *= T(1) + b / a;
-    }
-    const T s = a + b, v = b / a, four_pi = T(12.566370614359172954);
+    const T n = b + kappa < Stirling<T>::threshold ? T(Stirling<T>::shift) : T(0);
+    T product = T(1);
+    for (T i = T(0); i < n; i += T(1))
+      product *= T(1) + b / (kappa + (b + i));
+    const T a = kappa + (b + n), s = kappa + (b + b + n), v = b / a,
+            four_pi = T(12.566370614359172954);
     const T remainder = stirling_remainder(T(1) / s) - stirling_remainder(T(1) / a);
     return b * std::log(s / four_pi) -
            ((a * x_minus_log1p(v) + T(0.5) * std::log1p(v)) - remainder + std::log(product));
@@ -180,11 +185,12 @@ private:
   // log p(mu) = c0 + delta log1p(b/a) + (a0 - 1/2) m(delta/a0) - (s0 - 1/2) m(delta/s0)
   //               + delta b/(2 a0 s0) + Delta(s) - Delta(s0) - Delta(a) + Delta(a0),
   // delta = kappa - kappa0: Stirling's series for log Gamma(s)/Gamma(s0) - log Gamma(a)/Gamma(a0),
-  // with c0 = log p(mu) at the base kappa0. Every term vanishes with delta. For d < 19 the base lies
-  // within 1/16 of the zero of log p(mu); from there on log p(mu) >= -log_area > 0, and the base is
-  // kappa = 0. For -0.4 <= delta/a0 <= 1, where m is a series.
+  // with c0 = log p(mu) at the base kappa0. Every term vanishes with delta. For d < 19 the base
+  // lies within 1/16 of the zero of log p(mu); from there on log p(mu) >= -log_area > 0, and the
+  // base is kappa = 0. For -0.4 <= delta/a0 <= 0.85, where m is a series.
   template <class T> static HD T peak_near_zero(T kappa, T b, T kappa0, T c0) {
-    const T delta = kappa - kappa0, a = b + kappa, s = a + b, a0 = b + kappa0, s0 = a0 + b;
+    const T delta = kappa - kappa0, a = b + kappa, s = kappa + (b + b), a0 = b + kappa0,
+            s0 = a0 + b;
     const T inv_a0 = T(1) / a0, inv_s0 = T(1) / s0;
     const T remainder = (stirling_remainder(T(1) / s) - stirling_remainder(inv_s0)) -
                         (stirling_remainder(T(1) / a) - stirling_remainder(inv_a0));
@@ -194,8 +200,8 @@ private:
                  (second + (T(0.5) * delta * b * inv_a0 * inv_s0 + remainder)));
   }
 
-  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float), 1e-14
-  // (double) at the seams.
+  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float),
+  // 1e-14 (double) at the seams.
   template <class T> struct Pathwise {
     static constexpr T a_min = is_float32<T> ? T(8) : T(16);
     static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
@@ -209,8 +215,8 @@ private:
   template <class T> static HD T pathwise_expansion(T a, T b, T l) {
     using Table = PathwiseTable<T>;
     const T x = a / (a + b), inv_a = T(1) / a;
-    const T first = std::fabs(l) < T(1e-3) ? T(1) + l * (T(-0.5) + l * T(1.0 / 12))
-                                           : l / std::expm1(l);
+    const T first =
+        std::fabs(l) < T(1e-3) ? T(1) + l * (T(-0.5) + l * T(1.0 / 12)) : l / std::expm1(l);
     // Orders that change nothing at this a are left out: |Q_kj| < 0.1, so the rest is below eps/2.
     int order = Table::order;
     if (a >= T(100))

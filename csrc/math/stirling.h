@@ -2,16 +2,17 @@
 // subtracting two log Gammas.
 //
 // Stirling remainder: log Gamma(x) = (x - 1/2) log x - x + log(2 pi)/2 + Delta(x) (DLMF 5.11.1).
-// Writing s = a + b, every difference of two such expansions is factored by hand, so that the factor
-// b/(a s) is taken out exactly. That is what keeps the result relatively accurate when a >> b.
-// Earlier work does so for the value alone (Didonato & Morris 1992, TOMS 708, algdiv).
+// Writing s = a + b, every difference of two such expansions is factored by hand, so that the
+// factor b/(a s) is taken out exactly. That is what keeps the result relatively accurate when a >>
+// b. Earlier work does so for the value alone (Didonato & Morris 1992, TOMS 708, algdiv).
 #pragma once
 #include "portable.h"
 
 namespace spherical {
 
-// Below `threshold` the argument is raised `shift` times by the recurrence Gamma(x + 1) = x Gamma(x).
-// The first term left out of any series below is then under 1e-9 (float), 1e-17 (double) of the result.
+// Below `threshold` the argument is raised `shift` times by the recurrence Gamma(x + 1) = x
+// Gamma(x). The first term left out of any series below is then under 1e-9 (float), 1e-17 (double)
+// of the result.
 template <class T> struct Stirling {
   static constexpr T threshold = is_float32<T> ? T(5) : T(12);
   static constexpr int shift = is_float32<T> ? 5 : 12;
@@ -20,9 +21,9 @@ template <class T> struct Stirling {
 
 // B_2k for k = 1, 2, ... (DLMF 24.2.1)
 template <class T> HD T bernoulli_number(int k) {
-  static constexpr T table[9] = {T(1.0 / 6),     T(-1.0 / 30),      T(1.0 / 42),
-                                 T(-1.0 / 30),   T(5.0 / 66),       T(-691.0 / 2730),
-                                 T(7.0 / 6),     T(-3617.0 / 510),  T(43867.0 / 798)};
+  static constexpr T table[9] = {T(1.0 / 6),   T(-1.0 / 30),     T(1.0 / 42),
+                                 T(-1.0 / 30), T(5.0 / 66),      T(-691.0 / 2730),
+                                 T(7.0 / 6),   T(-3617.0 / 510), T(43867.0 / 798)};
   return table[k - 1];
 }
 
@@ -80,8 +81,8 @@ template <class T> HD T trigamma_difference(T b, T inv_a, T inv_s) {
   return u + (T(0.5) * u * both + u * sum);
 }
 
-// g'(x1) - g'(x0) for g(x) = log Gamma(x + b) - log Gamma(x), of first order in delta = x1 - x0, with
-// delta taken out of each part of digamma_difference: s = x + b,
+// g'(x1) - g'(x0) for g(x) = log Gamma(x + b) - log Gamma(x), of first order in delta = x1 - x0,
+// with delta taken out of each part of digamma_difference: s = x + b,
 //   log:     log1p(b/x1) - log1p(b/x0) = log1p(-delta b/(x1 s0))
 //   u/2, and each raise x -> x + 1: 1/(x1 s1) - 1/(x0 s0) = -delta (x0 + x1 + b)/(x0 s0 x1 s1)
 //   x^-2k:   x1^-2k - x0^-2k = -delta/(x0 x1) e_k, e_k = sum_{j < 2k} x0^-j x1^(j + 1 - 2k).
@@ -111,14 +112,16 @@ template <class T> HD T digamma_difference_change(T b, T x0, T x1, T delta) {
                 (T(0.5) * inverse_part(x0, x1) + (series(x0, x1) - series(s0, s1))));
 }
 
-// g(x1) - g(x0) - (x1 - x0) g'(x1) >= 0 for g(x) = log Gamma(x + b) - log Gamma(x), which is concave:
-// a Bregman divergence, of second order in delta = x1 - x0. Each part of Stirling's series is brought
-// to second order by hand, with m(x) = x - log1p(x), so that nothing of first order cancels:
+// g(x1) - g(x0) - (x1 - x0) g'(x1) >= 0 for g(x) = log Gamma(x + b) - log Gamma(x), which is
+// concave: a Bregman divergence, of second order in delta = x1 - x0. Each part of Stirling's series
+// is brought to second order by hand, with m(x) = x - log1p(x), so that nothing of first order
+// cancels:
 //   leading: u = delta/(x0 + b), v = delta b/(x0 (x0 + b + delta)),
-//            b delta^2/((x0 + b)(x1 + b)) - b m(u) + x0 m(v)     for u <= 1 (the limit of the series of m)
-//            b log1p(u) - x0 log1p(v)                             above
+//            b delta^2/((x0 + b)(x1 + b)) - b m(u) + x0 m(v)     for u <= 1 (the limit of the
+//            series of m) b log1p(u) - x0 log1p(v)                             above
 //   -log/2 and each raise x -> x + 1: w = delta b/(x1 (x1 + b)), w delta/x0 - m(w x1/x0)
-//   x^-n: (delta/x1)^2 g_n, g_n = sum_{j<=n} j x0^(j-n-1) x1^(1-j), g_{n+1} = (g_n + (n + 1) x1^-n)/x0.
+//   x^-n: (delta/x1)^2 g_n, g_n = sum_{j<=n} j x0^(j-n-1) x1^(1-j), g_{n+1} = (g_n + (n + 1)
+//   x1^-n)/x0.
 template <class T> HD T bregman_log_gamma_ratio(T b, T x0, T x1, T delta) {
   T sum = T(0), half = T(0.5);
   const auto log_part = [&](T lower, T upper) {

@@ -34,6 +34,8 @@ class HypersphericalUniform(Distribution):
         ValueError: d < 2.
 
     Example:
+        >>> import torch
+        >>> from powerspherical_ext import HypersphericalUniform
         >>> HypersphericalUniform(3).sample((5,)).shape
         torch.Size([5, 3])
         >>> HypersphericalUniform(3).entropy()

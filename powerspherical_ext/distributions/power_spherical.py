@@ -43,6 +43,8 @@ class PowerSpherical(RotationallySymmetric):
             a unit vector or a concentration is negative, NaN or infinite.
 
     Example:
+        >>> import torch
+        >>> from powerspherical_ext import PowerSpherical
         >>> _ = torch.manual_seed(0)
         >>> p = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), concentration=10.0)
         >>> p.rsample((2,)).shape

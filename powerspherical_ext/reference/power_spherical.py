@@ -19,6 +19,7 @@ from .stirling import (
     bregman_log_gamma_ratio,
     digamma_difference,
     raises,
+    series_start,
     stirling_remainder,
     trigamma_difference,
     x_minus_log1p,
@@ -40,7 +41,7 @@ def log_peak(kappa: Tensor, d: int) -> Tensor:
     kappa0, c0 = PEAK_BASE[d] if d in PEAK_BASE else (0.0, _log_peak_uniform(d))
     constant = kappa.detach()
     x = (constant - kappa0) / (b + kappa0)
-    near = (x >= -0.4) & (x <= 1) & (constant + b >= (8 if kappa.dtype == torch.float64 else 5))
+    near = (x >= -0.4) & (x <= 0.85) & (constant + b >= (8 if kappa.dtype == torch.float64 else 5))
     close = _peak_near_zero(torch.where(near, constant, kappa0 + 1), b, kappa0, c0)
     return value + torch.where(near, close - value.detach(), 0.0)
 
@@ -49,10 +50,13 @@ def log_peak_1(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0."""
     b = (d - 1) / 2
     a, n = kappa + b, raises(b, kappa.dtype)
-    top = a + n
-    total = digamma_difference(b, 1 / top, 1 / (top + b))
+    small = a < series_start(a.dtype)
+    top = torch.where(small, kappa + (b + n), a)
+    top_s = torch.where(small, kappa + (2 * b + n), kappa + 2 * b)
+    total = digamma_difference(b, 1 / top, 1 / top_s)
     for i in reversed(range(n)):
-        total = total + b / ((a + i) * (a + i + b))
+        term = b / ((kappa + (b + i)) * (kappa + (2 * b + i)))
+        total = total + torch.where(small, term, 0.0)
     return total
 
 
@@ -60,11 +64,18 @@ def log_peak_2(kappa: Tensor, d: int) -> Tensor:
     """d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0."""
     b = (d - 1) / 2
     a, n = kappa + b, raises(b, kappa.dtype)
-    top = a + n
-    total = trigamma_difference(b, 1 / top, 1 / (top + b))
+    small = a < series_start(a.dtype)
+    top = torch.where(small, kappa + (b + n), a)
+    top_s = torch.where(small, kappa + (2 * b + n), kappa + 2 * b)
+    total = trigamma_difference(b, 1 / top, 1 / top_s)
     for i in reversed(range(n)):
-        ai, si = a + i, a + i + b
-        total = total + b * (ai + si) / (ai * si) ** 2
+        ai, si = kappa + (b + i), kappa + (2 * b + i)
+        term = (b / (ai * si)) ** 2 * ((ai + si) / b)
+        if i == 0:
+            lost = torch.where(kappa < b, kappa - (ai - b), b - (ai - kappa)).detach()
+            slope = (1 / ai + 1 / si) * (1 + 0.25 / ai)
+            total = total - torch.where(small, lost * slope * term, 0.0)
+        total = total + torch.where(small, term, 0.0)
     return -total
 
 
@@ -185,11 +196,13 @@ def _log_peak_uniform(d: int) -> float:
 def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
     """b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a, m(v) = v - log1p(v)."""
     b = (d - 1) / 2
-    a, product = kappa + b, torch.ones_like(kappa)
-    for _ in range(raises(b, kappa.dtype)):
-        product = product * (1 + b / a)
-        a = a + 1
-    s, v = a + b, b / a
+    n, product = raises(b, kappa.dtype), torch.ones_like(kappa)
+    small = kappa + b < series_start(kappa.dtype)
+    for i in range(n):
+        product = torch.where(small, product * (1 + b / (kappa + (b + i))), product)
+    a = torch.where(small, kappa + (b + n), kappa + b)
+    s = torch.where(small, kappa + (2 * b + n), kappa + 2 * b)
+    v = b / a
     remainder = stirling_remainder(1 / s) - stirling_remainder(1 / a)
     return b * (s / (4 * math.pi)).log() - (
         (a * x_minus_log1p(v) + 0.5 * v.log1p()) - remainder + product.log()
@@ -199,7 +212,7 @@ def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
 def _peak_near_zero(kappa: Tensor, b: float, kappa0: float, c0: float) -> Tensor:
     """log p(mu) from its value c0 at kappa0; every term vanishes with delta = kappa - kappa0."""
     delta, a, a0 = kappa - kappa0, kappa + b, b + kappa0
-    s, s0 = a + b, a0 + b
+    s, s0 = kappa + 2 * b, a0 + b
     inv_a0, inv_s0 = torch.full_like(a, 1 / a0), torch.full_like(a, 1 / s0)
     remainder = (stirling_remainder(1 / s) - stirling_remainder(inv_s0)) - (
         stirling_remainder(1 / a) - stirling_remainder(inv_a0)

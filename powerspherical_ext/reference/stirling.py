@@ -23,7 +23,7 @@ def series_terms(dtype: torch.dtype) -> int:
 
 
 def raises(b: float, dtype: torch.dtype) -> int:
-    """How often a >= b is raised. Fixed by b alone; a needless raise costs no accuracy."""
+    """How often a is raised where it is below series_start; 0 if a >= b never is."""
     return series_start(dtype) if b < series_start(dtype) else 0
 
 
