@@ -40,9 +40,7 @@ def _kl_uniform_uniform(p: HypersphericalUniform, q: HypersphericalUniform) -> T
 @register_kl(PowerSpherical, PowerSpherical)
 def _kl_power_spherical_power_spherical(p: PowerSpherical, q: PowerSpherical) -> Tensor:
     _check_dimensions(p, q)
-    kappa_p, kappa_q, mu_p, mu_q = _promoted(p.concentration, q.concentration, p.loc, q.loc)
-    y, z = reference.chords(mu_p, mu_q)
-    return reference.kl_power_spherical.kl(kappa_p, kappa_q, p.event_shape[0], y, z)
+    return ops.kl(p.concentration, q.concentration, p.loc, q.loc, p._family)
 
 
 @register_kl(HypersphericalUniform, PowerSpherical)

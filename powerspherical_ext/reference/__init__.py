@@ -16,8 +16,12 @@ from .sphere import (
     rsample_fixed_noise,
 )
 
+# KL(p || q) within a family, of (kappa_p, kappa_q, d, y, z), by the index of the family.
+KL = (kl_power_spherical.kl,)
+
 __all__ = [
     "FAMILIES",
+    "KL",
     "POWER_SPHERICAL",
     "chords",
     "kl_power_spherical",
