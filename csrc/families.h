@@ -3,7 +3,7 @@
 //
 //   log_peak(kappa, dim)             log p(mu), the log-density at its mode
 //   log_peak_1, log_peak_2           its first and second derivative in kappa
-//   mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]
+//   mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]; mean_resultant_length_1 its derivative
 //   kl_uniform(kappa, dim)           KL(p || uniform)
 //   log_falloff(kappa, chords)       log p(x) - log p(mu)
 //   log_falloff_dt(kappa, chords)    its derivative in t = mu . x

@@ -117,11 +117,14 @@ struct Operand {
   int64_t batch_dim() const { return tensor.dim() - (is_vector ? 1 : 0); }
 };
 
-// Broadcasts the batch dimensions of K operands and returns their common shape through `shape`.
+// Broadcasts the batch dimensions of K operands and returns their common shape through `shape`. d is
+// wanted only where no operand is a vector.
 template <int K>
-Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector<int64_t> &shape) {
+Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector<int64_t> &shape,
+                       int64_t d = 0) {
   Rows<K> rows{};
   rows.n = 1;
+  rows.d = d;
   int64_t batch_dim = 0;
   for (const Operand &operand : operands) {
     if (operand.batch_dim() < 0)
@@ -129,11 +132,11 @@ Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector
     batch_dim = std::max(batch_dim, operand.batch_dim());
     if (!operand.is_vector)
       continue;
-    const int64_t d = operand.tensor.size(operand.tensor.dim() - 1);
-    if (rows.d != 0 && d != rows.d)
-      fail(std::string(op) + ": " + operand.name + " has dimension " + std::to_string(d) +
+    const int64_t size = operand.tensor.size(operand.tensor.dim() - 1);
+    if (rows.d != 0 && size != rows.d)
+      fail(std::string(op) + ": " + operand.name + " has dimension " + std::to_string(size) +
            ", expected " + std::to_string(rows.d));
-    rows.d = d;
+    rows.d = size;
   }
   if (rows.d < 2)
     fail(std::string(op) + ": the sphere needs d >= 2, got " + std::to_string(rows.d));

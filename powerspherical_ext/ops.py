@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -33,6 +33,16 @@ __all__ = [
 
 _KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
 _VALUE, _MU, _KAPPA = 1, 2, 4  # bits of `wanted`
+
+# The scalar functions of (kappa, d). The raw op takes the index: InKappa in csrc/in_kappa.h.
+IN_KAPPA = (
+    "log_peak",
+    "log_peak_1",
+    "log_peak_2",
+    "mean_resultant_length",
+    "mean_resultant_length_1",
+    "kl_uniform",
+)
 
 
 def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
@@ -64,17 +74,17 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int) 
 
 def log_peak(concentration: Tensor, d: int, family: int) -> Tensor:
     """log p(mu), shape (...): the log-density at the mode."""
-    return _in_kappa("log_peak", concentration, d, family)
+    return in_kappa("log_peak", concentration, d, family)
 
 
 def mean_resultant_length(concentration: Tensor, d: int, family: int) -> Tensor:
     """E[t], shape (...)."""
-    return _in_kappa("mean_resultant_length", concentration, d, family)
+    return in_kappa("mean_resultant_length", concentration, d, family)
 
 
 def kl_uniform(concentration: Tensor, d: int, family: int) -> Tensor:
     """KL(p || uniform), shape (...)."""
-    return _in_kappa("kl_uniform", concentration, d, family)
+    return in_kappa("kl_uniform", concentration, d, family)
 
 
 def entropy(concentration: Tensor, d: int, family: int) -> Tensor:
@@ -82,10 +92,15 @@ def entropy(concentration: Tensor, d: int, family: int) -> Tensor:
     return reference.log_area(d) - kl_uniform(concentration, d, family)
 
 
-def _in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+def in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+    """A scalar function of `IN_KAPPA`, elementwise on ``concentration`` (...)."""
     (concentration,) = _promote(concentration)
-    result: Tensor = getattr(reference.FAMILIES[family], function)(concentration, d)
-    return result
+    if _needs_reference(concentration):
+        return _reference_in_kappa(function, concentration, d, family)
+    if torch.is_grad_enabled() and concentration.requires_grad:
+        result: Tensor = _InKappa.apply(concentration, d, family, function)
+        return result
+    return _raw.in_kappa.default(concentration, d, family, IN_KAPPA.index(function))  # type: ignore[no-any-return]
 
 
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -139,6 +154,39 @@ def _differentiable_vjp(
     for i, value in zip(wanted, grads, strict=True):
         result[i] = value
     return result
+
+
+def _reference_in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+    result: Tensor = getattr(reference.FAMILIES[family], function)(concentration, d)
+    return result
+
+
+class _InKappa(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, concentration: Tensor, d: int, family: int, function: str) -> Tensor:
+        ctx.save_for_backward(concentration)
+        ctx.arguments = d, family, function
+        return _raw.in_kappa.default(concentration, d, family, IN_KAPPA.index(function))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (kappa,), (d, family, function) = ctx.saved_tensors, ctx.arguments
+        if torch.is_grad_enabled() or function not in _DERIVATIVES:
+            (slope,) = _differentiable_vjp(
+                lambda k: _reference_in_kappa(function, k, d, family), (kappa,), grad
+            )
+        else:
+            slope = grad * _DERIVATIVES[function](kappa, d, family)
+        return slope, None, None, None
+
+
+# d/dkappa KL(p || uniform) = -kappa log_peak_2(kappa) in every exponential family.
+_DERIVATIVES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "log_peak": partial(in_kappa, "log_peak_1"),
+    "log_peak_1": partial(in_kappa, "log_peak_2"),
+    "mean_resultant_length": partial(in_kappa, "mean_resultant_length_1"),
+    "kl_uniform": lambda kappa, d, family: -kappa * in_kappa("log_peak_2", kappa, d, family),
+}
 
 
 class _LogProb(torch.autograd.Function):
@@ -201,6 +249,10 @@ if _library.CPU_KERNELS:
     def _batch(*shapes: torch.Size) -> torch.Size:
         shape: torch.Size = torch.broadcast_shapes(*shapes)
         return shape
+
+    @torch.library.register_fake("powerspherical_ext::in_kappa")
+    def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
+        return torch.empty_like(kappa, memory_format=torch.contiguous_format)
 
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:

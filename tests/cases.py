@@ -8,8 +8,10 @@ Nothing here is computed by the package.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ldexp
 from typing import Any
 
 import mpmath
@@ -155,7 +157,7 @@ CASES = tuple(_cases())
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 each_concentrated = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
-each_float = pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 needs_kernels = pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
 
@@ -175,15 +177,18 @@ def unit(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tens
     return torch.nn.functional.normalize(x, dim=-1).to(dtype)
 
 
-def at_distance(mu: Tensor, y: Tensor, seed: int = 1) -> Tensor:
-    """Unit vectors x (..., d) with (1 - mu . x)/2 = y (...), in float64: x = (1-2y) mu + r v."""
+def at_distance(mu: Tensor, y: Tensor, z: Tensor | None = None, seed: int = 1) -> Tensor:
+    """Unit vectors x (..., d) in float64 with (1 - mu . x)/2 = y (...): x = (z - y) mu + 2 r v.
+
+    z = 1 - y is given where 1 - y would cancel; r^2 = y z, v is orthogonal to mu.
+    """
+    z = 1 - y if z is None else z
     mu = torch.nn.functional.normalize(mu.double(), dim=-1).expand(*y.shape, mu.shape[-1])
     v = unit(*y.shape, mu.shape[-1], seed=seed)
     for _ in range(2):
         v = v - (v * mu).sum(-1, keepdim=True) * mu
     v = torch.nn.functional.normalize(v, dim=-1)
-    y = y.double().unsqueeze(-1)
-    return (1 - 2 * y) * mu + 2 * (y * (1 - y)).sqrt() * v
+    return (z - y).unsqueeze(-1) * mu + 2 * (y * z).sqrt().unsqueeze(-1) * v
 
 
 def chord(value: Tensor, mu: Tensor) -> Tensor:
@@ -193,10 +198,10 @@ def chord(value: Tensor, mu: Tensor) -> Tensor:
 
 
 def exact_y(value: Tensor, mu: Tensor) -> mpf:
-    """y of value/|value| and mu/|mu| for one pair of vectors (d,), at 50 digits."""
-    x, m = ([mpf(v) for v in vector.double().tolist()] for vector in (value, mu))
-    length = mpmath.sqrt(mpmath.fdot(x, x) * mpmath.fdot(m, m))
-    t = mpmath.fdot(x, m) / length
+    """y of value/|value| and mu/|mu| for one pair of vectors (d,), from integer dot products."""
+    x, m = ([int(ldexp(v, 120)) for v in vector.double().tolist()] for vector in (value, mu))
+    xm, xx, mm = (sum(map(operator.mul, a, b)) for a, b in ((x, m), (x, x), (m, m)))
+    t = xm / mpmath.sqrt(mpf(xx) * mm)
     return mpf(1) if 1 + t < mpf(10) ** -40 else (1 - t) / 2
 
 
@@ -249,10 +254,10 @@ def exact_mean(
     return total
 
 
-def ulps(actual: float, expected: mpf, dtype: torch.dtype) -> float:
-    """|actual - expected| in units in the last place of max(|expected|, 1)."""
+def ulps(actual: float, expected: mpf, dtype: torch.dtype, scale: mpf | None = None) -> float:
+    """|actual - expected| in units in the last place of max(|scale|, 1); scale is the expected."""
     if mpmath.isinf(expected):
         return 0.0 if actual == float(expected) else float("inf")
-    size = max(abs(float(expected)), 1.0)
+    size = max(abs(float(expected if scale is None else scale)), 1.0)
     spacing = torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(size))
     return float(abs(mpf(actual) - expected) / spacing)

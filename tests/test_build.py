@@ -46,8 +46,7 @@ def run_python(code: str, *flags: str, **options: Any) -> subprocess.CompletedPr
 
 
 def call_backend(call: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.path.insert(0, 'csrc'); import build_backend; build_backend.{call}"
-    return run_python(code, **options)
+    return run_python(f"from csrc import build_backend; build_backend.{call}", **options)
 
 
 def only_file(folder: Path, pattern: str) -> Path:

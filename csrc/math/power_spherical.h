@@ -60,6 +60,12 @@ struct PowerSpherical {
     return kappa / (dim.b + dim.b + kappa);
   }
 
+  // d/dkappa E[t] = (d - 1)/(d - 1 + kappa)^2.
+  template <class T> static HD T mean_resultant_length_1(T kappa, const Dim<T> &dim) {
+    const T s = dim.b + dim.b + kappa;
+    return (dim.b + dim.b) / s / s;
+  }
+
   // The inverse stereographic image of a multivariate t: with s ~ Gamma(b) and G ~ Gamma(a),
   //   z = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
   // p is independent of s, so it serves as the first normal of the gamma sampler.

@@ -9,7 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from .constraints import finite_nonnegative, sphere
+from .constraints import check_float, finite_nonnegative, sphere
+from .cosine_marginal import CosineMarginal
 
 __all__ = ["RotationallySymmetric"]
 
@@ -40,14 +41,14 @@ class RotationallySymmetric(Distribution):
         self, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
     ) -> None:
         name = type(self).__name__
-        _check_float(name, "loc", loc)
+        check_float(name, "loc", loc)
         if loc.dim() == 0 or loc.shape[-1] < 2:
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
         if isinstance(concentration, int | float):
             concentration = loc.new_tensor(concentration)
-        _check_float(name, "concentration", concentration)
+        check_float(name, "concentration", concentration)
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -105,7 +106,7 @@ class RotationallySymmetric(Distribution):
         as it is and computed, and returned, in float32.
         """
         name = type(self).__name__
-        _check_float(name, "value", value)
+        check_float(name, "value", value)
         if value.device != self.loc.device:
             raise ValueError(
                 f"{name}.log_prob: value must be on the device of loc, {self.loc.device}, "
@@ -139,12 +140,10 @@ class RotationallySymmetric(Distribution):
         return ops.entropy(self.concentration, self._dim, self._family)
 
     @property
+    def marginal_t(self) -> CosineMarginal:
+        r"""The distribution of :math:`t = \mu^\top x`, with `cdf` and `icdf`."""
+        return CosineMarginal(self)
+
+    @property
     def _dim(self) -> int:
         return self._event_shape[0]
-
-
-def _check_float(owner: str, argument: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")

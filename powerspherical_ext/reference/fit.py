@@ -28,8 +28,8 @@ class Fit(NamedTuple):
 
     mu: Tensor  # [..., d]
     kappa: Tensor  # [...]
-    gradient: Tensor  # [...]: |sum_i w_i phi'_i P x_i| / sum_i w_i |phi'_i P x_i|, P projects off mu
-    change: Tensor  # [...]: the last relative change of kappa
+    gradient: Tensor  # [...]: |sum w_i phi'_i P x_i| / sum |w_i phi'_i P x_i|, P projects off mu
+    change: Tensor  # [...]: the last change of kappa, relative to kappa + (d - 1)/2
 
 
 def fit(

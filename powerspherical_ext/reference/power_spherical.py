@@ -75,6 +75,12 @@ def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     return torch.where(kappa > d - 1, 1 - (d - 1) / total, kappa / total)
 
 
+def mean_resultant_length_1(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa E[t] = (d - 1) / (d - 1 + kappa)^2."""
+    total = kappa + (d - 1)
+    return (d - 1) / total / total
+
+
 def sample(
     kappa: Tensor, d: int, p: Tensor, s: Tensor, noise: ProposalNoise
 ) -> tuple[Tensor, Tensor]:
