@@ -55,8 +55,8 @@ class CosineMarginal(Distribution):
         tensor([0.0000, 0.8333])
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"concentration": finite_nonnegative}  # type: ignore[misc]
-    support = constraints.interval(-1.0, 1.0)  # type: ignore[assignment]
+    arg_constraints: ClassVar[dict[str, Any]] = {"concentration": finite_nonnegative}
+    support = constraints.interval(-1.0, 1.0)
     has_rsample = True
 
     def __init__(self, base: RotationallySymmetric, validate_args: bool | None = None) -> None:
@@ -68,7 +68,7 @@ class CosineMarginal(Distribution):
         super().__init__(base.batch_shape, Size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CosineMarginal:
-        new: CosineMarginal = self._get_checked_instance(CosineMarginal, _instance)  # type: ignore[attr-defined]
+        new: CosineMarginal = self._get_checked_instance(CosineMarginal, _instance)
         batch_shape = Size(batch_shape)
         new.concentration = self.concentration.expand(batch_shape)
         new.dim, new._family = self.dim, self._family
@@ -90,9 +90,7 @@ class CosineMarginal(Distribution):
         rng_state = ops.new_rng_state(concentration.device, generator)
         return marginal.sample_cosine(concentration, self.dim, rng_state, self._family).to(dtype)
 
-    def sample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, without gradients."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .marginal import wide
 from .sphere import FAMILIES, chords
 
 MAX_CONCENTRATION = 1e8  # ten times the end of the domain that the scalar functions are tested on
@@ -39,8 +40,10 @@ def fit(
 
     The last step of either is repeated on the inputs' graph: a Newton step at the solution, whose
     derivative is that of the solution by the implicit function theorem (its Hessian needs none).
+    In float64, but for devices without it, and from samples brought to unit length.
     """
     module = FAMILIES[family]
+    samples, weights = wide(samples), wide(weights)
     samples = samples / samples.square().sum(-1, keepdim=True).sqrt()
     weights = weights / weights.sum(-1, keepdim=True)
     with torch.no_grad():
@@ -209,11 +212,14 @@ class _Solve(torch.autograd.Function):
     """_solve, linear and symmetric in its first argument; the others are constants."""
 
     @staticmethod
-    def forward(ctx: Any, force: Tensor, *system: Tensor) -> Tensor:
-        ctx.save_for_backward(*system)
-        return _solve(force, *system, tolerance=1e-12)
+    def forward(
+        ctx: Any, force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, stiffness, curvature, mu)
+        return _solve(force, x, stiffness, curvature, mu, 1e-12)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return _solve(grad, *ctx.saved_tensors, tolerance=1e-12), None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, stiffness, curvature, mu = ctx.saved_tensors
+        return _solve(grad, x, stiffness, curvature, mu, 1e-12), None, None, None, None

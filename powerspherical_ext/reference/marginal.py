@@ -42,7 +42,7 @@ _NEWTON = 4  # steps with the float32 rule; for a float64 result two more with i
 def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     """log f(t) = log p(mu) + log_falloff + (d - 3)/2 log(1 - t^2) + log area(S^{d-2})."""
     dtype = t.dtype
-    t, kappa = _wide(t), _wide(kappa)
+    t, kappa = wide(t), wide(kappa)
     y, z = (1 - t) / 2, (1 + t) / 2
     module = FAMILIES[family]
     value = module.log_peak(kappa, d) + log_area(d - 1) + module.log_falloff(kappa, y, z)
@@ -58,9 +58,9 @@ def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = Fals
     d/dt = +-f(t), d/dkappa = -+f(t) (1 - t^2) pathwise; both differentiable again.
     """
     dtype = t.dtype
-    kappa = _wide(kappa)
+    kappa = wide(kappa)
     below, above = _masses(kappa.detach(), d, family, dtype)
-    t, kappa = torch.broadcast_tensors(_wide(t), kappa)
+    t, kappa = torch.broadcast_tensors(wide(t), kappa)
     result: Tensor = _Cdf.apply(t, kappa, below + above, d, family, upper, dtype)
     return result.to(dtype)
 
@@ -68,9 +68,9 @@ def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = Fals
 def cosine_icdf(q: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     """t with P(T <= t) = q: dt/dq = 1/f(t), dt/dkappa = (1 - t^2) pathwise."""
     dtype = q.dtype
-    kappa = _wide(kappa)
+    kappa = wide(kappa)
     below, above = _masses(kappa.detach(), d, family, dtype)
-    q, kappa = torch.broadcast_tensors(_wide(q), kappa)
+    q, kappa = torch.broadcast_tensors(wide(q), kappa)
     result: Tensor = _Icdf.apply(q, kappa, below, above, d, family, dtype)
     return result.to(dtype)
 
@@ -78,7 +78,7 @@ def cosine_icdf(q: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
 def cosine_entropy(kappa: Tensor, d: int, family: int) -> Tensor:
     """-E[log f(t)] by quadrature about the mode, differentiable in kappa through the density."""
     dtype = kappa.dtype
-    kappa = _wide(kappa)
+    kappa = wide(kappa)
     module = FAMILIES[family]
     peak = module.log_peak(kappa, d) + log_area(d - 1)
     mode = _mode(kappa.detach(), d, family)
@@ -104,7 +104,8 @@ def sample_cosine(kappa: Tensor, d: int, rng_state: Tensor, family: int) -> Tens
     return result
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """x in float64, or as it is on a device without it."""
     return x if x.device.type == "mps" else x.double()
 
 
@@ -248,12 +249,12 @@ class _Cdf(torch.autograd.Function):
         return sign * cosine_log_prob(t, kappa, ctx.d, ctx.family).exp(), in_kappa
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         in_t, in_kappa = _Cdf._slopes(ctx, *ctx.saved_tensors)
         return grad * in_t, grad * in_kappa, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
         return _jvp(_Cdf._slopes(ctx, *ctx.saved_tensors), dt, dkappa)
 
 
@@ -292,12 +293,12 @@ class _Icdf(torch.autograd.Function):
         return (-cosine_log_prob(t, kappa, ctx.d, ctx.family)).exp(), 4 * y * z * speed
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         in_q, in_kappa = _Icdf._slopes(ctx, *ctx.saved_tensors)
         return grad * in_q, grad * in_kappa, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
         return _jvp(_Icdf._slopes(ctx, *ctx.saved_tensors), dq, dkappa)
 
 
@@ -362,11 +363,11 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:
         return grad * _Sample._slope(ctx, *ctx.saved_tensors), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, dkappa: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, dkappa: Tensor, *_: Any) -> Any:
         slope = _Sample._slope(ctx, *ctx.saved_tensors)
         return dkappa * slope, torch.zeros_like(slope)
 
