@@ -98,8 +98,10 @@ class CosineMarginal(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """log f(t), with the shape of ``value`` broadcast against the batch.
 
-        At t = 1 and -1 it is +infinity for d = 2, and at t = -1 -infinity for a positive
-        concentration, or for d > 3, as at t = 1; the derivative in t is infinite there as well.
+        At t = 1 it is +infinity for d = 2 and -infinity for d > 3; at t = -1 as well, unless the
+        concentration is positive: then the Power Spherical density is 0 there for d >= 3, and for
+        d = 2 behaves as (1 + t)^(concentration - 1/2), for which the value at the smallest positive
+        1 + t stands in. Derivatives in t are infinite there as well.
         """
         t, concentration = self._prepare("log_prob", value)
         return marginal.cosine_log_prob(t, concentration, self.dim, self._family)

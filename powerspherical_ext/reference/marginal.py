@@ -40,11 +40,17 @@ _NEWTON = 4  # steps with the float32 rule; for a float64 result two more with i
 
 
 def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
-    """log f(t) = log p(mu) + log_falloff + (d - 3)/2 log(1 - t^2) + log area(S^{d-2})."""
+    """log f(t) = log p(mu) + log_falloff + (d - 3)/2 log(1 - t^2) + log area(S^{d-2}).
+
+    For d = 2, where at t = -1 the second term can be -infinity and the third is +infinity, the
+    value there is that at the smallest z.
+    """
     dtype = t.dtype
     t, kappa = wide(t), wide(kappa)
     y, z = (1 - t) / 2, (1 + t) / 2
     module = FAMILIES[family]
+    if d == 2:
+        z = torch.where((z == 0) & (kappa > 0), torch.finfo(z.dtype).tiny, z)
     value = module.log_peak(kappa, d) + log_area(d - 1) + module.log_falloff(kappa, y, z)
     if d != 3:  # for which the factor is 1, and not 0 times infinity at the ends
         value = value + (d - 3) / 2 * (4 * y * z).log()
@@ -195,9 +201,10 @@ def _mode(kappa: Tensor, d: int, family: int) -> _Density:
 
 def _masses(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The masses below and above the mode of u, divided by g(mode)."""
-    mode = _mode(kappa, d, family)
-    one = torch.ones_like(mode.y)
-    return mode.tail(-one, dtype), mode.tail(one, dtype)
+    mode = _mode(torch.stack([kappa, kappa]), d, family)
+    sign = torch.ones_like(kappa)
+    below, above = mode.tail(torch.stack([-sign, sign]), dtype)
+    return below, above
 
 
 def _density_u_twice(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
