@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -89,6 +90,30 @@ def test_consistent(family, dtype, d, kappa):
         angle = 2 * torch.asin((p.loc - loc).double().norm() / 2)
         chi_square = information * float(angle) ** 2
         assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_converges_on_any_sample(family, dtype, d):
+    """To a local maximum and without a warning: few or many, spread out or concentrated."""
+    for n, kappa in itertools.product([1, 2, 3, 10, 100], [0.0, 0.1, 10.0, 1e7]):
+        torch.manual_seed(n)
+        loc = unit(torch.randn(20, d, dtype=dtype))
+        x = family(loc, torch.tensor(kappa, dtype=dtype)).sample((n,))
+        w = torch.rand(n, 20, dtype=dtype)
+        p = family.fit(x, w, dim=0)
+        assert p.loc.isfinite().all()
+
+        def likelihood(loc, concentration, x=x.double(), w=w.double()):
+            law = family(loc.double(), concentration.double(), validate_args=False)
+            return (w * law.log_prob(x)).sum(0)
+
+        best = likelihood(p.loc, p.concentration)
+        step = 1e-3 * torch.randn(20, d) / (1 + p.concentration).sqrt().unsqueeze(-1)
+        slack = 1e-6 * (1 + best.abs())
+        assert (likelihood(unit(p.loc + step), p.concentration) < best + slack).all()
+        assert (likelihood(p.loc, p.concentration * 0.99) < best + slack).all()
 
 
 def test_float32_is_float64_rounded():

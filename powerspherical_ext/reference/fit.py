@@ -74,7 +74,6 @@ class _Point(NamedTuple):
     gradient: Tensor  # [...]: relative, as in Fit
     stiffness: Tensor  # [...]: sum_i w_i phi'_i t_i
     curvature: Tensor  # [..., n]: -w_i phi''_i
-    scale: Tensor  # [...]: sum_i w_i phi'_i
     y_mean: Tensor  # [...]: (1 - mean t)/2
 
 
@@ -110,7 +109,7 @@ def _evaluate(module: ModuleType, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
     gradient = torch.where(length > 0, length / size, 0.0)
     curvature = -w * module.log_falloff_dtt(one, y, z)
     stiffness = (slope * (z - y)).sum(-1)
-    return _Point(value, force, gradient, stiffness, curvature, scale, (w * y).sum(-1))
+    return _Point(value, force, gradient, stiffness, curvature, (w * y).sum(-1))
 
 
 def _mean_direction(
@@ -118,7 +117,7 @@ def _mean_direction(
 ) -> Tensor:
     """A local maximum of F, by Newton's method on the sphere from the direction of sum_i w_i x_i.
 
-    The stiffness is kept positive, so that every step ascends, and is halved until F does not fall.
+    Every step ascends, and is halved until F does not fall.
     """
     d = x.shape[-1]
     # A direction of no symmetry, for when there is no mean direction or it is opposite to a sample.
@@ -133,8 +132,7 @@ def _mean_direction(
         active = point.gradient > tolerance
         if not active.any():
             break
-        stiffness = torch.maximum(point.stiffness, 0.01 * point.scale)
-        step = _solve(point.force, x, stiffness, point.curvature, mu, 1e-6)
+        step = _solve(point.force, x, point.stiffness, point.curvature, mu, 1e-6)
         floor = point.value - 8 * torch.finfo(x.dtype).eps * point.value.abs()
         pending = active
         for halving in range(_HALVINGS):
@@ -182,7 +180,12 @@ def _concentration(
 def _solve(
     force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor, tolerance: float
 ) -> Tensor:
-    """(stiffness P + P X^T diag(curvature) X P) step = force, by conjugate gradients."""
+    """(stiffness P + P X^T diag(curvature) X P) step = force, by conjugate gradients.
+
+    The matrix is positive definite at a local maximum of F. Elsewhere the iteration ends at the
+    first direction in which it is not, with what it has, or that direction if it has nothing: an
+    ascent of F in any case (Steihaug, 1983).
+    """
 
     def project(v: Tensor) -> Tensor:
         return v - (v * mu).sum(-1, keepdim=True) * mu
@@ -194,14 +197,16 @@ def _solve(
 
     step, residual = torch.zeros_like(force), project(force)
     direction, square = residual, residual.square().sum(-1, keepdim=True)
-    enough = square * tolerance**2
-    for _ in range(2 * x.shape[-1]):
-        running = square > enough
+    enough, convex = square * tolerance**2, torch.ones_like(square, dtype=torch.bool)
+    for iteration in range(2 * x.shape[-1]):
+        running = convex & (square > enough)
         if not running.any():
             break
         image = apply(direction)
         energy = (direction * image).sum(-1, keepdim=True)
-        length = torch.where(running, square / torch.where(running, energy, 1.0), 0.0)
+        convex = convex & ~(running & (energy <= 0))
+        used = running & (energy != 0) if iteration == 0 else running & convex
+        length = torch.where(used, square / torch.where(used, energy, 1.0).abs(), 0.0)
         step, residual = step + length * direction, residual - length * image
         previous, square = square, residual.square().sum(-1, keepdim=True)
         direction = residual + square / torch.where(running, previous, 1.0) * direction
