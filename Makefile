@@ -9,7 +9,7 @@ EXTRAS := examples test dev
 .PHONY: demo test lint bench cuda-check clean
 
 demo: .venv/examples
-	$(BIN)/python examples/train_vi_simsiam.py
+	$(BIN)/python examples/train_vi_simsiam.py --overwrite
 
 test: .venv/test
 	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest

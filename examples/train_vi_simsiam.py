@@ -34,7 +34,7 @@ from vi_simsiam.model import VISimSiam
 
 from powerspherical_ext.losses import VISimSiamLoss, feature_std
 
-EPOCHS = {"mnist": 50, "digits": 40, "fashion-mnist": 4, "cifar10": 100, "imagefolder": 100}
+EPOCHS = {"mnist": 40, "digits": 40, "fashion-mnist": 4, "cifar10": 100, "imagefolder": 100}
 LOG_KEYS = ("loss", "cosine", "kappa", "spread")
 CORRUPT = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, pickle.PickleError)
 
@@ -194,7 +194,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, help="folder to write to (default: runs/METHOD-DATA-SEED)")
     add("--epochs", type=int, help=f"default: {EPOCHS}")
     add("--steps", type=int, help="instead of --epochs")
-    add("--batch-size", type=int, default=256)
+    add("--batch-size", type=int, default=128)
     add(
         "--lr",
         type=float,

@@ -1,5 +1,6 @@
 // The scalar functions of csrc/math, vectorised over the rows of a table, for test_scalar_math.py.
 // One line per function; the exported symbol is FAMILY_FUNCTION_float32 and ..._float64.
+#include "kl_power_spherical.h"
 #include "power_spherical.h"
 
 using namespace spherical;
@@ -39,3 +40,17 @@ BOTH(OF_KAPPA, PowerSpherical, kl_uniform)
 BOTH(OF_KAPPA_CHORDS, PowerSpherical, pathwise)
 BOTH(OF_CHORDS, PowerSpherical, log_falloff)
 BOTH(OF_CHORDS, PowerSpherical, log_falloff_dt)
+
+// out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], d[i], chords[i]); all arrays [n]
+#define OF_KAPPAS_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                           \
+  extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
+                                                 const T *kappa_q, const T *y, const T *z,         \
+                                                 T *out) {                                         \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], make_dim<T>(d[i]), Chords<T>{y[i], z[i]});   \
+  }
+
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_p)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_q)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dy)

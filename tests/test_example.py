@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+import powerspherical_ext
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -35,7 +38,8 @@ def finished(tmp_path_factory):
     """A run of twenty steps, as a user starts it."""
     out = tmp_path_factory.mktemp("finished")
     command = [sys.executable, str(EXAMPLES / "train_vi_simsiam.py"), *TINY, "--out", str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    same_package = {**os.environ, "PYTHONPATH": str(Path(powerspherical_ext.__file__).parents[1])}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, env=same_package)
     assert run.returncode == 0, run.stderr
     return out, run.stdout
 

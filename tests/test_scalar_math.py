@@ -22,18 +22,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from powerspherical_ext.reference import power_spherical
+from powerspherical_ext.reference import kl_power_spherical, power_spherical
 
 HERE = Path(__file__).parent
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-REFERENCES = {"PowerSpherical": power_spherical}
+REFERENCES = {"PowerSpherical": power_spherical, "KlPowerSpherical": kl_power_spherical}
 
 Column = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Check:
-    """The error allowed to one function: relative, or mixed (relative to max(|true|, 1))."""
+    """The error allowed to one function: relative, mixed (relative to max(|true|, 1)), or relative
+    to the column `scale` of the table."""
 
     family: str
     function: str
@@ -41,6 +42,7 @@ class Check:
     float32: float
     float64: float
     mixed: bool = False
+    scale: str = ""
     where: Callable[[dict[str, Column]], Column] = field(default=lambda t: t["d"] > 0)
 
     def __str__(self) -> str:
@@ -51,7 +53,7 @@ def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
     return lambda table: table["kappa"] >= smallest
 
 
-PS = "PowerSpherical"
+PS, KL = "PowerSpherical", "KlPowerSpherical"
 CHECKS = (
     Check(PS, "log_peak", "power_spherical", 5e-7, 5e-15, mixed=True),
     Check(PS, "log_peak_1", "power_spherical", 3e-7, 1e-15),
@@ -59,6 +61,12 @@ CHECKS = (
     Check(PS, "mean_resultant_length", "power_spherical", 2e-7, 4e-16),
     Check(PS, "kl_uniform", "power_spherical", 1e-6, 1e-12, where=kappa_from(1e-3)),
     Check(PS, "pathwise", "power_spherical_pathwise", 1e-6, 1e-13),
+    Check(KL, "kl", "kl_power_spherical", 1e-6, 1e-12),
+)
+KL_DERIVATIVES = (
+    Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
+    Check(KL, "kl_dkappa_q", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_q_scale"),
+    Check(KL, "kl_dy", "kl_power_spherical", 2e-6, 1e-12, where=lambda t: t["y"] > 0),
 )
 
 
@@ -71,15 +79,16 @@ def load(table: str) -> dict[str, Column]:
 
 
 def arguments(table: dict[str, Column], dtype: str) -> list[Column]:
-    """kappa, or kappa, y, z: the columns between d and the values."""
-    names = ["kappa", *(name for name in ("y", "z") if name in table)]
+    """kappa, then kappa_q, y and z where the table has them: the columns between d and the values."""
+    names = ["kappa", *(name for name in ("kappa_q", "y", "z") if name in table)]
     return [np.ascontiguousarray(table[name], dtype=dtype) for name in names]
 
 
 def worst_error(check: Check, dtype: str, result: Column) -> float:
     table = load(check.table)
     true = table[check.function]
-    scale = np.maximum(np.abs(true), 1) if check.mixed else np.abs(true)
+    scale = table[check.scale] if check.scale else np.abs(true)
+    scale = np.maximum(scale, 1) if check.mixed else scale
     error = np.abs(result.astype(np.float64) - true) / np.where(scale > 0, scale, 1)
     assert np.isfinite(result).all()
     return float(error[check.where(table)].max())
@@ -112,17 +121,18 @@ def call(
 
 
 def by_dimension(function: Callable[..., Tensor], d: Column, inputs: Sequence[Column]) -> Column:
-    """function(kappa, d, ...) over rows of equal d, as d is static in the reference."""
+    """function(kappa, d, y, z) or (kappa, kappa_q, d, y, z) over rows of equal d, which is static."""
     out = np.empty_like(inputs[0])
     for value in np.unique(d):
         rows = d == value
-        kappa, *rest = (torch.from_numpy(x[rows]) for x in inputs)
-        out[rows] = function(kappa, int(value), *rest).numpy()
+        tensors: list[Any] = [torch.from_numpy(x[rows]) for x in inputs]
+        tensors.insert(2 if len(tensors) == 4 else 1, int(value))
+        out[rows] = function(*tensors).numpy()
     return out
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", CHECKS + KL_DERIVATIVES, ids=str)
 def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
     table = load(check.table)
     symbol = f"{check.family}_{check.function}"
@@ -176,6 +186,45 @@ def test_reference_second_derivative_of_log_peak(dtype: str) -> None:
     result = by_dimension(curvature, table["d"], [kappa]).astype(np.float64)
     error = np.abs(result / table["log_peak_2"] - 1)
     assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
+
+
+@pytest.mark.parametrize("check", KL_DERIVATIVES, ids=str)
+def test_reference_kl_derivatives(check: Check) -> None:
+    """Autograd of the quadrature in float64; in kappa_p it cancels for kappa >> d."""
+    argument = ("kl_dkappa_p", "kl_dkappa_q", "kl_dy").index(check.function)
+
+    def derivative(kappa: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+        def kl(kappa: Tensor, kappa_q: Tensor, y: Tensor) -> Tensor:
+            return kl_power_spherical.kl(kappa, kappa_q, d, y, z + (y.detach() - y)).sum()
+
+        result: Tensor = torch.func.grad(kl, argnums=argument)(kappa, kappa_q, y)
+        return result
+
+    table = load(check.table)
+    result = by_dimension(derivative, table["d"], arguments(table, "float64"))
+    assert worst_error(check, "float64", result) <= 1e-9
+
+
+def test_kl_at_coinciding_and_opposite_means(compiled: ctypes.CDLL) -> None:
+    """Finite, and 0 for equal distributions, for every d and kappa, kappa = 0 among them."""
+    kappas = np.array([0, 1e-6, 1, 1e3, 1e7], np.float32)
+    kappa, kappa_q, y = (
+        x.ravel() for x in np.meshgrid(kappas, kappas, np.array([0, 1e-30, 0.5, 1], np.float32))
+    )
+    equal = (kappa == kappa_q) & (y == 0)
+    for dtype in DTYPES:
+        inputs = [x.astype(dtype) for x in (kappa, kappa_q, y, 1 - y)]
+        for d in (2, 3, 8, 512, 10**6):
+            dimension = np.full(len(y), d)
+            for function in ("kl", "kl_dkappa_p", "kl_dkappa_q", "kl_dy"):
+                result = call(compiled, f"{KL}_{function}", dimension, inputs, dtype)
+                assert np.isfinite(result).all(), (function, d)
+            value = call(compiled, f"{KL}_kl", dimension, inputs, dtype)
+            by_reference = by_dimension(kl_power_spherical.kl, dimension, inputs)
+            assert np.isfinite(by_reference).all()
+            for result in (value, by_reference):
+                assert (result >= 0).all()
+                assert (result[equal] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,7 +1,7 @@
-"""Writes quadrature.h and powerspherical_ext/reference/quadrature.py: Gauss-Legendre rules on (0, 1).
+"""Writes quadrature.h and reference/quadrature.py: Gauss-Legendre rules on (0, 1).
 
-Zeros of the Legendre polynomial P_n by Newton's method at 30 digits, weights 1/((1 - x^2) P_n'(x)^2)
-(DLMF 3.5.20, halved for the unit interval).
+Zeros of the Legendre polynomial P_n by Newton's method at 40 digits, weights
+1/((1 - x^2) P_n'(x)^2) (DLMF 3.5.20, halved for the unit interval).
 
 Run: python csrc/math/generate_quadrature.py
 """
@@ -77,7 +77,7 @@ def python_module() -> list[str]:
         for cells in rule(n):
             values = [repr(float(cell)) for cell in cells]
             lines += ["        ("]
-            lines += ["            " + ", ".join(values[i : i + 4]) + "," for i in range(0, n, 4)]
+            lines += ["            " + ", ".join(values[i : i + 3]) + "," for i in range(0, n, 3)]
             lines += ["        ),"]
         lines.append("    ),")
     return [*lines, "}"]

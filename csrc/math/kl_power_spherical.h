@@ -36,7 +36,7 @@ struct KlPowerSpherical {
   // d KL/d kappa_q = L'(kappa_p) - L'(kappa_q) + M, L = log p(mu).
   template <class T>
   static HD T kl_dkappa_q(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
-    return PowerSpherical::log_peak_1(kappa_p, dim) - PowerSpherical::log_peak_1(kappa_q, dim) +
+    return digamma_difference_change(dim.b, dim.b + kappa_q, dim.b + kappa_p, kappa_p - kappa_q) +
            mean_gap(kappa_p, dim, w);
   }
 

@@ -103,11 +103,22 @@ HD_INLINE double minus_two_log(uint32_t high, uint32_t low) {
   return -2.0 * std::log(uniform64(high, low));
 }
 
+// sin and cos of 2 pi u. CUDA's sin and cos would need local memory, to reduce any argument.
+HD_INLINE void sincos_turn(double u, double &sine, double &cosine) {
+#ifdef __CUDA_ARCH__
+  sincospi(2.0 * u, &sine, &cosine);
+#else
+  sine = std::sin(6.283185307179586477 * u);
+  cosine = std::cos(6.283185307179586477 * u);
+#endif
+}
+
 HD_INLINE void normal_pair(const Words &words, double &n0, double &n1) {
   const double r = std::sqrt(minus_two_log(words.w[0], words.w[1]));
-  const double angle = 6.283185307179586477 * uniform64(words.w[2], words.w[3]);
-  n0 = r * std::cos(angle);
-  n1 = r * std::sin(angle);
+  double s, c;
+  sincos_turn(uniform64(words.w[2], words.w[3]), s, c);
+  n0 = r * c;
+  n1 = r * s;
 }
 
 // Normals that one Philox block yields: 4 in float32, 2 in float64.

@@ -94,13 +94,10 @@ struct PowerSpherical {
     return kappa == T(0) ? T(0) : kappa * log_cosine_half(c);
   }
 
-  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z), held at the largest finite number near the
-  // antipode; 0 at the antipode itself by definition.
+  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); by definition 0 at the antipode, and so near it
+  // (1e-15 in float32) that the products of a gradient would overflow.
   template <class T> static HD T log_falloff_dt(T kappa, Chords<T> c) {
-    if (c.z == T(0))
-      return T(0);
-    const T slope = kappa / (T(2) * c.z);
-    return slope > Range<T>::largest ? Range<T>::largest : slope;
+    return c.z < Range<T>::antipode ? T(0) : kappa / (T(2) * c.z);
   }
 
   // d/dkappa (kappa log z) = log z; 0 at the antipode by definition.
@@ -161,7 +158,7 @@ struct PowerSpherical {
 private:
   template <class T> struct Range {
     static constexpr T smallest = std::numeric_limits<T>::min();
-    static constexpr T largest = std::numeric_limits<T>::max();
+    static constexpr T antipode = is_float32<T> ? T(1e-30) : T(1e-290);
   };
 
   // log p(mu) = b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a,

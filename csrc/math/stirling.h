@@ -80,6 +80,37 @@ template <class T> HD T trigamma_difference(T b, T inv_a, T inv_s) {
   return u + (T(0.5) * u * both + u * sum);
 }
 
+// g'(x1) - g'(x0) for g(x) = log Gamma(x + b) - log Gamma(x), of first order in delta = x1 - x0, with
+// delta taken out of each part of digamma_difference: s = x + b,
+//   log:     log1p(b/x1) - log1p(b/x0) = log1p(-delta b/(x1 s0))
+//   u/2, and each raise x -> x + 1: 1/(x1 s1) - 1/(x0 s0) = -delta (x0 + x1 + b)/(x0 s0 x1 s1)
+//   x^-2k:   x1^-2k - x0^-2k = -delta/(x0 x1) e_k, e_k = sum_{j < 2k} x0^-j x1^(j + 1 - 2k).
+template <class T> HD T digamma_difference_change(T b, T x0, T x1, T delta) {
+  T sum = T(0);
+  const auto inverse_part = [&](T lower, T upper) {
+    return -delta / lower / upper * (b / (lower + b)) * ((lower + upper + b) / (upper + b));
+  };
+  if (x0 < Stirling<T>::threshold || x1 < Stirling<T>::threshold) {
+    for (int i = 0; i < Stirling<T>::shift; ++i, x0 += T(1), x1 += T(1))
+      sum += inverse_part(x0, x1);
+  }
+  const T s0 = x0 + b, s1 = x1 + b;
+  const auto series = [&](T lower, T upper) {
+    const T p = T(1) / lower, r = T(1) / upper;
+    T e = p + r, power = r * r, total = T(0);
+    for (int k = 1; k <= Stirling<T>::terms; ++k) {
+      total += bernoulli_number<T>(k) / T(2 * k) * e;
+      e = p * e + power;
+      power *= r;
+      e = p * e + power;
+      power *= r;
+    }
+    return -delta * p * r * total;
+  };
+  return sum + (std::log1p(-delta / x1 * (b / s0)) +
+                (T(0.5) * inverse_part(x0, x1) + (series(x0, x1) - series(s0, s1))));
+}
+
 // g(x1) - g(x0) - (x1 - x0) g'(x1) >= 0 for g(x) = log Gamma(x + b) - log Gamma(x), which is concave:
 // a Bregman divergence, of second order in delta = x1 - x0. Each part of Stirling's series is brought
 // to second order by hand, with m(x) = x - log1p(x), so that nothing of first order cancels:

@@ -109,16 +109,18 @@ def calibration_curve(axis: Axes, evaluation: Evaluation) -> None:
 def image_strips(figure, evaluation: Evaluation) -> None:
     name = confidence_name(evaluation)
     grid = GridSpec(4, COLUMNS, figure=figure)
-    for pair, (kind, label) in enumerate((("clean", "whole"), ("crop 0.05-1", "random crop"))):
+    for pair, (kind, rows) in enumerate((("clean", "whole"), ("crop 0.05-1", "random crop"))):
         part = evaluation.damaged[kind]
         order = np.argsort(-confidence(part), kind="stable")
         for line, chosen in enumerate((order[:COLUMNS], order[::-1][:COLUMNS])):
             which = ("highest", "lowest")[line]
             for column, index in enumerate(chosen):
                 axis = figure.add_subplot(grid[2 * pair + line, column])
-                show(axis, part.views[index], f"{confidence(part)[index]:.3g}", part.correct[index])
+                value = confidence(part)[index]
+                label = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+                show(axis, part.views[index], label, part.correct[index])
                 if column == 0:
-                    axis.set_ylabel(f"{label}\n{which}", fontsize=11)
+                    axis.set_ylabel(f"{rows}\n{which}", fontsize=11)
     figure.suptitle(
         f"Test images of highest and lowest {name}, with its value; red frame: kNN is wrong"
     )

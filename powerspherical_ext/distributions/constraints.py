@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-__all__ = ["check_float", "finite_nonnegative", "sphere"]
+__all__ = ["finite_nonnegative", "sphere"]
 
 
 class _Sphere(Constraint):
@@ -45,11 +45,3 @@ class _FiniteNonnegative(Constraint):
 
 sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
-
-
-def check_float(owner: str, argument: str, value: object) -> None:
-    """TypeError unless ``value`` is a floating-point tensor."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")

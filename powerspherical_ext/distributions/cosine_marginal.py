@@ -10,7 +10,8 @@ from torch.distributions import Distribution, constraints
 
 from .. import ops
 from ..reference import FAMILIES, marginal
-from .constraints import check_float, finite_nonnegative
+from ._arguments import as_size, check_float
+from .constraints import finite_nonnegative
 
 if TYPE_CHECKING:
     from .rotationally_symmetric import RotationallySymmetric
@@ -86,7 +87,7 @@ class CosineMarginal(Distribution):
         """
         dtype = self.concentration.dtype
         concentration = self.concentration.to(ops.common_dtype(self.concentration))
-        concentration = concentration.expand(self._extended_shape(Size(sample_shape)))
+        concentration = concentration.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(concentration.device, generator)
         return marginal.sample_cosine(concentration, self.dim, rng_state, self._family).to(dtype)
 

@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops, reference
+from ._arguments import as_size, check_value
 from .constraints import sphere
 
 __all__ = ["HypersphericalUniform"]
@@ -72,8 +73,9 @@ class HypersphericalUniform(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> HypersphericalUniform:
         new: HypersphericalUniform = self._get_checked_instance(HypersphericalUniform, _instance)
         new.dim, new._pole = self.dim, self._pole
+        batch_shape = self._pole[0].expand(self.batch_shape).expand(batch_shape).shape
         super(HypersphericalUniform, new).__init__(
-            Size(batch_shape), self.event_shape, validate_args=False
+            batch_shape, self.event_shape, validate_args=False
         )
         new._validate_args = self._validate_args
         return new
@@ -82,7 +84,7 @@ class HypersphericalUniform(Distribution):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Samples of shape ``sample_shape + batch_shape + (d,)``."""
-        loc = self._pole.expand(self._extended_shape(Size(sample_shape)))
+        loc = self._pole.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(loc.device, generator)
         concentration = loc.new_zeros(())
         return ops.rsample(loc, concentration, rng_state, reference.POWER_SPHERICAL).to(loc.dtype)
@@ -94,16 +96,7 @@ class HypersphericalUniform(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch."""
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise TypeError(
-                "HypersphericalUniform.log_prob: value must be a floating-point tensor, "
-                f"got {getattr(value, 'dtype', type(value).__name__)}"
-            )
-        if value.shape[-1:] != self.event_shape:
-            raise ValueError(
-                f"HypersphericalUniform.log_prob: value must have shape (..., {self.dim}), "
-                f"got {tuple(value.shape)}"
-            )
+        check_value(self, value, self._pole.device)
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)

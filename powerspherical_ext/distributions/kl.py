@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions.kl import register_kl
 
-from .. import ops
+from .. import ops, reference
 from .hyperspherical_uniform import HypersphericalUniform
+from .power_spherical import PowerSpherical
 from .rotationally_symmetric import RotationallySymmetric
 
 
@@ -34,3 +35,25 @@ def _kl_uniform_uniform(p: HypersphericalUniform, q: HypersphericalUniform) -> T
     dtype = ops.common_dtype(p.mean, q.mean)
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     return torch.zeros(shape, dtype=dtype, device=p.mean.device)
+
+
+@register_kl(PowerSpherical, PowerSpherical)
+def _kl_power_spherical_power_spherical(p: PowerSpherical, q: PowerSpherical) -> Tensor:
+    _check_dimensions(p, q)
+    kappa_p, kappa_q, mu_p, mu_q = _promoted(p.concentration, q.concentration, p.loc, q.loc)
+    y, z = reference.chords(mu_p, mu_q)
+    return reference.kl_power_spherical.kl(kappa_p, kappa_q, p.event_shape[0], y, z)
+
+
+@register_kl(HypersphericalUniform, PowerSpherical)
+def _kl_uniform_power_spherical(p: HypersphericalUniform, q: PowerSpherical) -> Tensor:
+    _check_dimensions(p, q)
+    (kappa,) = _promoted(q.concentration)
+    uniform = torch.zeros_like(kappa)
+    kl = reference.kl_power_spherical.same_mean(uniform, kappa, p.event_shape[0])
+    return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+
+
+def _promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
+    dtype = ops.common_dtype(*tensors)
+    return tuple(x.to(dtype) for x in tensors)

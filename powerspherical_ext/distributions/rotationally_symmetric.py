@@ -11,7 +11,8 @@ from torch.distributions import Distribution
 
 from .. import ops
 from ..reference import fit
-from .constraints import check_float, finite_nonnegative, sphere
+from ._arguments import as_size, check_float, check_value
+from .constraints import finite_nonnegative, sphere
 from .cosine_marginal import CosineMarginal
 
 __all__ = ["RotationallySymmetric"]
@@ -65,13 +66,14 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must broadcast against the batch shape "
                 f"{tuple(loc.shape[:-1])} of loc, got shape {tuple(concentration.shape)}"
             ) from None
+        self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
+        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
         dtype = torch.promote_types(loc.dtype, concentration.dtype)
         self.loc = loc.to(dtype).expand(*batch_shape, loc.shape[-1])
         self.concentration = concentration.to(dtype).expand(batch_shape)
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(RotationallySymmetric, _instance)
+        new = self._get_checked_instance(type(self), _instance)  # no subclass adds parameters
         batch_shape = Size(batch_shape)
         new.loc = self.loc.expand(batch_shape + self.event_shape)
         new.concentration = self.concentration.expand(batch_shape)
@@ -90,7 +92,7 @@ class RotationallySymmetric(Distribution):
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
         exact; it is not the derivative at fixed noise, and has no second derivative.
         """
-        shape = self._extended_shape(Size(sample_shape))
+        shape = self._extended_shape(as_size(sample_shape))
         rng_state = ops.new_rng_state(self.loc.device, generator)
         loc = self.loc.expand(shape)
         return ops.rsample(loc, self.concentration, rng_state, self._family).to(self.loc.dtype)
@@ -109,18 +111,7 @@ class RotationallySymmetric(Distribution):
         ``loc`` is 0, and in ``concentration`` that of the normaliser alone. Half precision is read
         as it is and computed, and returned, in float32.
         """
-        name = type(self).__name__
-        check_float(name, "value", value)
-        if value.device != self.loc.device:
-            raise ValueError(
-                f"{name}.log_prob: value must be on the device of loc, {self.loc.device}, "
-                f"got {value.device}"
-            )
-        if value.dim() == 0 or value.shape[-1:] != self.event_shape:
-            raise ValueError(
-                f"{name}.log_prob: value must have shape (..., {self.event_shape[0]}), "
-                f"got {tuple(value.shape)}"
-            )
+        check_value(self, value, self.loc.device)
         if self._validate_args:
             self._validate_sample(value)
         return ops.log_prob(value, self.loc, self.concentration, self._family)

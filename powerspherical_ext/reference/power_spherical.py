@@ -24,6 +24,8 @@ from .stirling import (
     x_minus_log1p,
 )
 
+_ANTIPODE = {torch.float32: 1e-30, torch.float64: 1e-290}  # z below it has a gradient of zero
+
 
 def log_peak(kappa: Tensor, d: int) -> Tensor:
     """log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi).
@@ -104,18 +106,18 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
 def log_falloff(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """log p(x) - log p(mu) = kappa log z; at the antipode z = 0: -inf, or 0 for kappa = 0.
 
-    The gradient at the antipode is zero.
+    The gradient in z is zero at the antipode, and so near it that its products would overflow.
     """
     antipode = z == 0
-    inside = kappa * _log_cosine_half(y, z)
+    held = torch.where(z < _ANTIPODE[z.dtype], z.detach(), z)
+    inside = kappa * _log_cosine_half(y, held)
     return torch.where(antipode, torch.where(kappa > 0, -torch.inf, 0.0), inside)
 
 
 def log_falloff_dt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); 0 at the antipode by definition."""
-    antipode = z == 0
-    slope = kappa / (2 * torch.where(antipode, 1.0, z))
-    return torch.where(antipode, 0.0, slope.clamp(max=torch.finfo(slope.dtype).max))
+    antipode = z < _ANTIPODE[z.dtype]
+    return torch.where(antipode, 0.0, kappa / (2 * torch.where(antipode, 1.0, z)))
 
 
 def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:

@@ -65,19 +65,51 @@ def rsample_backward(
     return grads
 
 
-def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    batch = torch.broadcast_shapes(mu.shape[:-1], kappa.shape)
+def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    """The same sample as `rsample`, with the derivative of the map from (mu, kappa) to x that holds
+    the noise (the normal vector g, and the quantile of t) fixed:
+
+        x = t m + sqrt(1 - t^2) g'/|g'|,  dt/dkappa = (1 - t^2) pathwise.
+
+    Unbiased as well, of a variance in mu that is never below that of the rotation field, which is
+    its conditional expectation given x.
+    """
     d = mu.shape[-1]
-    rows = torch.arange(math.prod(batch), device=mu.device).reshape(batch)
+    with torch.no_grad():
+        y, z = chords(_sample(mu, kappa, rng_state, family), mu)
+        speed = FAMILIES[family].pathwise(kappa, d, y, z)
+        radius = 2 * (y * z).sqrt()
+    step = speed * (kappa - kappa.detach())
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
-    g = row_normals(rng_state, rows, d, mu.dtype)
+    tangent = _orthogonal(row_normals(rng_state, _rows(mu, kappa), d, mu.dtype), m)[1]
+    direction = tangent / tangent.square().sum(-1, keepdim=True).sqrt()
+    t = (z - y) + radius**2 * step
+    sine = radius - (z - y) * radius * step
+    sample: Tensor = t.unsqueeze(-1) * m + sine.unsqueeze(-1) * direction
+    return sample
+
+
+def _rows(mu: Tensor, kappa: Tensor) -> Tensor:
+    batch = torch.broadcast_shapes(mu.shape[:-1], kappa.shape)
+    return torch.arange(math.prod(batch), device=mu.device).reshape(batch)
+
+
+def _orthogonal(g: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """g . m, and the part of g orthogonal to m."""
     p = (g * m).sum(-1, keepdim=True)
-    g = g - p * m
-    if d < 16:  # |g'| can be small: make it orthogonal to rounding of its own
-        g = g - (g * m).sum(-1, keepdim=True) * m
+    rest = g - p * m
+    if g.shape[-1] < 16:  # it can be small: make it orthogonal to rounding of its own
+        rest = rest - (rest * m).sum(-1, keepdim=True) * m
+    return p.squeeze(-1), rest
+
+
+def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    rows, d = _rows(mu, kappa), mu.shape[-1]
+    m = mu / mu.square().sum(-1, keepdim=True).sqrt()
+    p, g = _orthogonal(row_normals(rng_state, rows, d, mu.dtype), m)
     s = 0.5 * g.square().sum(-1)
     noise = ProposalNoise(rng_state, rows, mu.dtype)
-    t, r = FAMILIES[family].sample(kappa.expand(batch), d, p.squeeze(-1), s, noise)
+    t, r = FAMILIES[family].sample(kappa.expand(rows.shape), d, p, s, noise)
     scale = (t * t + 2 * s * r * r).rsqrt()
     sample: Tensor = (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
     return sample

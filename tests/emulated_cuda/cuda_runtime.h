@@ -1,0 +1,76 @@
+// A stand-in for CUDA that runs kernels on the CPU, so that csrc/cuda is tested where there is no
+// GPU: its index arithmetic, alignment, shuffles and barriers, that is all but the GPU's own
+// arithmetic. The threads of a block are coroutines which switch at barriers; blocks run one after
+// another. The compiler includes this file first, so that the torch functions below reach the
+// emulator.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+
+#define __host__
+#define __device__
+#define __global__
+#define __shared__ // of one block at a time: a static variable
+#define __forceinline__ inline
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+#define dlopen emulated_dlopen
+#define dlsym emulated_dlsym
+#define aoti_torch_create_device_guard emulated_create_device_guard
+#define aoti_torch_delete_device_guard emulated_delete_device_guard
+#define aoti_torch_library_init_def emulated_library_init_def
+#define aoti_torch_library_init_impl emulated_library_init_impl
+
+struct dim3 {
+  unsigned x, y, z;
+  explicit dim3(unsigned x = 1) : x(x), y(1), z(1) {}
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+extern dim3 threadIdx, blockIdx, gridDim;
+
+using cudaStream_t = void *;
+enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
+const char *cudaGetErrorString(cudaError_t error);
+
+namespace emulated {
+cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                const std::function<void()> &thread);
+void barrier(unsigned first_thread, unsigned mask, unsigned count);
+bool next_shuffle_is_odd();
+void *slot(unsigned thread, bool odd); // what a thread passes to others in a shuffle
+void require(bool condition, const char *message);
+} // namespace emulated
+
+inline void __syncthreads() { emulated::barrier(~0u, ~0u, 256); }
+
+inline void __syncwarp(unsigned mask) {
+  emulated::require(mask >> (threadIdx.x % 32) & 1, "a thread outside its own mask");
+  emulated::barrier(threadIdx.x / 32 * 32, mask, static_cast<unsigned>(__builtin_popcount(mask)));
+}
+
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
+  const unsigned partner = threadIdx.x ^ static_cast<unsigned>(distance);
+  emulated::require(mask >> (partner % 32) & 1, "a shuffle from outside the mask");
+  const bool odd =
+      emulated::next_shuffle_is_odd(); // so that none overwrites what is yet to be read
+  std::memcpy(emulated::slot(threadIdx.x, odd), &value, sizeof value);
+  __syncwarp(mask);
+  std::memcpy(&value, emulated::slot(partner, odd), sizeof value);
+  return value;
+}
+
+template <class... Parameters>
+cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void **values,
+                             size_t shared_bytes, cudaStream_t stream) {
+  return emulated::run(grid, block, shared_bytes, stream, [=] {
+    void **next = values;
+    const std::tuple<Parameters...> parameters{*static_cast<Parameters *>(*next++)...};
+    std::apply(kernel, parameters);
+  });
+}

@@ -1,0 +1,179 @@
+"""The kernels of csrc/cuda, run on the CPU by tests/emulated_cuda, against those of csrc/cpu.
+
+What is tested is everything but the GPU's own arithmetic: rows and strides, the split of a row over
+threads, 16-byte and single-element accesses and their alignment, shuffles, barriers, shared memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import powerspherical_ext  # noqa: F401  (loads the CPU kernels)
+
+HERE = Path(__file__).parent
+CSRC = HERE.parent / "csrc"
+EMULATOR = HERE / "emulated_cuda"
+TORCH = Path(torch.__file__).parent / "lib"
+# With the sanitizers a misaligned 16-byte access ends the process.
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
+FLAGS += [f"-I{EMULATOR}", f"-I{CSRC}"]
+FLAGS += ["-include", str(EMULATOR / "cuda_runtime.h")]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("c++"), reason="needs Linux and a C++ compiler"
+)
+
+cpu: Any = torch.ops.powerspherical_ext
+cuda: Any = torch.ops.powerspherical_ext_emulated
+
+RNG_STATE = torch.tensor([2**62 + 1, -3])
+# Rows and d: teams of 1 to 32 threads and of 256, with and without room in shared memory; most with
+# more rows than the three blocks that the emulator runs can take at once.
+SHAPES = [(800, 2), (400, 3), (200, 4), (200, 7), (100, 16), (50, 36), (26, 64), (26, 65)]
+SHAPES += [(26, 129), (5, 512), (5, 1000), (4, 1028), (4, 1031), (2, 8200), (2, 16501)]
+
+each_shape = pytest.mark.parametrize(("n", "d"), SHAPES)
+each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("emulated_cuda")
+    sources = [CSRC / "library.cpp", EMULATOR / "emulator.cpp", *sorted(CSRC.glob("cuda/*.cu"))]
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    compilers = [
+        subprocess.Popen(["c++", *FLAGS, "-x", "c++", "-c", source, "-o", output])
+        for source, output in zip(sources, objects, strict=True)
+    ]
+    statuses = [compiler.wait() for compiler in compilers]
+    assert not any(statuses)
+    result = folder / "emulated_cuda.so"
+    link = ["c++", "-shared", "-o", result, *objects, f"-L{TORCH}", "-ltorch_cpu"]
+    subprocess.run(link, check=True)
+    torch.ops.load_library(str(result))
+
+
+@pytest.fixture(autouse=True)
+def new_tensors_hold_nan() -> Iterator[None]:
+    """So that an element that no thread writes differs from what it should be."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def points(*shape: int, dtype: torch.dtype) -> Tensor:
+    return normalize(torch.randn(*shape, dtype=torch.float64), dim=-1).to(dtype)
+
+
+def misaligned(x: Tensor) -> Tensor:
+    """The same values one element behind a 16-byte boundary."""
+    return torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x)
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """To rounding, on the scale of the largest element."""
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        if a.numel():
+            tolerance = 16 * torch.finfo(a.dtype).eps * float(b.abs().max().clamp(min=1))
+            torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def assert_log_prob_agrees(value: Tensor, mu: Tensor, kappa: Tensor, *bits: int) -> None:
+    arguments = (value, mu, kappa, 0)
+    expected = cpu.log_prob(*arguments)
+    assert_same([cuda.log_prob(*arguments)], [expected])
+    grad = torch.randn(expected.shape, dtype=expected.dtype)
+    for wanted in bits or [7]:
+        assert_same(
+            cuda.log_prob_backward(grad, *arguments, wanted),
+            cpu.log_prob_backward(grad, *arguments, wanted),
+        )
+
+
+def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int) -> None:
+    sample = cpu.rsample(mu, kappa, RNG_STATE, 0)
+    assert_same([cuda.rsample(mu, kappa, RNG_STATE, 0)], [sample])
+    grad = torch.randn(sample.shape, dtype=sample.dtype)
+    for wanted in bits or [6]:
+        arguments = (grad, sample, mu, kappa, 0, wanted)
+        assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
+
+
+@each_float
+@each_shape
+@pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
+def test_log_prob_and_rsample(n: int, d: int, dtype: torch.dtype, place: Any) -> None:
+    torch.manual_seed(n)
+    mu, value = place(points(n, d, dtype=dtype)), points(n, d, dtype=dtype)
+    kappa = torch.rand(n, dtype=dtype) * 3 * d
+    assert_log_prob_agrees(value, mu, kappa)
+    assert_rsample_agrees(mu, kappa)
+
+
+@each_float
+@pytest.mark.parametrize("d", [3, 64])
+def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(d)
+    mu, value = points(5, d, dtype=dtype), points(7, 5, d, dtype=dtype)
+    kappa = torch.rand(7, 1, dtype=dtype) * 3 * d
+    one_kappa = torch.tensor(4.0, dtype=dtype)
+    backwards = value.transpose(0, 1)
+    every_other = points(7, 5, 2 * d, dtype=dtype)[..., ::2]
+    beginning_of_row = points(7, 5, d + 1, dtype=dtype)[..., :d]
+    part_of_row = points(7, 5, 3 * d, dtype=dtype)[..., 1 : d + 1]
+    for x, m, k in [
+        (value, mu, kappa),
+        (value, mu[0], one_kappa),
+        (value[0, 0], mu, kappa),
+        (mu, value, kappa[:, 0, None]),
+        (backwards, mu[:, None], kappa[:, 0]),
+        (every_other, mu, kappa),
+        (part_of_row, mu.expand(7, 5, d), kappa),
+        (beginning_of_row, mu, kappa),
+    ]:
+        assert_log_prob_agrees(x, m, k)
+        assert_rsample_agrees(m, k)
+        assert_rsample_agrees(x, k)
+
+
+def test_only_the_wanted_gradients() -> None:
+    mu, value = points(9, 24, dtype=torch.float32).unflatten(-1, (2, 12)).transpose(0, 1)
+    kappa = torch.rand(9)
+    assert_log_prob_agrees(value, mu, kappa, 0, 1, 2, 4, 3, 5, 6)
+    assert_rsample_agrees(mu, kappa, 0, 2, 4)
+
+
+@each_float
+def test_no_rows(dtype: torch.dtype) -> None:
+    mu, kappa = points(4, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=dtype)
+    assert_log_prob_agrees(mu, mu[:1], kappa)
+    assert_rsample_agrees(mu, kappa)
+    assert cuda.in_kappa(kappa, 3, 0, 0).shape == (4, 0)
+
+
+@each_float
+@pytest.mark.parametrize("function", range(6))
+def test_in_kappa(function: int, dtype: torch.dtype) -> None:
+    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
+    arguments = (kappa, 64, 0, function)
+    assert_same([cuda.in_kappa(*arguments)], [cpu.in_kappa(*arguments)])
+
+
+def test_float16_raises() -> None:
+    mu = torch.zeros(2, 4, dtype=torch.float16)
+    with pytest.raises(RuntimeError):
+        cuda.rsample(mu, mu[:, 0], RNG_STATE, 0)
