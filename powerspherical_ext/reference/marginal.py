@@ -12,7 +12,11 @@ the normaliser, so that rounding does not grow with d.
 
 All of it runs in float64, and in float32 on devices that lack it: a float32 t or concentration is
 an exact number, and only the result is rounded. The density's own width is 1/sqrt(d), so that in
-float32 arithmetic the rounding of the mode alone would cost 1e-4 at d = 1e6.
+float32 arithmetic the rounding of the mode alone would cost about 1e-4 at d = 1e6.
+
+Largest relative error of the smaller tail seen for Power Spherical, at random d to 1e6, kappa from
+1e-3 to 1e7 and tails from 1e-30 to 1/2, against scipy, and mpmath at the worst points: float64
+2.2e-12 with scipy's own, 1.1e-12 against mpmath; float32 7e-8. Median 2.4e-14 and 2.1e-8.
 """
 
 from __future__ import annotations
