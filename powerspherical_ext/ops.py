@@ -23,6 +23,7 @@ from . import _library, reference
 __all__ = [
     "common_dtype",
     "entropy",
+    "kl",
     "kl_uniform",
     "log_peak",
     "log_prob",
@@ -43,6 +44,9 @@ IN_KAPPA = (
     "mean_resultant_length_1",
     "kl_uniform",
 )
+
+# KL between two members of a family, and its derivatives: KlFunction in csrc/kl.h.
+_KL, _KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY = range(4)
 
 
 def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
@@ -101,6 +105,26 @@ def in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tenso
         result: Tensor = _InKappa.apply(concentration, d, family, function)
         return result
     return _raw.in_kappa.default(concentration, d, family, IN_KAPPA.index(function))  # type: ignore[no-any-return]
+
+
+def kl(
+    kappa_p: Tensor, kappa_q: Tensor, loc_p: Tensor, loc_q: Tensor, family_p: int, family_q: int
+) -> Tensor:
+    """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
+    kappa_p, kappa_q, loc_p, loc_q = _promote(kappa_p, kappa_q, loc_p, loc_q)
+    d = loc_p.shape[-1]
+    y, z = reference.chords(loc_p, loc_q)
+    divergence = reference.KL.get((family_p, family_q))
+    if divergence is None:
+        raise NotImplementedError("this KL divergence is not known")
+    if family_p != family_q or _needs_reference(y):
+        return divergence(kappa_p, kappa_q, d, y, z)
+    if torch.is_grad_enabled() and (
+        kappa_p.requires_grad or kappa_q.requires_grad or y.requires_grad
+    ):
+        result: Tensor = _Kl.apply(kappa_p, kappa_q, y, z, d, family_p)
+        return result
+    return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, _KL)  # type: ignore[no-any-return]
 
 
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -189,6 +213,33 @@ _DERIVATIVES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
 }
 
 
+class _Kl(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kappa_p: Tensor, kappa_q: Tensor, y: Tensor, z: Tensor, d: int, family: int
+    ) -> Tensor:
+        ctx.save_for_backward(kappa_p, kappa_q, y, z)
+        ctx.arguments = d, family
+        return _raw.kl.default(kappa_p, kappa_q, y, z, d, family, _KL)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        tensors, (d, family) = ctx.saved_tensors, ctx.arguments
+        if torch.is_grad_enabled():
+            grads = _differentiable_vjp(
+                lambda p, q, y, z: reference.KL[family, family](p, q, d, y, z), tensors, grad
+            )
+            return *grads, None, None
+        # Along y + z = 1 the derivative in y is the whole one, so that z has none.
+        slopes = (
+            _sum_to(grad * _raw.kl.default(*tensors, d, family, function), x) if needed else None
+            for function, x, needed in zip(
+                (_KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY), tensors, ctx.needs_input_grad, strict=False
+            )
+        )
+        return *slopes, None, None, None
+
+
 class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
@@ -253,6 +304,12 @@ if _library.CPU_KERNELS:
     @torch.library.register_fake("powerspherical_ext::in_kappa")
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         return torch.empty_like(kappa, memory_format=torch.contiguous_format)
+
+    @torch.library.register_fake("powerspherical_ext::kl")
+    def _(
+        kappa_p: Tensor, kappa_q: Tensor, y: Tensor, z: Tensor, d: int, family: int, function: int
+    ) -> Tensor:
+        return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, y.shape, z.shape))
 
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:

@@ -32,9 +32,10 @@ from torch.distributions.utils import _sum_rightmost
 
 import powerspherical_ext
 from powerspherical_ext import HypersphericalUniform, PowerSpherical
-from powerspherical_ext.distributions import RotationallySymmetric, constraints
+from powerspherical_ext.distributions import CosineMarginal, RotationallySymmetric, constraints
 
-BASES = {RotationallySymmetric}
+# Not laws on the sphere of their own: the base class, and that of t, which has test_marginal.py.
+BASES = {RotationallySymmetric, CosineMarginal}
 SAMPLE_SHAPES = [(), 3, (2,), [2], (2, 1), (0,), torch.Size([4, 2])]
 
 

@@ -1,9 +1,16 @@
 """Distributions on the unit sphere, as torch.distributions."""
 
 from . import kl  # noqa: F401  (registers the divergences)
+from .cosine_marginal import CosineMarginal
 from .hyperspherical_uniform import HypersphericalUniform
 from .power_spherical import PowerSpherical
 from .rotationally_symmetric import RotationallySymmetric
 from .von_mises_fisher import VonMisesFisher
 
-__all__ = ["HypersphericalUniform", "PowerSpherical", "RotationallySymmetric", "VonMisesFisher"]
+__all__ = [
+    "CosineMarginal",
+    "HypersphericalUniform",
+    "PowerSpherical",
+    "RotationallySymmetric",
+    "VonMisesFisher",
+]

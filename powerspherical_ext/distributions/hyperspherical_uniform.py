@@ -9,8 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops, reference
+from ._arguments import as_size, check_value
 from .constraints import sphere
-from .rotationally_symmetric import as_size, check_value
 
 __all__ = ["HypersphericalUniform"]
 

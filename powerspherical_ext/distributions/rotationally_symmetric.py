@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import warnings
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
+from ..reference import fit
+from ._arguments import as_size, check_float, check_value
 from .constraints import finite_nonnegative, sphere
+from .cosine_marginal import CosineMarginal
 
 __all__ = ["RotationallySymmetric"]
+
+_Self = TypeVar("_Self", bound="RotationallySymmetric")
 
 
 class RotationallySymmetric(Distribution):
@@ -40,14 +46,14 @@ class RotationallySymmetric(Distribution):
         self, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
     ) -> None:
         name = type(self).__name__
-        _check_float(name, "loc", loc)
+        check_float(name, "loc", loc)
         if loc.dim() == 0 or loc.shape[-1] < 2:
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
         if isinstance(concentration, int | float):
             concentration = loc.new_tensor(concentration)
-        _check_float(name, "concentration", concentration)
+        check_float(name, "concentration", concentration)
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -148,37 +154,117 @@ class RotationallySymmetric(Distribution):
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
         return ops.entropy(self.concentration, self._dim, self._family)
 
+    @classmethod
+    def fit(
+        cls: type[_Self],
+        samples: Tensor,
+        weights: Tensor | None = None,
+        dim: int = -2,
+        *,
+        max_iterations: int = 100,
+        tolerance: float | None = None,
+        validate_args: bool | None = None,
+    ) -> _Self:
+        r"""The distribution of maximum likelihood.
+
+        .. math:: \hat\mu, \hat\kappa = \arg\max_{\mu, \kappa} \sum_i w_i \log p(x_i; \mu, \kappa)
+
+        The mean direction does not depend on the concentration: Newton's method on the sphere, from
+        the direction of :math:`\sum_i w_i x_i`, each step halved until the likelihood does not
+        fall, finds a local maximum. (For d = 2 the Power Spherical likelihood has one between any
+        two neighbouring antipodes of samples.) The concentration then solves a scalar equation.
+        All of it in float64, on devices that have it.
+
+        Args:
+            samples: unit vectors, shape (..., n, d) with the samples along ``dim``.
+            weights: non-negative, broadcastable against the shape of ``samples`` without its last
+                dimension; any scale. Default: all equal.
+            dim: which dimension of ``samples`` numbers the samples; not the last one.
+            max_iterations: Newton steps for the mean direction.
+            tolerance: converged when the tangential gradient is at most this part of the sum of the
+                lengths of its terms, or rounding, and the last step of the concentration at most
+                this part of :math:`\kappa + (d-1)/2`. Default: 1e-10 for float64, else 1e-6.
+            validate_args: check values as well as shapes and dtypes (torch's default: yes).
+
+        Returns:
+            A distribution whose batch shape is what is left of that of the samples, in their dtype
+            and at least float32; its parameters are differentiable once in samples and weights. The
+            concentration is 0 if no positive one is more likely with that mean direction, and at
+            most 1e8, which it is for samples that are all the same; it then has no derivative.
+
+        Raises:
+            TypeError: an argument is no tensor, or not of a floating-point dtype.
+            ValueError: a shape does not fit, there are no samples, or, with ``validate_args``, a
+                sample is not a unit vector, a weight negative, NaN or infinite, or all are 0.
+
+        Warns:
+            RuntimeWarning: not converged after ``max_iterations``.
+
+        Example:
+            >>> from powerspherical_ext import PowerSpherical
+            >>> x = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+            >>> PowerSpherical.fit(x).loc
+            tensor([0.4982, 0.8671])
+        """
+        name = f"{cls.__name__}.fit"
+        check_float(name, "samples", samples)
+        if samples.dim() < 2 or samples.shape[-1] < 2:
+            raise ValueError(
+                f"{name}: samples must have shape (..., n, d) with d >= 2, "
+                f"got {tuple(samples.shape)}"
+            )
+        axis = dim if dim < 0 else dim - samples.dim()
+        if not -samples.dim() <= axis <= -2:
+            raise ValueError(
+                f"{name}: dim must be a dimension of samples {tuple(samples.shape)} other than the "
+                f"last, got {dim}"
+            )
+        if weights is None:
+            weights = samples.new_ones(())
+        check_float(name, "weights", weights)
+        try:
+            shape = torch.broadcast_shapes(weights.shape, samples.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                f"{name}: weights must broadcast against the shape {tuple(samples.shape[:-1])} of "
+                f"samples without its last dimension, got shape {tuple(weights.shape)}"
+            ) from None
+        if shape[axis + 1] == 0:
+            raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
+        if cls._validate_args if validate_args is None else validate_args:
+            if not sphere.check(samples).all():
+                raise ValueError(f"{name}: samples must be unit vectors")
+            if not finite_nonnegative.check(weights).all():
+                raise ValueError(f"{name}: weights must be non-negative and finite")
+            if not weights.expand(shape).sum(axis + 1).gt(0).all():
+                raise ValueError(f"{name}: weights must not all be 0")
+        dtype = ops.common_dtype(samples)
+        if tolerance is None:
+            tolerance = 1e-10 if dtype == torch.float64 else 1e-6
+        result = fit.fit(
+            samples.expand(*shape, samples.shape[-1]).movedim(axis, -2),
+            weights.expand(shape).movedim(axis + 1, -1),
+            cls._family,
+            max_iterations,
+            tolerance,
+        )
+        failed = (result.gradient > tolerance) | (result.change > tolerance)
+        if failed.any():
+            warnings.warn(
+                f"{name}: {int(failed.sum())} of {failed.numel()} fits did not converge to "
+                f"{tolerance:g} in {max_iterations} iterations: largest relative gradient in loc "
+                f"{float(result.gradient.max()):.2g}, change of concentration "
+                f"{float(result.change.max()):.2g}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return cls(result.mu.to(dtype), result.kappa.to(dtype), validate_args=validate_args)
+
+    @property
+    def marginal_t(self) -> CosineMarginal:
+        r"""The distribution of :math:`t = \mu^\top x`, with `cdf` and `icdf`."""
+        return CosineMarginal(self)
+
     @property
     def _dim(self) -> int:
         return self._event_shape[0]
-
-
-def as_size(sample_shape: Any) -> Size:
-    """A sample shape; a bare number of samples is one as well."""
-    return Size((sample_shape,) if isinstance(sample_shape, int) else sample_shape)
-
-
-def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
-    """Whether log_prob can take ``value``: its type, device and shape, but not its entries."""
-    owner = f"{type(p).__name__}.log_prob"
-    _check_float(owner, "value", value)
-    if value.device != device:
-        raise ValueError(f"{owner}: value must be on the device of p, {device}, got {value.device}")
-    try:
-        fits = value.shape[-1:] == p.event_shape
-        torch.broadcast_shapes(value.shape[:-1], p.batch_shape)
-    except RuntimeError:
-        fits = False
-    if not fits:
-        wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
-        raise ValueError(
-            f"{owner}: value must have a shape that broadcasts against {wanted}, "
-            f"got {tuple(value.shape)}"
-        )
-
-
-def _check_float(owner: str, argument: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")

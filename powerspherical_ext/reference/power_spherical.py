@@ -136,6 +136,33 @@ def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:
     return torch.where(z == 0, 0.0, _log_cosine_half(y, z))
 
 
+def log_falloff_dtt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """d2/dt2 (kappa log z) = -kappa/(1 + t)^2 = -kappa/(4 z^2); 0 at the antipode by definition."""
+    antipode = z == 0
+    curvature = kappa / (2 * torch.where(antipode, 1.0, z)).square()
+    return -torch.where(antipode, 0.0, curvature.clamp(max=torch.finfo(curvature.dtype).max))
+
+
+def log_falloff_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
+    """phi(t1) - phi(t) - phi'(t) (t1 - t) for phi = kappa log z, from excess = r - 1 - log r >= 0,
+    r = z1/z: -kappa excess. All that is left when the linear parts of a log density cancel."""
+    return -kappa * excess
+
+
+def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """y and z at the mode of u = log(z/y), where b (y - z) + 2 y z d/dt log p = 0: b/s and a/s."""
+    b = (d - 1) / 2
+    s = kappa + 2 * b
+    return b / s, (kappa + b) / s
+
+
+def cosine_variance(kappa: Tensor, d: int) -> Tensor:
+    """Var[t] = 4 Var[z] = 4 a b / (s^2 (s + 1))."""
+    b = (d - 1) / 2
+    s = kappa + 2 * b
+    return (b / s) * ((kappa + b) / s) * (4 / (s + 1))
+
+
 def pathwise(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
     """(dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(z (1 - z)), at a fixed quantile of z ~ Beta(a, b).
 

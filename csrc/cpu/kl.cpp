@@ -1,0 +1,22 @@
+// KL divergences within a family.
+#include "../kl.h"
+
+namespace {
+using namespace spherical;
+
+constexpr int64_t kGrain = 64; // of some microseconds each
+
+void kl_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  kl(stack, [](auto divergence, const auto &args) {
+    parallel_for(args.in.rows.n, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        args.template element<decltype(divergence)>(i);
+    });
+  });
+}
+
+const int registered = [] {
+  Implementations("CPU").op("kl", kl_cpu);
+  return 0;
+}();
+} // namespace

@@ -1,0 +1,43 @@
+"""Checks of arguments that several distributions share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+__all__ = ["as_size", "check_float", "check_value"]
+
+
+def as_size(sample_shape: Any) -> Size:
+    """A sample shape; a bare number of samples is one as well."""
+    return Size((sample_shape,) if isinstance(sample_shape, int) else sample_shape)
+
+
+def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
+    """Whether log_prob can take ``value``: its type, device and shape, but not its entries."""
+    owner = f"{type(p).__name__}.log_prob"
+    check_float(owner, "value", value)
+    if value.device != device:
+        raise ValueError(f"{owner}: value must be on the device of p, {device}, got {value.device}")
+    try:
+        fits = value.shape[-1:] == p.event_shape
+        torch.broadcast_shapes(value.shape[:-1], p.batch_shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        wanted = "(..., " + ", ".join(map(str, p.batch_shape + p.event_shape)) + ")"
+        raise ValueError(
+            f"{owner}: value must have a shape that broadcasts against {wanted}, "
+            f"got {tuple(value.shape)}"
+        )
+
+
+def check_float(owner: str, argument: str, value: object) -> None:
+    """TypeError unless ``value`` is a floating-point tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")

@@ -1,0 +1,230 @@
+"""Maximum likelihood for a family whose log-density is log p(mu) + kappa phi(t).
+
+phi = log_falloff at kappa = 1 does not involve kappa, so that the mean direction maximises
+
+    F(mu) = sum_i w_i phi(mu . x_i),    sum_i w_i = 1,
+
+on its own, and kappa solves log_peak_1(kappa) = -F(mu), whose left side falls from its value at
+kappa = 0 towards 0. Shapes: samples (..., n, d), weights (..., n).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .marginal import wide
+from .sphere import FAMILIES, chords
+
+MAX_CONCENTRATION = 1e8  # ten times the end of the domain that the scalar functions are tested on
+_HALVINGS = 30
+
+
+class Fit(NamedTuple):
+    """Estimates, and what the test of convergence saw: both figures are at most the tolerance."""
+
+    mu: Tensor  # [..., d]
+    kappa: Tensor  # [...]
+    gradient: Tensor  # [...]: |sum w_i phi'_i P x_i| / sum |w_i phi'_i P x_i|, P projects off mu
+    change: Tensor  # [...]: the last change of kappa, relative to kappa + (d - 1)/2
+
+
+def fit(
+    samples: Tensor, weights: Tensor, family: int, max_iterations: int, tolerance: float
+) -> Fit:
+    """Mean direction and concentration of the rows of ``samples``, differentiable in both inputs.
+
+    The last step of either is repeated on the inputs' graph: a Newton step at the solution, whose
+    derivative is that of the solution by the implicit function theorem (its Hessian needs none).
+    In float64, but for devices without it, and from samples brought to unit length.
+    """
+    module = FAMILIES[family]
+    samples, weights = wide(samples), wide(weights)
+    samples = samples / samples.square().sum(-1, keepdim=True).sqrt()
+    weights = weights / weights.sum(-1, keepdim=True)
+    with torch.no_grad():
+        x, w = samples.detach(), weights.detach()
+        mu = _mean_direction(module, x, w, max_iterations, tolerance)
+        point = _evaluate(module, x, w, mu)
+        kappa, change = _concentration(module, -point.value, mu.shape[-1], point.y_mean, tolerance)
+    if samples.requires_grad or weights.requires_grad:
+        slope = _slopes(module, samples, mu)
+        force = _tangent((weights * slope).unsqueeze(-1) * (samples - mu.unsqueeze(-2)), mu)
+        step: Tensor = _Solve.apply(force, x, point.stiffness, point.curvature, mu)
+        moment = -(weights * _phi(module, samples, mu)).sum(-1)
+        inner = (kappa > 0) & (kappa < MAX_CONCENTRATION)
+        safe = torch.where(inner, kappa, 1.0)
+        d = mu.shape[-1]
+        residual = moment - module.log_peak_1(safe, d)
+        kappa = kappa + torch.where(inner, residual / module.log_peak_2(safe, d), 0.0)
+        moved = mu + step
+        mu = moved / moved.square().sum(-1, keepdim=True).sqrt()
+    return Fit(mu, kappa, point.gradient, change)
+
+
+class _Point(NamedTuple):
+    """F at mu, and minus its Riemannian Hessian, stiffness P + P X^T diag(curvature) X P."""
+
+    value: Tensor  # [...]
+    force: Tensor  # [..., d]: the tangential gradient
+    gradient: Tensor  # [...]: relative, as in Fit
+    stiffness: Tensor  # [...]: sum_i w_i phi'_i t_i
+    curvature: Tensor  # [..., n]: -w_i phi''_i
+    y_mean: Tensor  # [...]: (1 - mean t)/2
+
+
+def _phi(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
+    y, z = chords(x, mu.unsqueeze(-2))
+    result: Tensor = module.log_falloff(torch.ones_like(y), y, z)
+    return result
+
+
+def _slopes(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
+    y, z = chords(x, mu.unsqueeze(-2))
+    result: Tensor = module.log_falloff_dt(torch.ones_like(y), y, z)
+    return result
+
+
+def _tangent(terms: Tensor, mu: Tensor) -> Tensor:
+    """The sum of the rows, less its part along mu."""
+    total = terms.sum(-2)
+    return total - (total * mu).sum(-1, keepdim=True) * mu
+
+
+def _evaluate(module: ModuleType, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
+    y, z = chords(x, mu.unsqueeze(-2))
+    one = torch.ones_like(y)
+    phi, slope = module.log_falloff(one, y, z), w * module.log_falloff_dt(one, y, z)
+    value = torch.where(w > 0, w * phi, 0.0).sum(-1)
+    force = _tangent(slope.unsqueeze(-1) * (x - mu.unsqueeze(-2)), mu)
+    scale = slope.sum(-1)
+    # |P x| = sqrt(1 - t^2) = 2 sqrt(y z); the last term is what rounding leaves of equal samples.
+    size = 2 * (slope * (y * z).sqrt()).sum(-1)
+    eps = torch.finfo(x.dtype).eps
+    length = (force.square().sum(-1).sqrt() - 8 * eps * scale).clamp(min=0)
+    gradient = torch.where(length > 0, length / size, 0.0)
+    curvature = -w * module.log_falloff_dtt(one, y, z)
+    stiffness = (slope * (z - y)).sum(-1)
+    return _Point(value, force, gradient, stiffness, curvature, (w * y).sum(-1))
+
+
+def _mean_direction(
+    module: ModuleType, x: Tensor, w: Tensor, max_iterations: int, tolerance: float
+) -> Tensor:
+    """A local maximum of F, by Newton's method on the sphere from the direction of sum_i w_i x_i.
+
+    Every step ascends, and is halved until F does not fall.
+    """
+    d = x.shape[-1]
+    # A direction of no symmetry, for when there is no mean direction or it is opposite to a sample.
+    generic = (1 + torch.arange(d, device=x.device).to(x.dtype)).sqrt().mul(2.4).cos()
+    resultant = (w.unsqueeze(-1) * x).sum(-2)
+    tiny = resultant.square().sum(-1, keepdim=True) < 1e-16
+    mu = _unit(torch.where(tiny, generic, resultant))
+    point = _evaluate(module, x, w, mu)
+    mu = torch.where(point.value.isinf().unsqueeze(-1), _unit(mu + 0.3 * _unit(generic)), mu)
+    for _ in range(max_iterations):
+        point = _evaluate(module, x, w, mu)
+        active = point.gradient > tolerance
+        if not active.any():
+            break
+        step = _solve(point.force, x, point.stiffness, point.curvature, mu, 1e-6)
+        floor = point.value - 8 * torch.finfo(x.dtype).eps * point.value.abs()
+        pending = active
+        for halving in range(_HALVINGS):
+            trial = _unit(mu + 0.5**halving * step)
+            value = torch.where(w > 0, w * _phi(module, x, trial), 0.0).sum(-1)
+            accepted = pending & (value >= floor)
+            mu = torch.where(accepted.unsqueeze(-1), trial, mu)
+            pending = pending & ~accepted
+            if not pending.any():
+                break
+    return mu
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.square().sum(-1, keepdim=True).sqrt()
+
+
+def _concentration(
+    module: ModuleType, moment: Tensor, d: int, y_mean: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """kappa with log_peak_1(kappa) = moment, and the last change relative to kappa + (d - 1)/2.
+
+    Newton's method for 1/log_peak_1, which is nearly linear, from E[t] = kappa/(kappa + d - 1).
+    0 where even the uniform has the larger moment; MAX_CONCENTRATION where no smaller one will do.
+    """
+    top = torch.full_like(moment, MAX_CONCENTRATION)
+    none, all_equal = moment >= module.log_peak_1(0 * top, d), module.log_peak_1(top, d) >= moment
+    solvable = ~none & ~all_equal
+    target = torch.where(solvable, moment, module.log_peak_1(torch.ones_like(top), d))
+    kappa = ((d - 1) * (1 - 2 * y_mean) / (2 * y_mean)).nan_to_num(0).clamp(0, MAX_CONCENTRATION)
+    kappa = torch.where(solvable, kappa, 1.0)
+    change = torch.zeros_like(kappa)
+    for _ in range(50):
+        value = module.log_peak_1(kappa, d)
+        step = value * (value - target) / (-target * module.log_peak_2(kappa, d))
+        new = (kappa + step).clamp(0, MAX_CONCENTRATION)
+        change = (new - kappa).abs() / (new + (d - 1) / 2)
+        kappa = new
+        if not (change > tolerance).any():
+            break
+    kappa = torch.where(none, 0.0, torch.where(all_equal, top, kappa))
+    return kappa, torch.where(solvable, change, 0.0)
+
+
+def _solve(
+    force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor, tolerance: float
+) -> Tensor:
+    """(stiffness P + P X^T diag(curvature) X P) step = force, by conjugate gradients.
+
+    The matrix is positive definite at a local maximum of F. Elsewhere the iteration ends at the
+    first direction in which it is not, with what it has, or that direction if it has nothing: an
+    ascent of F in any case (Steihaug, 1983).
+    """
+
+    def project(v: Tensor) -> Tensor:
+        return v - (v * mu).sum(-1, keepdim=True) * mu
+
+    def apply(v: Tensor) -> Tensor:
+        along = (x @ v.unsqueeze(-1)).squeeze(-1)
+        bent = ((curvature * along).unsqueeze(-2) @ x).squeeze(-2)
+        return project(stiffness.unsqueeze(-1) * v + bent)
+
+    step, residual = torch.zeros_like(force), project(force)
+    direction, square = residual, residual.square().sum(-1, keepdim=True)
+    enough, convex = square * tolerance**2, torch.ones_like(square, dtype=torch.bool)
+    for iteration in range(2 * x.shape[-1]):
+        running = convex & (square > enough)
+        if not running.any():
+            break
+        image = apply(direction)
+        energy = (direction * image).sum(-1, keepdim=True)
+        convex = convex & ~(running & (energy <= 0))
+        used = running & (energy != 0) if iteration == 0 else running & convex
+        length = torch.where(used, square / torch.where(used, energy, 1.0).abs(), 0.0)
+        step, residual = step + length * direction, residual - length * image
+        previous, square = square, residual.square().sum(-1, keepdim=True)
+        direction = residual + square / torch.where(running, previous, 1.0) * direction
+    return step
+
+
+class _Solve(torch.autograd.Function):
+    """_solve, linear and symmetric in its first argument; the others are constants."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, stiffness, curvature, mu)
+        return _solve(force, x, stiffness, curvature, mu, 1e-12)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, stiffness, curvature, mu = ctx.saved_tensors
+        return _solve(grad, x, stiffness, curvature, mu, 1e-12), None, None, None, None
