@@ -15,6 +15,7 @@ import torch
 from cases import (
     BATCHES,
     CASES,
+    CONCENTRATED,
     FAMILIES,
     POWER_SPHERICAL,
     Case,
@@ -84,7 +85,7 @@ def test_shapes(case):
     assert p.entropy().shape == batch
     assert p.has_rsample
     assert not p.has_enumerate_support
-    if case.family is POWER_SPHERICAL:
+    if case.family in CONCENTRATED:
         assert p.log_normalizer().shape == p.mean_resultant_length().shape == batch
 
 
@@ -271,7 +272,7 @@ def test_moments_are_exact(case):
     diagonal = covariance.diagonal(dim1=-2, dim2=-1)
     close(p.variance.double(), diagonal, rtol=relative, atol=relative * scale)
     close(p.stddev.double(), diagonal.sqrt(), rtol=relative, atol=relative * scale**0.5)
-    if case.family is POWER_SPHERICAL:
+    if case.family in CONCENTRATED:
         close(p.mean_resultant_length().double(), t, rtol=relative, atol=0)
 
 
@@ -405,7 +406,7 @@ def test_gradients_flow_through_rsample_only(case):
     p = case.family.make(loc, kappa)
     assert not p.sample((2,)).requires_grad
     x = p.rsample((2,))
-    if case.family is POWER_SPHERICAL:
+    if case.family in CONCENTRATED:
         assert x.requires_grad
         assert p.mean.requires_grad
         x.sum().backward()
@@ -599,8 +600,9 @@ def test_bad_sample_shapes(family):
 
 
 def test_cases_cover_the_domain():
-    concentrated = [case for case in CASES if case.family is POWER_SPHERICAL]
-    assert {case.d for case in concentrated} >= {2, 3, 8, 64}
-    assert {case.kappa for case in concentrated} >= {0.0, 1e7}
+    for family in CONCENTRATED:
+        concentrated = [case for case in CASES if case.family is family]
+        assert {case.d for case in concentrated} >= {2, 3, 8, 64}
+        assert {case.kappa for case in concentrated} >= {0.0, 1e7}
     assert Case(POWER_SPHERICAL).make().batch_shape == (2, 3)
     assert at_distance(unit(3), torch.tensor(0.5)).norm().item() == pytest.approx(1)

@@ -50,7 +50,7 @@ def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
 
 def mean_resultant_length_1(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa A_d = A_d', the variance of t."""
-    return resultant(kappa, d).slope
+    return resultant(wide(kappa), d).slope.to(kappa.dtype)
 
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
@@ -95,6 +95,29 @@ def log_falloff_dt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
 def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:
     """d/dkappa (-2 kappa y) = -2 y."""
     return -2 * y
+
+
+def log_falloff_dtt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """d2/dt2 (-2 kappa y) = 0."""
+    return torch.zeros_like(log_falloff_dt(kappa, y, z))
+
+
+def log_falloff_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
+    """phi(t1) - phi(t) - phi'(t) (t1 - t) = 0, as phi = kappa t is linear."""
+    return torch.zeros_like(excess)
+
+
+def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """y and z at the mode of u = log(z/y), where b (y - z) + 2 kappa y z = 0:
+    t = kappa/(b + R), 1 - t = b (1 + b/(R + kappa))/(b + R), R = sqrt(b^2 + kappa^2)."""
+    b = (d - 1) / 2
+    r = (b * b + kappa * kappa).sqrt()
+    return 0.5 * b * (1 + b / (r + kappa)) / (b + r), 0.5 * (1 + kappa / (b + r))
+
+
+def cosine_variance(kappa: Tensor, d: int) -> Tensor:
+    """Var[t] = A'."""
+    return mean_resultant_length_1(kappa, d)
 
 
 def inverse_mean_resultant_length(r: Tensor, d: int) -> Tensor:
