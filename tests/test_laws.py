@@ -19,7 +19,7 @@ dimensions = st.integers(2, 64) | st.sampled_from([2, 3, 512])
 concentrations = st.just(0.0) | st.floats(-4, 7).map(lambda e: 10.0**e)
 seeds = st.integers(0, 2**32 - 1)
 # The fixture only chooses the path, the same for all examples.
-few = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def close(actual, expected, rtol=0.0, atol=0.0):
@@ -119,6 +119,20 @@ def test_divergence_from_uniform_vanishes_only_there(family, d, kappa):
     # KL(p || uniform) = log area - entropy
     log_area = HypersphericalUniform(d, dtype=torch.float64).entropy().item()
     close(scalar(divergence), log_area - p.entropy(), atol=1e-13 * (1 + abs(log_area) + divergence))
+
+
+@each_concentrated
+@given(dimensions, concentrations, concentrations, st.sampled_from([0.0, 1e-6, 0.2, 1.0]))
+@few
+def test_divergence_is_positive_unless_equal(family, d, kappa_p, kappa_q, y):
+    mu = unit(d)
+    p = family.make(mu, scalar(kappa_p))
+    q = family.make(at_distance(mu, scalar(y)), scalar(kappa_q))
+    assert kl_divergence(p, p) == 0
+    divergence = kl_divergence(p, q)
+    assert divergence >= 0
+    apart = abs(kappa_p - kappa_q) > 1e-3 * (kappa_p + kappa_q) or min(kappa_p, kappa_q) * y > 1e-6
+    assert divergence > 0 or not apart
 
 
 @each_concentrated

@@ -47,7 +47,13 @@ def rsample(loc, kappa):
 
 def raw_calls(dtype):
     x, mu, kappa = inputs(2, 3, dtype=dtype)
-    for batch in ((x, mu, kappa), (x[0], mu, kappa[:, :1]), (x[0, 0], mu[:, :0], kappa[0, 0])):
+    batches = (
+        (x, mu, kappa),
+        (x[0], mu, kappa[:, :1]),
+        (x[0, 0], mu[0], kappa),
+        (x[0, 0], mu[:, :0], kappa[0, 0]),
+    )
+    for batch in batches:
         _, loc, concentration = batch
         output = raw.log_prob(*batch, FAMILY)
         sample = raw.rsample(loc, concentration, STATE, FAMILY)

@@ -67,12 +67,14 @@ def rsample_backward(
 
 def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
     """The same sample as `rsample`, with the derivative of the map from (mu, kappa) to x that holds
-    the noise (the normal vector g, and the quantile of t) fixed:
+    the noise (a normal vector h, and the quantile of t) fixed:
 
-        x = t m + sqrt(1 - t^2) g'/|g'|,  dt/dkappa = (1 - t^2) pathwise.
+        x = t m + sqrt(1 - t^2) h'/|h'|,  dt/dkappa = (1 - t^2) pathwise,
 
-    Unbiased as well, of a variance in mu that is never below that of the rotation field, which is
-    its conditional expectation given x.
+    h' the part of h orthogonal to m. h' has the direction of the sample's g'; h . m and |h'| come
+    from fresh normals, because g . m and |g'| went into t, and holding them would give a biased
+    gradient. This one is unbiased, and of a variance in mu that is never below that of the rotation
+    field, which is its conditional expectation given x.
     """
     d = mu.shape[-1]
     with torch.no_grad():
@@ -81,7 +83,13 @@ def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: in
         radius = 2 * (y * z).sqrt()
     step = speed * (kappa - kappa.detach())
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
-    tangent = _orthogonal(row_normals(rng_state, _rows(mu, kappa), d, mu.dtype), m)[1]
+    with torch.no_grad():
+        normals = row_normals(rng_state, _rows(mu, kappa), 2 * d, mu.dtype)
+        g = _orthogonal(normals[..., :d], m)[1]
+        p, rest = _orthogonal(normals[..., d:], m)
+        h = (rest.square().sum(-1, keepdim=True) / g.square().sum(-1, keepdim=True)).sqrt() * g
+        h = h + p.unsqueeze(-1) * m
+    tangent = _orthogonal(h, m)[1]
     direction = tangent / tangent.square().sum(-1, keepdim=True).sqrt()
     t = (z - y) + radius**2 * step
     sine = radius - (z - y) * radius * step
