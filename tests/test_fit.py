@@ -9,12 +9,14 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 import torch
-from scipy.special import gammaln
+from cases import VON_MISES_FISHER
+from scipy.special import gammaln, ive
 
-from powerspherical_ext import PowerSpherical, reference
+from powerspherical_ext import PowerSpherical, VonMisesFisher, reference
 
-FAMILIES = [PowerSpherical]
+FAMILIES = [PowerSpherical, VonMisesFisher]
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -43,7 +45,12 @@ def negative_log_likelihood(family, x, w):
         )
         return -(w * (log_c + kappa * np.log1p(t))).sum() / w.sum()
 
-    function = {PowerSpherical: power_spherical}[family]
+    def von_mises_fisher(direction, kappa):
+        t, v = x @ (direction / np.linalg.norm(direction)), d / 2 - 1
+        log_c = v * math.log(kappa) - d / 2 * math.log(2 * math.pi) - math.log(ive(v, kappa))
+        return -(w * (log_c + kappa * (t - 1))).sum() / w.sum()
+
+    function = {PowerSpherical: power_spherical, VonMisesFisher: von_mises_fisher}[family]
     return lambda parameters: function(parameters[:-1], math.exp(parameters[-1]))
 
 
@@ -68,6 +75,18 @@ def test_no_point_is_more_likely(family, n, d, kappa):
     np.testing.assert_allclose(float(p.concentration), math.exp(best.x[-1]), rtol=2e-5)
 
 
+def fisher_information(family, d, kappa):
+    """Of one sample: in kappa, and in a direction orthogonal to mu, in mpmath."""
+    b = (d - 1) / 2
+    if family is VonMisesFisher:  # Var[t], kappa E[t]
+        mean, square = VON_MISES_FISHER.moments(d, mpmath.mpf(kappa))
+        return float(square - mean**2), float(kappa * mean)
+    # Var[log z]; kappa^2 E[(1 - t^2)/(1 + t)^2]/(d - 1), finite for b + kappa > 1
+    variance = float(mpmath.psi(1, b + kappa) - mpmath.psi(1, 2 * b + kappa))
+    finite = b + kappa > 1
+    return variance, kappa**2 * b / ((d - 1) * (b + kappa - 1)) if finite else math.inf
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
@@ -80,15 +99,11 @@ def test_consistent(family, dtype, d, kappa):
     loc, x = draw(family, (n,), d, kappa, dtype, seed=2)
     p = family.fit(x)
     assert p.loc.dtype == p.concentration.dtype == dtype
-    b = (d - 1) / 2
-    variance = float(mpmath.psi(1, b + kappa) - mpmath.psi(1, 2 * b + kappa))  # Var[log z]
+    variance, information = fisher_information(family, d, kappa)
     assert abs(float(p.concentration) - kappa) < 4.5 / math.sqrt(n * variance)
-    # Fisher information of a direction: kappa^2 E[(1 - t^2)/(1 + t)^2]/(d - 1) = kappa^2 b/
-    # ((d - 1)(b + kappa - 1)), finite for b + kappa > 1.
-    if b + kappa > 1:
-        information = n * kappa**2 * b / ((d - 1) * (b + kappa - 1))
+    if math.isfinite(information):
         angle = 2 * torch.asin((p.loc - loc).double().norm() / 2)
-        chi_square = information * float(angle) ** 2
+        chi_square = n * information * float(angle) ** 2
         assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
 
 
@@ -116,19 +131,21 @@ def test_converges_on_any_sample(family, dtype, d):
         assert (likelihood(p.loc, p.concentration * 0.99) < best + slack).all()
 
 
-def test_float32_is_float64_rounded():
-    _, x = draw(PowerSpherical, (5, 200), 8, 20.0, torch.float32)
-    p, q = PowerSpherical.fit(x), PowerSpherical.fit(unit(x.double()))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_is_float64_rounded(family):
+    _, x = draw(family, (5, 200), 8, 20.0, torch.float32)
+    p, q = family.fit(x), family.fit(unit(x.double()))
     torch.testing.assert_close(p.loc, q.loc.float(), rtol=0, atol=1e-7)
     torch.testing.assert_close(p.concentration, q.concentration.float(), rtol=2e-6, atol=0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(dtype):
-    _, x = draw(PowerSpherical, (500,), 8, 20.0, torch.float32)
-    p = PowerSpherical.fit(x.to(dtype))
+def test_half_precision(family, dtype):
+    _, x = draw(family, (500,), 8, 20.0, torch.float32)
+    p = family.fit(x.to(dtype))
     assert p.loc.dtype == torch.float32
-    assert abs(float(p.concentration) / float(PowerSpherical.fit(x).concentration) - 1) < 0.01
+    assert abs(float(p.concentration) / float(family.fit(x).concentration) - 1) < 0.01
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -160,19 +177,21 @@ def test_weights_are_repetitions_and_make_a_batch(family):
     torch.testing.assert_close(many.concentration[1], family.fit(x).concentration)
 
 
-def test_rotation_and_reflection_equivariance():
-    _, x = draw(PowerSpherical, (40,), 6, 8.0)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rotation_and_reflection_equivariance(family):
+    _, x = draw(family, (40,), 6, 8.0)
     rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
-    p, q = PowerSpherical.fit(x), PowerSpherical.fit(unit(x @ rotation))
+    p, q = family.fit(x), family.fit(unit(x @ rotation))
     torch.testing.assert_close(p.loc @ rotation, q.loc, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(p.concentration, q.concentration, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 10])
-def test_equal_samples_give_the_largest_concentration(dtype, n):
+def test_equal_samples_give_the_largest_concentration(family, dtype, n):
     x = unit(torch.arange(1.0, 6.0, dtype=dtype)).expand(n, 5).clone().requires_grad_()
-    p = PowerSpherical.fit(x)
+    p = family.fit(x)
     torch.testing.assert_close(p.loc, x[0], rtol=1e-6, atol=0)
     assert p.concentration.item() == reference.fit.MAX_CONCENTRATION
     (p.concentration + p.loc.sum()).backward()
@@ -200,6 +219,36 @@ def test_concentration_is_zero_where_the_uniform_is_more_likely(family):
     kappa, _ = reference.fit._concentration(module, moment, 5, torch.full_like(moment, 0.5), 1e-10)
     assert kappa[0] > 0
     assert kappa[1:].tolist() == [0, 0]
+
+
+def test_without_mean_direction_the_best_von_mises_fisher_is_uniform():
+    """The octahedron again: sum x_i = 0, and the concentration is 0 to rounding."""
+    axes = torch.eye(3, dtype=torch.float64)
+    x = torch.cat([axes, -axes]).requires_grad_()
+    p = VonMisesFisher.fit(x)
+    assert 0 <= p.concentration.item() < 1e-14
+    (p.concentration + p.loc.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kappa", [1e-3, 0.5, 30.0, 1e5])
+@pytest.mark.parametrize("d", [2, 3, 20, 300])
+def test_von_mises_fisher_has_closed_forms(d, kappa):
+    """mu along sum w_i x_i, and A(kappa) = |sum w_i x_i| by the inverse of A, or scipy's fit."""
+    _, x = draw(VonMisesFisher, (50,), d, kappa, seed=4)
+    w = torch.rand(50, dtype=torch.float64)
+    p = VonMisesFisher.fit(x, w)
+    mean = (w.unsqueeze(-1) * x).sum(0) / w.sum()
+    torch.testing.assert_close(p.loc, unit(mean), rtol=0, atol=1e-14)
+    inverse = reference.von_mises_fisher.inverse_mean_resultant_length(mean.norm(), d)
+    # 1 - |mean| is known to 1e-16 absolutely
+    torch.testing.assert_close(p.concentration, inverse, rtol=1e-14 * (1 + kappa), atol=0)
+    if d == 300:  # where its Bessel functions underflow
+        return
+    loc, concentration = scipy.stats.vonmises_fisher.fit(x.numpy())
+    q = VonMisesFisher.fit(x)
+    np.testing.assert_allclose(q.loc.numpy(), loc, atol=1e-12)
+    np.testing.assert_allclose(q.concentration.item(), concentration, rtol=1e-6)
 
 
 def test_a_sample_opposite_to_the_mean_direction():

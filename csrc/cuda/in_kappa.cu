@@ -6,7 +6,7 @@ namespace {
 using namespace spherical;
 
 template <class Family, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     for_each_element(const __grid_constant__ InKappaArguments<T> args) {
   for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < args.in.rows.n;
        i += gridDim.x * int64_t{kThreads})

@@ -130,7 +130,7 @@ template <class T> __device__ T *shared_row(const Team &team, int64_t d) {
 
 // At least two blocks to a multiprocessor: a bound without that number makes ptxas spill registers.
 template <int V, class Kernel>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, Kernel::blocks)
     for_each_row(const __grid_constant__ Kernel kernel, const int team_size) {
   const Team team(team_size);
   const int64_t n = kernel.args.in.rows.n, per_block = kThreads / team_size;
