@@ -11,8 +11,8 @@
 //   sample(kappa, dim, p, s, noise)  Polar coordinates of a sample, see portable.h
 //   pathwise(kappa, dim, chords)     (dt/dkappa) / (1 - t^2) at a fixed quantile of t
 //
-// Adding one: its header, its name here, its module in reference/__init__.py, its class, and its row
-// in tests/cases.py.
+// Adding one: its header, its name here, its module in reference/__init__.py, its class, and its
+// row in tests/cases.py.
 #pragma once
 #include "math/power_spherical.h"
 #include "math/von_mises_fisher.h"

@@ -117,8 +117,8 @@ struct Operand {
   int64_t batch_dim() const { return tensor.dim() - (is_vector ? 1 : 0); }
 };
 
-// Broadcasts the batch dimensions of K operands and returns their common shape through `shape`. d is
-// wanted only where no operand is a vector.
+// Broadcasts the batch dimensions of K operands and returns their common shape through `shape`. d
+// is wanted only where no operand is a vector.
 template <int K>
 Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector<int64_t> &shape,
                        int64_t d = 0) {

@@ -77,10 +77,10 @@ def test_gradcheck_of_functions_of_kappa(family, d):
 
 
 @each_concentrated
-@pytest.mark.parametrize("d", [2, 3, 8])
+@pytest.mark.parametrize("d", [2, 5])
 def test_gradcheck_of_divergences(family, d):
-    p, q = parameters(d, [0.1, 1.0, 30.0]), parameters(d, [2.0, 0.5, 40.0])
-    near = leaf(at_distance(p[0].detach(), torch.tensor([0.001, 0.3, 0.8], dtype=torch.float64)))
+    p, q = parameters(d, [0.1, 30.0]), parameters(d, [2.0, 20.0])
+    near = leaf(at_distance(p[0].detach(), torch.tensor([0.8, 0.01], dtype=torch.float64)))
 
     def divergence(mu_p, kappa_p, mu_q, kappa_q):
         return kl_divergence(

@@ -1,6 +1,6 @@
 // Streaming loops over one row, compiled for several instruction sets. Sums use kLanes accumulators
-// (element i goes to accumulator i mod kLanes, then a halving tree), in blocks of kBlock elements, so
-// that a sum has the same order, and without contraction the same bits, on every machine, and an
+// (element i goes to accumulator i mod kLanes, then a halving tree), in blocks of kBlock elements,
+// so that a sum has the same order, and without contraction the same bits, on every machine, and an
 // error that does not grow with d.
 #pragma once
 #include "../math/portable.h"

@@ -22,7 +22,7 @@ def remez(
     degree: int,
     weight: Callable[[mp.mpf], mp.mpf],
 ) -> tuple[list[mp.mpf], mp.mpf]:
-    """Coefficients, lowest power first, of the p that minimises max |(p - f) weight|; that maximum."""
+    """The p, lowest power first, that minimises max |(p - f) weight|, and that maximum."""
     n = degree + 2
     nodes = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + 0.5) / n) for i in range(n)]
     grid = [low + (high - low) * i / GRID for i in range(GRID + 1)]

@@ -21,10 +21,11 @@ template <class T> HD T log1p_minus_cubic(T w) {
 }
 
 // One variate of Gamma(a, 1), a > 0, by Marsaglia and Tsang (2000): m (1 + c n)^3 with m = a - 1/3,
-// c = 1 / (3 sqrt(m)), accepted with probability exp(h), h = n^2/2 + m - v + m log(v/m). Written with
-// w = c n that is h = 3 m (log1p(w) - w + w^2/2 - w^3/3): the O(m) terms cancel on paper instead of
-// in the arithmetic. For a < 1 a variate of Gamma(a + 1) is multiplied by U^{1/a} (ibid., section 6).
-// first_normal serves the first proposal. After kMaxTrials rejections the mean-like m is returned.
+// c = 1 / (3 sqrt(m)), accepted with probability exp(h), h = n^2/2 + m - v + m log(v/m). Written
+// with w = c n that is h = 3 m (log1p(w) - w + w^2/2 - w^3/3): the O(m) terms cancel on paper
+// instead of in the arithmetic. For a < 1 a variate of Gamma(a + 1) is multiplied by U^{1/a}
+// (ibid., section 6). first_normal serves the first proposal. After kMaxTrials rejections the
+// mean-like m is returned.
 template <class T> HD T sample_gamma(T a, T first_normal, const ProposalNoise<T> &noise) {
   const bool boosted = a < T(1);
   const T m = (boosted ? a + T(1) : a) - T(1) / T(3);

@@ -1,8 +1,8 @@
 // Uniform and normal variates from random words.
 //
-// float32 uses only integer operations, fma, multiplication, addition and square root, all correctly
-// rounded, so that every CPU (and, with the intrinsics below, every GPU) returns the same bits.
-// Polynomials: weighted minimax fits made by csrc/math/fit_normal.py.
+// float32 uses only integer operations, fma, multiplication, addition and square root, all
+// correctly rounded, so that every CPU (and, with the intrinsics below, every GPU) returns the same
+// bits. Polynomials: weighted minimax fits made by csrc/math/fit_normal.py.
 #pragma once
 #include "philox.h"
 
@@ -69,8 +69,7 @@ HD_INLINE float minus_two_log(uint32_t k) {
 // sin and cos of 2 pi j / 2^32, max error 2.4 ulp: exact reduction to |x| <= 1/4 half turns.
 HD_INLINE void sincos_turn(uint32_t j, float &sine, float &cosine) {
   const uint32_t quadrant = (j + 0x20000000u) >> 30;
-  const float x =
-      product(static_cast<float>(static_cast<int32_t>(j - (quadrant << 30))), 0x1p-31f);
+  const float x = product(static_cast<float>(static_cast<int32_t>(j - (quadrant << 30))), 0x1p-31f);
   const float x2 = product(x, x);
   float s = fused(-0.589012206f, x2, 2.54976106f);
   s = fused(s, x2, -5.16770792f);
@@ -130,8 +129,8 @@ HD_INLINE void normals(const Words &words, float *n) {
 }
 HD_INLINE void normals(const Words &words, double *n) { normal_pair(words, n[0], n[1]); }
 
-// What the trial-th proposal of a rejection sampler draws: one normal (block 0), and two independent
-// exponentials as -2 log U (block 1), which is chi-squared with 2 degrees of freedom.
+// What the trial-th proposal of a rejection sampler draws: one normal (block 0), and two
+// independent exponentials as -2 log U (block 1), which is chi-squared with 2 degrees of freedom.
 template <class T> struct ProposalNoise;
 
 template <> struct ProposalNoise<float> {

@@ -1,6 +1,6 @@
 // Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw (2011), and the way
-// counters are laid out, so that a sample depends on (seed, offset) and its position alone: never on
-// the thread count, the instruction set or the launch geometry.
+// counters are laid out, so that a sample depends on (seed, offset) and its position alone: never
+// on the thread count, the instruction set or the launch geometry.
 #pragma once
 #include "portable.h"
 
@@ -34,8 +34,8 @@ HD_INLINE Words philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint
 }
 
 // The random words of one row (one sample). Counter = (block, row + offset in two words, stream):
-// stream 0 holds the normals of the row, element by element; stream 1 + trial holds what the trial-th
-// proposal of a rejection sampler needs beyond them.
+// stream 0 holds the normals of the row, element by element; stream 1 + trial holds what the
+// trial-th proposal of a rejection sampler needs beyond them.
 struct RowStream {
   uint64_t seed;
   uint64_t row; // row index + offset

@@ -29,21 +29,23 @@ template <class T> struct Dim {
 
 template <class T> Dim<T> make_dim(int64_t d) {
   const double half = 0.5 * static_cast<double>(d);
-  const double log_area = std::log(2.0) + half * std::log(3.14159265358979323846) - std::lgamma(half);
+  const double log_area =
+      std::log(2.0) + half * std::log(3.14159265358979323846) - std::lgamma(half);
   return {static_cast<T>(d), static_cast<T>(half - 0.5), static_cast<T>(log_area)};
 }
 
 // Position of x relative to mu, t = mu . x, as the two fractions that keep their relative accuracy
 // at either pole (Kahan, "How futile are mindless assessments of roundoff", angle from chords):
-//   y = (1 - t) / 2 = |x - mu|^2 / S,  z = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x + mu|^2
+//   y = (1 - t) / 2 = |x - mu|^2 / S,  z = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x +
+//   mu|^2
 template <class T> struct Chords {
   T y;
   T z;
 };
 
-// A sample as the sampler of a family returns it: x = t mu + r g', where g' is the part of a standard
-// normal vector g orthogonal to mu. The sampler is given s = |g'|^2 / 2 ~ Gamma(b) and p = g . mu, a
-// standard normal independent of g'; t^2 + 2 s r^2 = 1.
+// A sample as the sampler of a family returns it: x = t mu + r g', where g' is the part of a
+// standard normal vector g orthogonal to mu. The sampler is given s = |g'|^2 / 2 ~ Gamma(b) and p =
+// g . mu, a standard normal independent of g'; t^2 + 2 s r^2 = 1.
 template <class T> struct Polar {
   T t;
   T r;
