@@ -18,6 +18,7 @@ __device__ __forceinline__ void chord_sums(const Team &team, const T *x, const T
 
 template <class Family, class T> struct Forward {
   static constexpr bool wants_shared_row = false;
+  static constexpr int blocks = 2; // to a multiprocessor, at least
   LogProb<T> args;
 
   template <int V> __device__ void row(const Team &team, int64_t i) const {
@@ -30,6 +31,7 @@ template <class Family, class T> struct Forward {
 
 template <class Family, class T> struct Backward {
   static constexpr bool wants_shared_row = false;
+  static constexpr int blocks = 2; // to a multiprocessor, at least
   LogProbBackward<T> args;
 
   template <int V> __device__ void row(const Team &team, int64_t i) const {

@@ -128,7 +128,7 @@ template <class T> __device__ T *shared_row(const Team &team, int64_t d) {
   return reinterpret_cast<T *>(shared) + team.index * d;
 }
 
-// At least two blocks to a multiprocessor: a bound without that number makes ptxas spill registers.
+// Kernel::blocks is given because a bound without that number makes ptxas spill registers.
 template <int V, class Kernel>
 __global__ void __launch_bounds__(kThreads, Kernel::blocks)
     for_each_row(const __grid_constant__ Kernel kernel, const int team_size) {

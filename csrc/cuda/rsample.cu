@@ -69,6 +69,7 @@ __device__ __forceinline__ void combine(const Team &team, T a, const T *u, T b, 
 // result.
 template <class Family, class T> struct Forward {
   static constexpr bool wants_shared_row = true;
+  static constexpr int blocks = 2; // to a multiprocessor, at least
   RSample<T> args;
 
   template <int V> __device__ void row(const Team &team, int64_t i) const {
@@ -96,6 +97,8 @@ template <class Family, class T> struct Forward {
 
 template <class Family, class T> struct Backward {
   static constexpr bool wants_shared_row = false;
+  // to a multiprocessor, at least; pathwise of von Mises-Fisher spills in double at 2
+  static constexpr int blocks = is_float32<T> ? 2 : 1;
   RSampleBackward<T> args;
 
   template <int V> __device__ void row(const Team &team, int64_t i) const {

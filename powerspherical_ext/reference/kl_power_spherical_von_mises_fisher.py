@@ -2,7 +2,8 @@
 
 See csrc/math/kl_power_spherical_von_mises_fisher.h. y = w = (1 - mu_p . mu_q)/2 and z = 1 - y.
 Computed in float64 and rounded once. Derivatives are autograd's, on fixed quadrature nodes. The
-second divergence takes about a megabyte per row for d < 50: it is a specification, not a kernel.
+second divergence takes megabytes per row for d < 50, and is evaluated ROWS rows at a time; autograd
+keeps those of all rows until the backward pass. It is a specification, not a kernel.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .stirling import x_minus_log1p
 from .von_mises_fisher import kl_uniform, resultant, wide
 
 HALF, STEP = 80, 0.4  # half the steps of the first quadrature; the step of the second in log s
+ROWS = 256
 
 
 class _Law(NamedTuple):
@@ -51,8 +53,14 @@ def kl_from_von_mises_fisher(
 ) -> Tensor:
     """KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)) = same mean + kappa_q E[log z(p) - log z(q)]."""
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    tensors = (wide(kappa_p), wide(kappa_q), wide(y), wide(z))
-    p, q, w, rest = torch.broadcast_tensors(*tensors)
+    tensors = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(y), wide(z))
+    chunks = zip(*(x.reshape(-1).split(ROWS) for x in tensors), strict=True)
+    result = torch.cat([_from_von_mises_fisher(p, q, d, w, rest) for p, q, w, rest in chunks])
+    return result.view(tensors[0].shape).to(dtype)
+
+
+def _from_von_mises_fisher(p: Tensor, q: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
+    """Of flat arguments, in their own dtype."""
     b = (d - 1) / 2
     root = (b * b + p * p).sqrt()
     y0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)
@@ -61,8 +69,7 @@ def kl_from_von_mises_fisher(
     near, excess, minus_log_z = _same_mean(law)
     own = resultant(p, d)
     closed = own.log_peak - p * own.complement - power_spherical.log_peak(q, d) + q * minus_log_z
-    result: Tensor = torch.where(near, excess, closed) + q * mean_log_z_gap(p, d, w, rest)
-    return result.to(dtype)
+    return torch.where(near, excess, closed) + q * mean_log_z_gap(p, d, w, rest)
 
 
 def _law(
