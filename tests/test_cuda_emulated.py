@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import powerspherical_ext  # noqa: F401  (loads the CPU kernels)
+from powerspherical_ext.reference import FAMILIES
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent / "csrc"
@@ -45,6 +45,7 @@ SHAPES += [(26, 129), (5, 512), (5, 1000), (4, 1028), (4, 1031), (2, 8200), (2, 
 
 each_shape = pytest.mark.parametrize(("n", "d"), SHAPES)
 each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+each_index = pytest.mark.parametrize("family", range(len(FAMILIES)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,8 +93,10 @@ def assert_same(actual: Any, expected: Any) -> None:
             torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-def assert_log_prob_agrees(value: Tensor, mu: Tensor, kappa: Tensor, *bits: int) -> None:
-    arguments = (value, mu, kappa, 0)
+def assert_log_prob_agrees(
+    value: Tensor, mu: Tensor, kappa: Tensor, *bits: int, family: int = 0
+) -> None:
+    arguments = (value, mu, kappa, family)
     expected = cpu.log_prob(*arguments)
     assert_same([cuda.log_prob(*arguments)], [expected])
     grad = torch.randn(expected.shape, dtype=expected.dtype)
@@ -104,12 +107,12 @@ def assert_log_prob_agrees(value: Tensor, mu: Tensor, kappa: Tensor, *bits: int)
         )
 
 
-def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int) -> None:
-    sample = cpu.rsample(mu, kappa, RNG_STATE, 0)
-    assert_same([cuda.rsample(mu, kappa, RNG_STATE, 0)], [sample])
+def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int, family: int = 0) -> None:
+    sample = cpu.rsample(mu, kappa, RNG_STATE, family)
+    assert_same([cuda.rsample(mu, kappa, RNG_STATE, family)], [sample])
     grad = torch.randn(sample.shape, dtype=sample.dtype)
     for wanted in bits or [6]:
-        arguments = (grad, sample, mu, kappa, 0, wanted)
+        arguments = (grad, sample, mu, kappa, family, wanted)
         assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
 
 
@@ -122,6 +125,18 @@ def test_log_prob_and_rsample(n: int, d: int, dtype: torch.dtype, place: Any) ->
     kappa = torch.rand(n, dtype=dtype) * 3 * d
     assert_log_prob_agrees(value, mu, kappa)
     assert_rsample_agrees(mu, kappa)
+
+
+@each_float
+@pytest.mark.parametrize(("n", "d"), [(200, 2), (200, 3), (100, 4), (50, 65), (5, 1000)])
+@pytest.mark.parametrize("family", range(1, len(FAMILIES)))
+def test_other_families(family: int, n: int, d: int, dtype: torch.dtype) -> None:
+    """The rows are the same code; these shapes take every branch of the families' samplers."""
+    torch.manual_seed(n)
+    mu, value = points(n, d, dtype=dtype), points(n, d, dtype=dtype)
+    kappa = torch.rand(n, dtype=dtype) * 3 * d
+    assert_log_prob_agrees(value, mu, kappa, family=family)
+    assert_rsample_agrees(mu, kappa, family=family)
 
 
 @each_float
@@ -167,10 +182,23 @@ def test_no_rows(dtype: torch.dtype) -> None:
 
 @each_float
 @pytest.mark.parametrize("function", range(6))
-def test_in_kappa(function: int, dtype: torch.dtype) -> None:
+@each_index
+def test_in_kappa(family: int, function: int, dtype: torch.dtype) -> None:
     kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
-    arguments = (kappa, 64, 0, function)
+    arguments = (kappa, 64, family, function)
     assert_same([cuda.in_kappa(*arguments)], [cpu.in_kappa(*arguments)])
+
+
+@each_float
+@pytest.mark.parametrize("function", range(4))
+@each_index
+def test_kl(family: int, function: int, dtype: torch.dtype) -> None:
+    """Over broadcast arguments of a strided batch."""
+    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
+    q = torch.logspace(3, -2, 8, dtype=dtype)
+    y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
+    arguments = (p, q, y, 1 - y, 64, family, function)
+    assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
 
 
 def test_float16_raises() -> None:

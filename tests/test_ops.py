@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
-from cases import POWER_SPHERICAL, at_distance, each_float, needs_kernels, path, unit
+from cases import CONCENTRATED, POWER_SPHERICAL, at_distance, each_float, needs_kernels, path, unit
 from torch import func
 from torch.autograd import forward_ad
 
 from powerspherical_ext import HypersphericalUniform, PowerSpherical, ops, reference
 
-FAMILY = reference.POWER_SPHERICAL
+FAMILY, DISTRIBUTION = reference.POWER_SPHERICAL, PowerSpherical  # unless a test asks for each
 both_paths = pytest.mark.usefixtures(path.__name__)
 pytestmark = pytest.mark.filterwarnings(  # within torch.func and torch._dynamo
     "ignore:.*torch.jit.script:DeprecationWarning",
     "ignore:.*should not be instantiated:DeprecationWarning",
 )
 raw = torch.ops.powerspherical_ext
+
+
+@pytest.fixture(params=CONCENTRATED, ids=str)
+def family(request, monkeypatch):
+    """Runs a test, and what it calls of this module, with each family."""
+    module = sys.modules[__name__]
+    monkeypatch.setattr(module, "FAMILY", request.param.index)
+    monkeypatch.setattr(module, "DISTRIBUTION", request.param.distribution)
+    return request.param
+
+
+each_family = pytest.mark.usefixtures("family")
 
 
 def close(actual, expected, **tolerances):
@@ -70,6 +84,7 @@ def raw_calls(dtype):
         yield raw.kl.default, (kappa, 2 * kappa[:, :1], y, 1 - y, 5, FAMILY, function)
 
 
+@each_family
 @needs_kernels
 @each_float
 def test_opcheck(dtype):
@@ -77,6 +92,7 @@ def test_opcheck(dtype):
         torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
+@each_family
 @needs_kernels
 def test_opcheck_of_tracing():
     seen = set()
@@ -242,10 +258,10 @@ def test_only_wanted_gradients_are_computed():
 @needs_kernels
 @each_float
 @pytest.mark.parametrize("d", [2, 3, 16, 65])
-def test_kernels_equal_the_reference(d, dtype):
+def test_kernels_equal_the_reference(family, d, dtype):
     """log_prob, its gradients, every function of kappa, and the gradients of one given sample."""
     eps = torch.finfo(dtype).eps
-    for kappa_value in POWER_SPHERICAL.kappas:
+    for kappa_value in family.kappas:
         mu = unit(6, d, dtype=dtype)
         y = torch.tensor([1e-6, 0.01, 0.3, 0.5, 0.9, 0.999], dtype=torch.float64)
         x = at_distance(mu, y).to(dtype)
@@ -263,7 +279,11 @@ def test_kernels_equal_the_reference(d, dtype):
         ours = raw.rsample_backward(*arguments, 7)
         theirs = reference.rsample_backward(*arguments)
         close(ours[0], theirs[0], rtol=0, atol=50 * eps)
-        close(ours[1], theirs[1], rtol=300 * eps, atol=300 * eps * theirs[1].abs().max().item())
+        scale = theirs[1].abs().max().item()
+        if family is not POWER_SPHERICAL:  # claimed for samples only, and not where p < e^-60 p(mu)
+            reached = kappa.detach() * y < 30
+            ours, theirs = ([grad[reached] for grad in grads] for grads in (ours, theirs))
+        close(ours[1], theirs[1], rtol=300 * eps, atol=300 * eps * scale)
         for function in ops.IN_KAPPA:
             slopes = []
             for result in (
@@ -276,12 +296,13 @@ def test_kernels_equal_the_reference(d, dtype):
                 close(our, their, rtol=50 * eps, atol=10 * eps)
 
 
+@each_family
 @each_float
 def test_without_kernels_everything_works(dtype, monkeypatch):
     monkeypatch.setattr(ops, "_KERNEL_DEVICES", ())
     monkeypatch.setattr(ops, "_raw", None)  # nothing may touch the library
     loc, kappa = (tensor.requires_grad_() for tensor in inputs(4, dtype=dtype)[1:])
-    p = PowerSpherical(loc, kappa)
+    p = DISTRIBUTION(loc, kappa)
     x = p.rsample((2,))
     (p.log_prob(x).sum() + p.entropy().sum() + p.mean.sum() + p.variance.sum()).backward()
     assert loc.grad.isfinite().all()
@@ -311,6 +332,7 @@ def test_the_private_names_still_answer():
     assert seen == [False, True, True, True, True, False]
 
 
+@each_family
 @both_paths
 @each_float
 def test_vmap(dtype):
@@ -323,10 +345,11 @@ def test_vmap(dtype):
     close(outer, log_prob(x.unsqueeze(1), mu, kappa), **tolerance)
     for i, sample in enumerate(func.vmap(rsample)(mu, kappa)):  # one rng_state for all
         close(sample, rsample(mu[i], kappa[i]), rtol=1e-4, atol=1e-5)
-    entropy = func.vmap(lambda m, k: PowerSpherical(m, k, validate_args=False).entropy())
-    close(entropy(mu, kappa), PowerSpherical(mu, kappa).entropy())
+    entropy = func.vmap(lambda m, k: DISTRIBUTION(m, k, validate_args=False).entropy())
+    close(entropy(mu, kappa), DISTRIBUTION(mu, kappa).entropy())
 
 
+@each_family
 @both_paths
 def test_gradients_by_transforms():
     tensors = inputs(3)
@@ -349,6 +372,7 @@ def test_gradients_by_transforms():
         close(forward_ad.unpack_dual(log_prob(*duals)).tangent, slope)
 
 
+@each_family
 @both_paths
 def test_second_derivatives():
     tensors = [tensor[0] for tensor in inputs(1)]
@@ -362,6 +386,7 @@ def test_second_derivatives():
     close(torch.autograd.grad(penalty, leaves), vhp)
 
 
+@each_family
 @both_paths
 def test_sample_gradients_by_transforms():
     _, mu, kappa = inputs(3)
@@ -380,10 +405,11 @@ def test_sample_gradients_by_transforms():
 
 def loss(value, loc, kappa):
     x = ops.rsample(loc, kappa, STATE, FAMILY)
-    p = PowerSpherical(loc, kappa, validate_args=False)
+    p = DISTRIBUTION(loc, kappa, validate_args=False)
     return (p.log_prob(value) + x.sum(-1) + p.entropy()).sum()
 
 
+@each_family
 @needs_kernels
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compile_with_backward(dynamic):
@@ -404,7 +430,7 @@ def test_compile_of_sampling_draws_anew():
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def draw(loc, kappa):
-        return PowerSpherical(loc, kappa, validate_args=False).rsample((2,))
+        return DISTRIBUTION(loc, kappa, validate_args=False).rsample((2,))
 
     torch.manual_seed(0)
     one, two = draw(loc, kappa), draw(loc, kappa)
@@ -412,15 +438,16 @@ def test_compile_of_sampling_draws_anew():
     assert torch.equal(one, draw(loc, kappa))
     assert not torch.equal(one, two)
     torch.manual_seed(0)
-    close(one, PowerSpherical(loc, kappa).rsample((2,)))
+    close(one, DISTRIBUTION(loc, kappa).rsample((2,)))
     torch.compiler.reset()
 
 
+@each_family
 @needs_kernels
 def test_export():
     class Density(torch.nn.Module):
         def forward(self, value, loc, kappa):
-            return PowerSpherical(loc, kappa, validate_args=False).log_prob(value)
+            return DISTRIBUTION(loc, kappa, validate_args=False).log_prob(value)
 
     tensors = tuple(inputs(4))
     batch = torch.export.Dim("batch", min=2)
@@ -455,7 +482,7 @@ def test_autocast(dtype):
     with torch.autocast("cpu", dtype):
         projected = torch.nn.functional.linear(x.float(), torch.eye(64))
         assert projected.dtype == dtype
-        p = PowerSpherical(torch.nn.functional.normalize(mu.float(), dim=-1), kappa.float())
+        p = DISTRIBUTION(torch.nn.functional.normalize(mu.float(), dim=-1), kappa.float())
         assert p.log_prob(projected).dtype == torch.float32
         assert p.sample().dtype == p.entropy().dtype == torch.float32
 

