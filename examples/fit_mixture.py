@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--data", choices=("mnist", "digits"), default="mnist")
     add("--out", type=Path, help="folder to write to (default: runs/fit-mixture-DATA-SEED)")
     add("--clusters", type=int, default=10)
-    add("--dim", type=int, default=50, help="principal components, the d of the sphere (default 50)")
+    add("--dim", type=int, default=50, help="principal components: d (default 50)")
     add("--iterations", type=int, default=100, help="of EM, at most (default 100)")
     add("--seed", type=int, default=0, help="of k-means, from which EM starts")
     args = parser.parse_args(argv)

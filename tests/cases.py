@@ -21,10 +21,9 @@ import scipy.stats
 import torch
 from mpmath import mp, mpf
 from scipy.integrate import cumulative_simpson
+from tables.bessel import log_0f1
 from torch import Tensor
 from torch.distributions import Distribution
-
-from tables.bessel import log_0f1
 
 from powerspherical_ext import (
     HypersphericalUniform,

@@ -144,7 +144,8 @@ def test_offset_counts_rows(family, d, dtype):
         one = ops.rsample(mu[i], kappa, torch.tensor([11, 100 + i]), family.index)
         assert torch.equal(one, whole[i])
     assert torch.equal(
-        ops.rsample(mu.view(2, 3, d), kappa, torch.tensor([11, 100]), family.index).view(6, d), whole
+        ops.rsample(mu.view(2, 3, d), kappa, torch.tensor([11, 100]), family.index).view(6, d),
+        whole,
     )
 
 

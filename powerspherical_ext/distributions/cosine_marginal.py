@@ -50,8 +50,8 @@ class CosineMarginal(Distribution):
         >>> t = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 10.0])).marginal_t
         >>> t.cdf(torch.tensor(0.5))
         tensor([0.7500, 0.0422])
-        >>> t.icdf(torch.tensor(0.5))
-        tensor([0.0000, 0.8779])
+        >>> t.icdf(torch.tensor(0.25))
+        tensor([-0.5000,  0.7632])
         >>> t.mean
         tensor([0.0000, 0.8333])
     """

@@ -73,6 +73,8 @@ class VonMisesFisher(RotationallySymmetric):
         experts broadcast.
 
         Example:
+            >>> import torch
+            >>> from powerspherical_ext import VonMisesFisher
             >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
             >>> VonMisesFisher.product(VonMisesFisher(east, 3.0), VonMisesFisher(north, 4.0))
             VonMisesFisher(loc: torch.Size([2]), concentration: 5.0)
@@ -85,13 +87,9 @@ class VonMisesFisher(RotationallySymmetric):
                 "VonMisesFisher.product: all experts must live on the same sphere, got event "
                 f"shapes {sorted(map(tuple, dims))}"
             )
-        total = sum(
-            (p.concentration.unsqueeze(-1) * p.loc for p in experts[1:]),
-            start=(experts[0].concentration.unsqueeze(-1) * experts[0].loc),
-        )
-        kappa = torch.linalg.vector_norm(total, dim=-1)
-        vanishes = (kappa == 0).unsqueeze(-1)
-        loc = torch.where(
-            vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa.unsqueeze(-1))
-        )
-        return cls(loc, kappa, validate_args=False)
+        first, *others = (p.concentration.unsqueeze(-1) * p.loc for p in experts)
+        total = sum(others, start=first)
+        kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
+        vanishes = kappa == 0
+        loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
+        return cls(loc, kappa.squeeze(-1), validate_args=False)

@@ -5,7 +5,10 @@ phi = log_falloff at kappa = 1 does not involve kappa, so that the mean directio
     F(mu) = sum_i w_i phi(mu . x_i),    sum_i w_i = 1,
 
 on its own, and kappa solves log_peak_1(kappa) = -F(mu), whose left side falls from its value at
-kappa = 0 towards 0. Shapes: samples (..., n, d), weights (..., n).
+kappa = 0 towards 0. For von Mises-Fisher, phi = t - 1, the start of the first iteration is the
+solution, and -F = 1 - |sum_i w_i x_i| does not cancel at a high concentration.
+
+Shapes: samples (..., n, d), weights (..., n).
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ float32 arithmetic the rounding of the mode alone would cost about 1e-4 at d = 1
 
 Largest relative error of the smaller tail seen for Power Spherical, at random d to 1e6, kappa from
 1e-3 to 1e7 and tails from 1e-30 to 1/2, against scipy, and mpmath at the worst points: float64
-2.2e-12 with scipy's own, 1.1e-12 against mpmath; float32 7e-8. Median 2.4e-14 and 2.1e-8.
+2.2e-12 with scipy's own, 1.1e-12 against mpmath; float32 7e-8. Median 2.4e-14 and 2.1e-8. For von
+Mises-Fisher, d in {2, 3, 4, 8, 64, 2048}, kappa 0 to 1e7, against quadrature in long double:
+float64 4e-13; d = 1e6: 1.8e-12.
 """
 
 from __future__ import annotations
