@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 OURS = "ours"
+CACHES = 64 << 20  # bytes; less traffic than that says nothing about memory
 
 Row = dict[str, Any]
 
@@ -26,7 +27,7 @@ def report(results: dict[str, Any]) -> str:
     threads = sorted({row["threads"] for row in results["rows"]})
     bandwidth = results["read_bandwidth"]
     head = (
-        f"**{results['machine']}**, {'/'.join(map(str, threads))} threads; commit "
+        f"**{results['machine']}**, {'/'.join(map(str, threads))} thread(s); commit "
         f"{results['commit']}, {results['date']}; {versions}. Load average "
         f"{results['load_average']} before and {results['load_average_after']} after"
     )
@@ -55,7 +56,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
         cells = [
             _time(ours["seconds"]),
             f"{rate / 1e9:.1f}",
-            f"{rate / read:.0%}" if read else "",
+            f"{rate / read:.0%}" if read and ours["bytes"] >= CACHES else "",
             *(_cell(here.get(peer)) for peer in peers),
         ]
         yield f"| {size[0]} x {size[1]} | " + " | ".join(cells) + " |"
