@@ -67,22 +67,34 @@ SIMD_CLONES void combine(double a, const double *u, double b, const double *v, i
   combine_of(a, u, b, v, d, out);
 }
 
-template <class T>
+// What a row of the upstream gradient holds: d values, or, uniform, one.
+template <bool uniform, class T>
 HD_INLINE void backward_sums_of(const T *grad, const T *x, const T *mu, int64_t d,
                                 T (&sums)[kSampleSums]) {
   row_sums<T, kSampleSums>(d, sums,
                            [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                             sample_terms(grad[i], x[i], mu[i], out);
+                             sample_terms(grad[uniform ? 0 : i], x[i], mu[i], out);
                            });
 }
-SIMD_CLONES void backward_sums(const float *grad, const float *x, const float *mu, int64_t d,
-                               float (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
+template <bool uniform, class T>
+HD_INLINE void gradient_of(const SampleGradient<T> &g, const T *grad, const T *x, int64_t d,
+                           T *out) {
+  for (int64_t i = 0; i < d; ++i)
+    out[i] = g.element(grad[uniform ? 0 : i], x[i]);
 }
-SIMD_CLONES void backward_sums(const double *grad, const double *x, const double *mu, int64_t d,
-                               double (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
-}
+#define FOR_EACH_GRAD(T)                                                                           \
+  SIMD_CLONES void backward_sums(bool uniform, const T *grad, const T *x, const T *mu, int64_t d,  \
+                                 T(&sums)[kSampleSums]) {                                          \
+    uniform ? backward_sums_of<true>(grad, x, mu, d, sums)                                         \
+            : backward_sums_of<false>(grad, x, mu, d, sums);                                       \
+  }                                                                                                \
+  SIMD_CLONES void gradient(bool uniform, const SampleGradient<T> &g, const T *grad, const T *x,   \
+                            int64_t d, T *out) {                                                   \
+    uniform ? gradient_of<true>(g, grad, x, d, out) : gradient_of<false>(g, grad, x, d, out);      \
+  }
+FOR_EACH_GRAD(float)
+FOR_EACH_GRAD(double)
+#undef FOR_EACH_GRAD
 
 template <class Family, class T> void forward(const RSample<T> &args) {
   const int64_t d = args.in.rows.d;
@@ -113,11 +125,11 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     for (int64_t i = begin; i < end; ++i) {
       const T *grad = args.grad(i), *x = args.sample(i);
       T sums[kSampleSums];
-      backward_sums(grad, x, args.mu(i), d, sums);
+      backward_sums(args.uniform_grad, grad, x, args.mu(i), d, sums);
       const auto g =
           sample_gradient<Family>(args.kappa(i), args.dim, sums, args.grad_kappa != nullptr);
       if (args.grad_mu)
-        combine(g.along_grad, grad, g.along_x, x, d, args.grad_mu + i * d);
+        gradient(args.uniform_grad, g, grad, x, d, args.grad_mu + i * d);
       if (args.grad_kappa)
         args.grad_kappa[i] = g.kappa;
     }
