@@ -5,6 +5,8 @@
 namespace {
 using namespace spherical;
 
+constexpr int64_t kRowCost = 128; // see row_grain
+
 // |x - mu|^2 and |x + mu|^2
 template <class T> HD_INLINE void chord_sums_of(const T *x, const T *mu, int64_t d, T (&sums)[2]) {
   row_sums<T, 2>(d, sums, [=](int64_t i, T(&out)[2]) __attribute__((always_inline)) {
@@ -35,7 +37,7 @@ SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, con
 
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d), [&](int64_t begin, int64_t end) {
+  parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       T sums[2];
       chord_sums(args.value(i), args.mu(i), d, sums);
@@ -46,7 +48,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d), [&](int64_t begin, int64_t end) {
+  parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T *x = args.value(i), *mu = args.mu(i);
       T sums[2];
