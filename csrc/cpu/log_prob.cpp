@@ -7,13 +7,17 @@ using namespace spherical;
 
 constexpr int64_t kRowCost = 128; // see row_grain
 
-// |x - mu|^2 and |x + mu|^2
-template <class T> HD_INLINE void chord_sums_of(const T *x, const T *mu, int64_t d, T (&sums)[2]) {
-  row_sums<T, 2>(d, sums, [=](int64_t i, T(&out)[2]) __attribute__((always_inline)) {
-    chord_terms(x[i], mu[i], out);
+// |x - mu|^2 and |x + mu|^2, summed in S
+template <class T, class S>
+HD_INLINE void chord_sums_of(const T *x, const T *mu, int64_t d, S (&sums)[2]) {
+  row_sums<S, 2>(d, sums, [=](int64_t i, S(&out)[2]) __attribute__((always_inline)) {
+    chord_terms(S(x[i]), S(mu[i]), out);
   });
 }
 SIMD_CLONES void chord_sums(const float *x, const float *mu, int64_t d, float (&sums)[2]) {
+  chord_sums_of(x, mu, d, sums);
+}
+SIMD_CLONES void chord_sums(const float *x, const float *mu, int64_t d, double (&sums)[2]) {
   chord_sums_of(x, mu, d, sums);
 }
 SIMD_CLONES void chord_sums(const double *x, const double *mu, int64_t d, double (&sums)[2]) {
@@ -35,13 +39,17 @@ SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, con
   gradient_of(g, a, b, d, out);
 }
 
+// In double for float rows, too: log p = log p(mu) + log_falloff cancels where p is of size 1, and
+// keeps the last digit of float only if both are known better. The sums are bound by memory anyway.
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
+  const auto dim = make_dim<double>(d);
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      T sums[2];
+      double sums[2];
       chord_sums(args.value(i), args.mu(i), d, sums);
-      args.out[i] = log_density<Family>(args.kappa(i), args.dim, sums[0], sums[1]);
+      args.out[i] =
+          static_cast<T>(log_density<Family>(double{args.kappa(i)}, dim, sums[0], sums[1]));
     }
   });
 }
