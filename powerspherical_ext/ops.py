@@ -144,10 +144,12 @@ def common_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     first = tensors[0].dtype
-    if (first is torch.float32 or first is torch.float64) and all(
-        x.dtype is first for x in tensors
-    ):
-        return tensors
+    if first is torch.float32 or first is torch.float64:
+        for x in tensors:  # not all(...): a generator takes longer than the kernel of a small batch
+            if x.dtype is not first:
+                break
+        else:
+            return tensors
     dtype = common_dtype(*tensors)
     return tuple(x.to(dtype) for x in tensors)
 

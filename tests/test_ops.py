@@ -190,6 +190,10 @@ def test_layouts_in_backward(dtype, path):
         arguments = (*layouts(x),)[i], (*layouts(mu),)[i], (*layouts(kappa),)[i]
         actual = grads(*arguments, (*layouts(upstream),)[i], (*layouts(vectors),)[i])
         close(actual, expected, **exact)
+    for one_value in (vectors[:1, :1, :1], vectors[..., :1]):  # as sum().backward() makes it
+        uniform = one_value.expand_as(vectors)
+        expected = grads(x, mu, kappa, upstream, uniform.contiguous())
+        close(grads(x, mu, kappa, upstream, uniform), expected, **exact)
 
 
 SHAPES = [
