@@ -30,6 +30,7 @@ __all__ = [
     "mean_resultant_length",
     "new_rng_state",
     "rsample",
+    "transform_active",
 ]
 
 _KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
@@ -154,14 +155,14 @@ def _promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
-def _transform_active() -> bool:
+def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
     tests/test_ops.py checks that they still answer."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _needs_reference(tensor: Tensor) -> bool:
-    return tensor.device.type not in _KERNEL_DEVICES or _transform_active()
+    return tensor.device.type not in _KERNEL_DEVICES or transform_active()
 
 
 def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
