@@ -6,7 +6,7 @@
 namespace {
 using namespace spherical;
 
-constexpr int64_t kBackwardRowCost = 512, kForwardRowCost = 1024; // see row_grain
+constexpr int64_t kBackwardRowCost = 256, kForwardRowCost = 256; // see row_grain
 
 // What a row of normals takes in the buffer: whole blocks of random words.
 template <class T> int64_t padded(int64_t d) {
