@@ -6,64 +6,56 @@
 namespace {
 using namespace spherical;
 
-constexpr int64_t kBackwardRowCost = 512, kForwardRowCost = 1024; // see row_grain
+constexpr int64_t kBackwardRowCost = 256, kForwardRowCost = 256; // see row_grain
 
-// Blocks of random words that are made at once, in arrays, so that the loops over them vectorise.
-constexpr int64_t kBlocks = 64;
-
-// What a row of normals takes in the buffer: whole blocks.
+// What a row of normals takes in the buffer: whole blocks of random words.
 template <class T> int64_t padded(int64_t d) {
   return (d + kNormalsPerBlock<T> - 1) / kNormalsPerBlock<T> * kNormalsPerBlock<T>;
 }
 
-// The 4 n normals of n blocks, n <= kBlocks: block `block[i]` of the stream of row `row[i]`. The
-// last multiple of 16 is computed whole.
-SIMD_CLONES void normals_of(uint64_t seed, const uint64_t (&row)[kBlocks],
-                            const uint32_t (&block)[kBlocks], int64_t n, float *g) {
-  uint32_t w[4][kBlocks];
-  float normal[4][kBlocks];
-  const int64_t whole = (n + 15) / 16 * 16;
-  for (int64_t i = 0; i < whole; ++i) {
-    const Words words = RowStream{seed, row[i]}.words(0, block[i]);
-    for (int k = 0; k < 4; ++k)
-      w[k][i] = words.w[k];
-  }
-  for (int k = 0; k < 4; k += 2)
-    for (int64_t i = 0; i < whole; ++i)
-      normal_pair(w[k][i], w[k + 1][i], normal[k][i], normal[k + 1][i]);
+// The normals of blocks 0 to n - 1 of a row.
+template <class T> HD_INLINE void row_normals_of(const RowStream &stream, int64_t n, T *g) {
   for (int64_t i = 0; i < n; ++i)
-    for (int k = 0; k < 4; ++k)
-      g[4 * i + k] = normal[k][i];
+    normals(stream.words(0, static_cast<uint32_t>(i)), g + i * kNormalsPerBlock<T>);
 }
-void normals_of(uint64_t seed, const uint64_t (&row)[kBlocks], const uint32_t (&block)[kBlocks],
-                int64_t n, double *g) {
+SIMD_CLONES void row_normals(const RowStream &stream, int64_t n, float *g) {
+  row_normals_of(stream, n, g);
+}
+void row_normals(const RowStream &stream, int64_t n, double *g) { row_normals_of(stream, n, g); }
+
+// Blocks of short rows, one after the other: so that loops over them vectorise.
+constexpr int64_t kBlocks = 64;
+struct Blocks {
+  uint64_t row[kBlocks];
+  uint32_t block[kBlocks]; // its number in the row
+};
+template <class T>
+HD_INLINE void short_row_normals_of(uint64_t seed, const Blocks &blocks, int64_t n, T *g) {
   for (int64_t i = 0; i < n; ++i)
-    normals(RowStream{seed, row[i]}.words(0, block[i]), g + i * kNormalsPerBlock<double>);
+    normals(RowStream{seed, blocks.row[i]}.words(0, blocks.block[i]), g + i * kNormalsPerBlock<T>);
+}
+SIMD_CLONES void short_row_normals(uint64_t seed, const Blocks &blocks, int64_t n, float *g) {
+  short_row_normals_of(seed, blocks, n, g);
+}
+void short_row_normals(uint64_t seed, const Blocks &blocks, int64_t n, double *g) {
+  short_row_normals_of(seed, blocks, n, g);
 }
 
-// g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.
+// g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r;
+// more than one row only if their blocks are kBlocks at most.
 template <class T>
-void fill_normals(RowStream stream, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
-  uint64_t row[kBlocks] = {};
-  uint32_t block[kBlocks] = {};
+void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
+  const int64_t per_row = padded<T>(d) / kNormalsPerBlock<T>;
+  if (rows == 1)
+    return row_normals(first, per_row, g);
+  Blocks blocks;
   int64_t n = 0;
-  const auto flush = [&] {
-    normals_of(stream.seed, row, block, n, g);
-    g += n * kNormalsPerBlock<T>;
-    n = 0;
-  };
-  for (; rows > 0; --rows, ++stream.row)
-    for (int64_t left = padded<T>(d) / kNormalsPerBlock<T>, first = 0; left > 0;) {
-      const int64_t count = std::min(left, kBlocks - n);
-      for (int64_t i = 0; i < count; ++i) {
-        row[n + i] = stream.row;
-        block[n + i] = static_cast<uint32_t>(first + i);
-      }
-      n += count, first += count, left -= count;
-      if (n == kBlocks)
-        flush();
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < per_row; ++i, ++n) {
+      blocks.row[n] = first.row + static_cast<uint64_t>(r);
+      blocks.block[n] = static_cast<uint32_t>(i);
     }
-  flush();
+  short_row_normals(first.seed, blocks, n, g);
 }
 
 // a . mu, |mu|^2 and |a|^2
