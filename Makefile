@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
-EXTRAS := examples test dev
+EXTRAS := examples test bench dev
 
 .PHONY: demo test lint bench cuda-check clean
 
@@ -20,8 +20,11 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
 
-bench: .venv/test
-	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest benchmarks --benchmark-only
+# Five minutes on two idle cores. BENCH="--device cuda", BENCH=--large and the like go to pytest.
+bench: .venv/bench
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest benchmarks --benchmark-only -q --save $(BENCH)
+	$(BIN)/python benchmarks/stability.py
+	$(BIN)/python benchmarks/report.py
 
 cuda-check:
 	$(PYTHON) csrc/build_backend.py 80 90 100

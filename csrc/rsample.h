@@ -53,6 +53,7 @@ template <class Run> void rsample(StableIValue *stack, const Run &run) {
 // Gradients that are not wanted are null.
 template <class T> struct RSampleBackward {
   RowInputs<T, 4> in; // grad, sample, mu, kappa
+  bool uniform_grad;  // a row of grad is one value, as sum().backward() makes it: read that alone
   Dim<T> dim;
   int32_t device;
   T *grad_mu;    // [n, d]
@@ -63,13 +64,15 @@ template <class T> struct RSampleBackward {
   HD_INLINE const T *mu(int64_t i) const { return in.row(2, i); }     // [d]
   HD_INLINE T kappa(int64_t i) const { return *in.row(3, i); }
   bool is_aligned(int64_t bytes) const {
-    return in.is_aligned(0, bytes) && in.is_aligned(1, bytes) && in.is_aligned(2, bytes);
+    return (uniform_grad || in.is_aligned(0, bytes)) && in.is_aligned(1, bytes) &&
+           in.is_aligned(2, bytes);
   }
 };
 
 // Calls run(family, RSampleBackward<T>), which fills the gradients that are wanted.
 template <class Run> void rsample_backward(StableIValue *stack, const Run &run) {
-  Tensor grad = Tensor(stack[0]).with_dense_rows(), x = Tensor(stack[1]).with_dense_rows();
+  Tensor grad = Tensor(stack[0]).with_dense_or_uniform_rows();
+  Tensor x = Tensor(stack[1]).with_dense_rows();
   Tensor mu = Tensor(stack[2]).with_dense_rows(), kappa(stack[3]);
   const int64_t wanted = static_cast<int64_t>(stack[5]);
   const bool want_mu = wanted & 2, want_kappa = wanted & 4;
@@ -85,6 +88,7 @@ template <class Run> void rsample_backward(StableIValue *stack, const Run &run) 
   dispatch_float("rsample_backward", x, [&](auto zero) {
     using T = decltype(zero);
     const RSampleBackward<T> args{{rows, {grad.in<T>(), x.in<T>(), mu.in<T>(), kappa.in<T>()}},
+                                  grad.has_uniform_rows(),
                                   make_dim<T>(rows.d),
                                   x.device_index(),
                                   want_mu ? grad_mu.out<T>() : nullptr,

@@ -80,6 +80,9 @@ template <class T> struct SampleGradient {
   T along_grad;
   T along_x;
   T kappa;
+
+  // An element of grad_mu.
+  HD_INLINE T element(T grad, T x) const { return along_grad * grad + along_x * x; }
 };
 
 template <class Family, class T>

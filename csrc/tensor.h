@@ -8,6 +8,9 @@
 #include <string>
 #include <utility>
 #include <vector>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace spherical {
 
@@ -77,8 +80,18 @@ public:
     AtenTensorHandle result;
     TORCH_C(aoti_torch_empty_strided, static_cast<int64_t>(sizes.size()), sizes.data(),
             strides.data(), dtype_, device_type_, device_index_, &result);
-    return Tensor(result);
+    Tensor tensor(result);
+    if (step >= kLarge && device_type_ == aoti_torch_device_type_cpu())
+      tensor.ask_for_huge_pages();
+    return tensor;
   }
+
+  // This tensor if each row holds one value alone (stride 0), or its elements side by side; else a
+  // contiguous copy.
+  Tensor with_dense_or_uniform_rows() && {
+    return has_uniform_rows() ? std::move(*this) : std::move(*this).with_dense_rows();
+  }
+  bool has_uniform_rows() const { return dim_ > 0 && strides_[dim_ - 1] == 0; }
 
   // This tensor if the elements of a row lie side by side, else a contiguous copy.
   Tensor with_dense_rows() && {
@@ -90,6 +103,22 @@ public:
   }
 
 private:
+  static constexpr int64_t kLarge = 1LL << 20; // elements
+
+  // The first touch of a new page of 4 KiB costs a page fault: together more than the kernel that
+  // writes it. NumPy asks for huge pages in the same way (from 4 MiB on); torch does not by itself.
+  void ask_for_huge_pages() {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t page = 4096;
+    int64_t bytes;
+    TORCH_C(aoti_torch_get_storage_size, handle_, &bytes);
+    const auto begin = reinterpret_cast<uintptr_t>(out<char>());
+    const uintptr_t first = (begin + page - 1) / page * page;
+    const uintptr_t last = (begin + static_cast<uintptr_t>(bytes)) / page * page;
+    madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE); // a hint: may fail
+#endif
+  }
+
   void swap(Tensor &other) noexcept {
     std::swap(handle_, other.handle_);
     std::swap(dim_, other.dim_);

@@ -30,6 +30,7 @@ AOTITorchError aoti_torch_get_strides(AtenTensorHandle tensor, int64_t **ret);
 AOTITorchError aoti_torch_get_dtype(AtenTensorHandle tensor, int32_t *ret);
 AOTITorchError aoti_torch_get_device_type(AtenTensorHandle tensor, int32_t *ret);
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle tensor, int32_t *ret);
+AOTITorchError aoti_torch_get_storage_size(AtenTensorHandle tensor, int64_t *ret);
 AOTITorchError torch_get_const_data_ptr(AtenTensorHandle tensor, const void **ret);
 AOTITorchError torch_get_mutable_data_ptr(AtenTensorHandle tensor, void **ret);
 AOTITorchError aoti_torch_empty_strided(int64_t ndim, const int64_t *sizes, const int64_t *strides, int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle *ret);
@@ -40,6 +41,7 @@ AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t grain_size
 AOTITorchError aoti_torch_create_device_guard(int32_t device_index, DeviceGuardHandle *ret);
 AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle guard);
 
+int32_t aoti_torch_device_type_cpu();
 int32_t aoti_torch_dtype_float32();
 int32_t aoti_torch_dtype_float64();
 int32_t aoti_torch_dtype_int64();

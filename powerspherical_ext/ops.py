@@ -30,6 +30,7 @@ __all__ = [
     "mean_resultant_length",
     "new_rng_state",
     "rsample",
+    "transform_active",
 ]
 
 _KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
@@ -144,22 +145,24 @@ def common_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     first = tensors[0].dtype
-    if (first is torch.float32 or first is torch.float64) and all(
-        x.dtype is first for x in tensors
-    ):
-        return tensors
+    if first is torch.float32 or first is torch.float64:
+        for x in tensors:  # not all(...): a generator takes longer than the kernel of a small batch
+            if x.dtype is not first:
+                break
+        else:
+            return tensors
     dtype = common_dtype(*tensors)
     return tuple(x.to(dtype) for x in tensors)
 
 
-def _transform_active() -> bool:
+def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
     tests/test_ops.py checks that they still answer."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _needs_reference(tensor: Tensor) -> bool:
-    return tensor.device.type not in _KERNEL_DEVICES or _transform_active()
+    return tensor.device.type not in _KERNEL_DEVICES or transform_active()
 
 
 def _sum_to(grad: Tensor, like: Tensor) -> Tensor:

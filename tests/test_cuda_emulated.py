@@ -111,9 +111,11 @@ def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int, family: int = 0
     sample = cpu.rsample(mu, kappa, RNG_STATE, family)
     assert_same([cuda.rsample(mu, kappa, RNG_STATE, family)], [sample])
     grad = torch.randn(sample.shape, dtype=sample.dtype)
+    one_value_a_row = grad[..., :1].expand(sample.shape)
     for wanted in bits or [6]:
-        arguments = (grad, sample, mu, kappa, family, wanted)
-        assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
+        for g in (grad, one_value_a_row):
+            arguments = (g, sample, mu, kappa, family, wanted)
+            assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
 
 
 @each_float

@@ -5,6 +5,8 @@
 namespace {
 using namespace spherical;
 
+constexpr int64_t kRowCost = 128; // see row_grain
+
 // |x - mu|^2 and |x + mu|^2, summed in S
 template <class T, class S>
 HD_INLINE void chord_sums_of(const T *x, const T *mu, int64_t d, S (&sums)[2]) {
@@ -42,7 +44,7 @@ SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, con
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto dim = make_dim<double>(d);
-  parallel_for(args.in.rows.n, row_grain(d), [&](int64_t begin, int64_t end) {
+  parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       double sums[2];
       chord_sums(args.value(i), args.mu(i), d, sums);
@@ -54,7 +56,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d), [&](int64_t begin, int64_t end) {
+  parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T *x = args.value(i), *mu = args.mu(i);
       T sums[2];

@@ -6,35 +6,78 @@
 namespace {
 using namespace spherical;
 
-// g[j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the row's stream.
-template <class T> HD_INLINE void fill_normals_of(const RowStream &stream, int64_t d, T *g) {
-  constexpr int width = kNormalsPerBlock<T>;
-  int64_t j = 0;
-  for (; j + width <= d; j += width)
-    normals(stream.words(0, static_cast<uint32_t>(j / width)), g + j);
-  if (j < d) {
-    T last[width];
-    normals(stream.words(0, static_cast<uint32_t>(j / width)), last);
-    for (int k = 0; j < d; ++j, ++k)
-      g[j] = last[k];
-  }
-}
-SIMD_CLONES void fill_normals(const RowStream &stream, int64_t d, float *g) {
-  fill_normals_of(stream, d, g);
-}
-void fill_normals(const RowStream &stream, int64_t d, double *g) { fill_normals_of(stream, d, g); }
+constexpr int64_t kBackwardRowCost = 512, kForwardRowCost = 1024; // see row_grain
 
-// a . mu and |mu|^2
-template <class T> HD_INLINE void dots_of(const T *a, const T *mu, int64_t d, T (&sums)[2]) {
-  row_sums<T, 2>(d, sums, [=](int64_t i, T(&out)[2]) __attribute__((always_inline)) {
+// Blocks of random words that are made at once, in arrays, so that the loops over them vectorise.
+constexpr int64_t kBlocks = 64;
+
+// What a row of normals takes in the buffer: whole blocks.
+template <class T> int64_t padded(int64_t d) {
+  return (d + kNormalsPerBlock<T> - 1) / kNormalsPerBlock<T> * kNormalsPerBlock<T>;
+}
+
+// The 4 n normals of n blocks, n <= kBlocks: block `block[i]` of the stream of row `row[i]`. The
+// last multiple of 16 is computed whole.
+SIMD_CLONES void normals_of(uint64_t seed, const uint64_t (&row)[kBlocks],
+                            const uint32_t (&block)[kBlocks], int64_t n, float *g) {
+  uint32_t w[4][kBlocks];
+  float normal[4][kBlocks];
+  const int64_t whole = (n + 15) / 16 * 16;
+  for (int64_t i = 0; i < whole; ++i) {
+    const Words words = RowStream{seed, row[i]}.words(0, block[i]);
+    for (int k = 0; k < 4; ++k)
+      w[k][i] = words.w[k];
+  }
+  for (int k = 0; k < 4; k += 2)
+    for (int64_t i = 0; i < whole; ++i)
+      normal_pair(w[k][i], w[k + 1][i], normal[k][i], normal[k + 1][i]);
+  for (int64_t i = 0; i < n; ++i)
+    for (int k = 0; k < 4; ++k)
+      g[4 * i + k] = normal[k][i];
+}
+void normals_of(uint64_t seed, const uint64_t (&row)[kBlocks], const uint32_t (&block)[kBlocks],
+                int64_t n, double *g) {
+  for (int64_t i = 0; i < n; ++i)
+    normals(RowStream{seed, row[i]}.words(0, block[i]), g + i * kNormalsPerBlock<double>);
+}
+
+// g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.
+template <class T>
+void fill_normals(RowStream stream, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
+  uint64_t row[kBlocks] = {};
+  uint32_t block[kBlocks] = {};
+  int64_t n = 0;
+  const auto flush = [&] {
+    normals_of(stream.seed, row, block, n, g);
+    g += n * kNormalsPerBlock<T>;
+    n = 0;
+  };
+  for (; rows > 0; --rows, ++stream.row)
+    for (int64_t left = padded<T>(d) / kNormalsPerBlock<T>, first = 0; left > 0;) {
+      const int64_t count = std::min(left, kBlocks - n);
+      for (int64_t i = 0; i < count; ++i) {
+        row[n + i] = stream.row;
+        block[n + i] = static_cast<uint32_t>(first + i);
+      }
+      n += count, first += count, left -= count;
+      if (n == kBlocks)
+        flush();
+    }
+  flush();
+}
+
+// a . mu, |mu|^2 and |a|^2
+template <class T> HD_INLINE void dots_of(const T *a, const T *mu, int64_t d, T (&sums)[3]) {
+  row_sums<T, 3>(d, sums, [=](int64_t i, T(&out)[3]) __attribute__((always_inline)) {
     out[0] = a[i] * mu[i];
     out[1] = mu[i] * mu[i];
+    out[2] = a[i] * a[i];
   });
 }
-SIMD_CLONES void dots(const float *a, const float *mu, int64_t d, float (&sums)[2]) {
+SIMD_CLONES void dots(const float *a, const float *mu, int64_t d, float (&sums)[3]) {
   dots_of(a, mu, d, sums);
 }
-SIMD_CLONES void dots(const double *a, const double *mu, int64_t d, double (&sums)[2]) {
+SIMD_CLONES void dots(const double *a, const double *mu, int64_t d, double (&sums)[3]) {
   dots_of(a, mu, d, sums);
 }
 
@@ -54,7 +97,7 @@ SIMD_CLONES double remove_component(double *g, double c, const double *mu, int64
   return remove_component_of(g, c, mu, d);
 }
 
-// out = a u + b v; out may be u or v
+// out = a u + b v
 template <class T> HD_INLINE void combine_of(T a, const T *u, T b, const T *v, int64_t d, T *out) {
   for (int64_t i = 0; i < d; ++i)
     out[i] = a * u[i] + b * v[i];
@@ -67,57 +110,82 @@ SIMD_CLONES void combine(double a, const double *u, double b, const double *v, i
   combine_of(a, u, b, v, d, out);
 }
 
-template <class T>
+// What a row of the upstream gradient holds: d values, or, uniform, one.
+template <bool uniform, class T>
 HD_INLINE void backward_sums_of(const T *grad, const T *x, const T *mu, int64_t d,
                                 T (&sums)[kSampleSums]) {
   row_sums<T, kSampleSums>(d, sums,
                            [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                             sample_terms(grad[i], x[i], mu[i], out);
+                             sample_terms(grad[uniform ? 0 : i], x[i], mu[i], out);
                            });
 }
-SIMD_CLONES void backward_sums(const float *grad, const float *x, const float *mu, int64_t d,
-                               float (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
+template <bool uniform, class T>
+HD_INLINE void gradient_of(const SampleGradient<T> &g, const T *grad, const T *x, int64_t d,
+                           T *out) {
+  for (int64_t i = 0; i < d; ++i)
+    out[i] = g.element(grad[uniform ? 0 : i], x[i]);
 }
-SIMD_CLONES void backward_sums(const double *grad, const double *x, const double *mu, int64_t d,
-                               double (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
+#define FOR_EACH_GRAD(T)                                                                           \
+  SIMD_CLONES void backward_sums(bool uniform, const T *grad, const T *x, const T *mu, int64_t d,  \
+                                 T(&sums)[kSampleSums]) {                                          \
+    uniform ? backward_sums_of<true>(grad, x, mu, d, sums)                                         \
+            : backward_sums_of<false>(grad, x, mu, d, sums);                                       \
+  }                                                                                                \
+  SIMD_CLONES void gradient(bool uniform, const SampleGradient<T> &g, const T *grad, const T *x,   \
+                            int64_t d, T *out) {                                                   \
+    uniform ? gradient_of<true>(g, grad, x, d, out) : gradient_of<false>(g, grad, x, d, out);      \
+  }
+FOR_EACH_GRAD(float)
+FOR_EACH_GRAD(double)
+#undef FOR_EACH_GRAD
+
+// The sample of one row from its normals g, which are overwritten.
+template <class Family, class T> void sample_row(const RSample<T> &args, int64_t i, T *g) {
+  const int64_t d = args.in.rows.d;
+  const T *mu = args.mu(i);
+  T sums[3];
+  dots(g, mu, d, sums);
+  const T length = std::sqrt(sums[1]), p = sums[0] / length;
+  // g' = g - removed mu, |g'|^2 = |g|^2 - p^2: in many dimensions the difference is never small
+  // beside |g|^2 (below 1/100 of it with a probability of 1e-15 in d = 16), and g' is not stored.
+  T squared = sums[2] - p * p, removed = sums[0] / sums[1];
+  if (d < kReorthogonalised) {
+    remove_component(g, removed, mu, d);
+    dots(g, mu, d, sums);
+    squared = remove_component(g, sums[0] / sums[1], mu, d);
+    removed = 0;
+  }
+  const Polar<T> polar =
+      sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared, args.stream(i));
+  combine(polar.t / length - polar.r * removed, mu, polar.r, g, d, args.out + i * d);
 }
 
 template <class Family, class T> void forward(const RSample<T> &args) {
-  const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(4 * d), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const RowStream stream = args.stream(i);
-      const T *mu = args.mu(i);
-      T *x = args.out + i * d;
-      fill_normals(stream, d, x);
-      T sums[2];
-      dots(x, mu, d, sums);
-      const T length = std::sqrt(sums[1]), p = sums[0] / length;
-      T squared = remove_component(x, sums[0] / sums[1], mu, d);
-      if (d < kReorthogonalised) {
-        dots(x, mu, d, sums);
-        squared = remove_component(x, sums[0] / sums[1], mu, d);
-      }
-      const Polar<T> polar =
-          sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared, stream);
-      combine(polar.t / length, mu, polar.r, x, d, x);
+  const int64_t d = args.in.rows.d, width = padded<T>(d);
+  // Short rows together, so that their normals fill the arrays.
+  const int64_t group = std::max<int64_t>(1, kBlocks * kNormalsPerBlock<T> / width);
+  parallel_for(args.in.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
+    std::vector<T> g(static_cast<size_t>(group * width));
+    for (int64_t first = begin; first < end; first += group) {
+      const int64_t rows = std::min(group, end - first);
+      fill_normals(args.stream(first), rows, d, g.data());
+      for (int64_t r = 0; r < rows; ++r)
+        sample_row<Family>(args, first + r, g.data() + r * width);
     }
   });
 }
 
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d), [&](int64_t begin, int64_t end) {
+  parallel_for(args.in.rows.n, row_grain(d, 1, kBackwardRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T *grad = args.grad(i), *x = args.sample(i);
       T sums[kSampleSums];
-      backward_sums(grad, x, args.mu(i), d, sums);
+      backward_sums(args.uniform_grad, grad, x, args.mu(i), d, sums);
       const auto g =
           sample_gradient<Family>(args.kappa(i), args.dim, sums, args.grad_kappa != nullptr);
       if (args.grad_mu)
-        combine(g.along_grad, grad, g.along_x, x, d, args.grad_mu + i * d);
+        gradient(args.uniform_grad, g, grad, x, d, args.grad_mu + i * d);
       if (args.grad_kappa)
         args.grad_kappa[i] = g.kappa;
     }

@@ -65,6 +65,17 @@ __device__ __forceinline__ void combine(const Team &team, T a, const T *u, T b, 
   });
 }
 
+// Row elements j to j + V - 1 of the upstream gradient.
+template <int V, class T>
+__device__ __forceinline__ Pack<T, V> load_grad(const T *grad, bool uniform, int64_t j) {
+  if (!uniform)
+    return load<V>(grad + j);
+  Pack<T, V> pack;
+  for (int v = 0; v < V; ++v)
+    pack.element[v] = *grad;
+  return pack;
+}
+
 // The normals g stay in shared memory, or, where a row is too long for that, in the row of the
 // result.
 template <class Family, class T> struct Forward {
@@ -104,9 +115,11 @@ template <class Family, class T> struct Backward {
   template <int V> __device__ void row(const Team &team, int64_t i) const {
     const int64_t d = args.in.rows.d;
     const T *grad = args.grad(i), *x = args.sample(i), *mu = args.mu(i);
+    const bool uniform = args.uniform_grad;
     T sums[kSampleSums];
     row_sums<V>(team, d, sums, [=](int64_t j, T(&out)[V][kSampleSums]) {
-      const auto grads = load<V>(grad + j), xs = load<V>(x + j), mus = load<V>(mu + j);
+      const auto grads = load_grad<V>(grad, uniform, j);
+      const auto xs = load<V>(x + j), mus = load<V>(mu + j);
       for (int v = 0; v < V; ++v)
         sample_terms(grads.element[v], xs.element[v], mus.element[v], out[v]);
     });
@@ -114,8 +127,15 @@ template <class Family, class T> struct Backward {
     const auto g = sample_gradient<Family>(args.kappa(i), args.dim, sums, writes_kappa);
     if (writes_kappa)
       args.grad_kappa[i] = g.kappa;
-    if (args.grad_mu)
-      combine<V>(team, g.along_grad, grad, g.along_x, x, d, args.grad_mu + i * d);
+    if (!args.grad_mu)
+      return;
+    for_each_pack<V>(team, 0, d, [=](int64_t j) {
+      const auto grads = load_grad<V>(grad, uniform, j);
+      auto out = load<V>(x + j);
+      for (int v = 0; v < V; ++v)
+        out.element[v] = g.element(grads.element[v], out.element[v]);
+      store<V>(args.grad_mu + i * d + j, out);
+    });
   }
 };
 

@@ -10,19 +10,23 @@ struct Words {
   uint32_t w[4];
 };
 
-HD_INLINE uint32_t mulhi(uint32_t a, uint32_t b) {
+// A word of the counter: its low 32 bits. On the host in 64, so that one multiplication yields both
+// halves of a product, and vector loops need not repack them.
 #ifdef __CUDA_ARCH__
-  return __umulhi(a, b);
+using Lane = uint32_t;
+HD_INLINE uint32_t high(uint32_t a, Lane b) { return __umulhi(a, b); }
+HD_INLINE uint32_t low(uint32_t a, Lane b) { return a * b; }
 #else
-  return static_cast<uint32_t>((static_cast<uint64_t>(a) * b) >> 32);
+using Lane = uint64_t;
+HD_INLINE uint64_t low(uint32_t a, Lane b) { return a * (b & 0xFFFFFFFFu); }
+HD_INLINE uint64_t high(uint32_t a, Lane b) { return low(a, b) >> 32; }
 #endif
-}
 
-HD_INLINE Words philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+HD_INLINE Words philox(uint64_t key, Lane c0, Lane c1, Lane c2, Lane c3) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
-    const uint32_t hi0 = mulhi(0xD2511F53u, c0), lo0 = 0xD2511F53u * c0;
-    const uint32_t hi1 = mulhi(0xCD9E8D57u, c2), lo1 = 0xCD9E8D57u * c2;
+    const Lane hi0 = high(0xD2511F53u, c0), lo0 = low(0xD2511F53u, c0);
+    const Lane hi1 = high(0xCD9E8D57u, c2), lo1 = low(0xCD9E8D57u, c2);
     c0 = hi1 ^ c1 ^ k0;
     c1 = lo1;
     c2 = hi0 ^ c3 ^ k1;
@@ -30,7 +34,8 @@ HD_INLINE Words philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
+  return {{static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
+           static_cast<uint32_t>(c3)}};
 }
 
 // The random words of one row (one sample). Counter = (block, row + offset in two words, stream):

@@ -310,7 +310,7 @@ def _check_not_swapped(preds: list[Tensor], targets: list[Tensor]) -> None:
 
 def _check_kappa_values(kappa: Tensor, check: bool | None) -> None:
     if check is None:
-        is_eager = not (torch.compiler.is_compiling() or ops._transform_active())
+        is_eager = not (torch.compiler.is_compiling() or ops.transform_active())
         check = kappa.device.type == "cpu" and is_eager
     if check and not bool((kappa >= 0).all()):
         raise ValueError(

@@ -1,0 +1,188 @@
+"""The work that is timed: seeded inputs, what a right result is, and the least memory traffic.
+
+A `Case` is one row to fill for every peer. The truth is the plain-torch reference in float64, on
+the first rows; samples, which differ between peers, are held to the moments of their law.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import powerspherical_ext
+from powerspherical_ext import reference
+
+SIZES = ((8, 16), (128, 8), (512, 64), (512, 2048), (4096, 2048))  # (8, 16): call overhead
+LOSS_SIZES = ((128, 8), (512, 64), (512, 2048), (4096, 2048))
+LARGE = (65536, 2048)
+ROWS_CHECKED = 512
+SIGMAS = 6  # a right sampler fails with probability below 1e-8 per moment and row
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest entry; JSON has the error
+
+
+@dataclass(frozen=True)
+class Quantity:
+    arguments: tuple[str, ...]
+    differentiated: tuple[int, ...]  # places in `arguments` whose gradient the backward pass gives
+    # Tensors of n x d elements that any implementation must read or write: forward; and backward.
+    passes: tuple[int, int]
+
+
+QUANTITIES = {
+    # x, loc; then x, loc again and the gradient of loc.
+    "log_prob": Quantity(("x", "loc", "kappa"), (1, 2), (2, 3)),
+    # loc, sample; then sample, loc, the upstream gradient and the gradient of loc.
+    "rsample": Quantity(("loc", "kappa"), (0, 1), (2, 4)),
+    # Two views, two directions: pred and target of both; their gradients fit into the same pass.
+    "loss": Quantity(("p1", "p2", "z1", "z2", "kappa1", "kappa2"), (0, 1, 4, 5), (4, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    quantity: str
+    backward: bool
+    n: int
+    d: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    family: str = "PowerSpherical"  # a class of powerspherical_ext
+
+    @property
+    def work(self) -> str:
+        return f"{self.quantity} {'forward + backward' if self.backward else 'forward'}"
+
+    @property
+    def bytes_moved(self) -> int:
+        forward, backward = QUANTITIES[self.quantity].passes
+        passes = forward + backward * self.backward
+        return passes * self.n * self.d * self.dtype.itemsize
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        return QUANTITIES[self.quantity].differentiated if self.backward else ()
+
+    @property
+    def family_index(self) -> int:
+        index: int = getattr(powerspherical_ext, self.family)._family
+        return index
+
+
+@functools.lru_cache(maxsize=1)  # the peers of a case follow one another
+def inputs(case: Case) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The arguments and the upstream gradient, which is dense: a step of a real model has one."""
+    rng = torch.Generator(case.device).manual_seed(0)
+    n, d = case.n, case.d
+    options = {"generator": rng, "dtype": case.dtype, "device": case.device}
+
+    def normal() -> Tensor:
+        return torch.randn(n, d, **options)
+
+    def kappa() -> Tensor:  # mean cosines from 0.2 to 0.5
+        return d * (0.25 + 0.75 * torch.rand(n, **options))
+
+    if case.quantity == "loss":
+        p1, p2 = normal(), normal()
+        z1, z2 = (torch.add(p, normal()) for p in (p1, p2))
+        return (p1, p2, z1, z2, kappa(), kappa()), p1.new_ones(())
+    loc = F.normalize(normal(), dim=-1)
+    if case.quantity == "rsample":
+        return (loc, kappa()), normal()
+    x = F.normalize(loc + F.normalize(normal(), dim=-1), dim=-1)
+    return (x, loc, kappa()), torch.rand(n, **options)
+
+
+def function(case: Case) -> Callable[..., Tensor]:
+    """The quantity as the plain-torch reference computes it."""
+    family = case.family_index
+
+    def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        return reference.log_prob(x, loc, kappa, family)
+
+    def rsample(loc: Tensor, kappa: Tensor) -> Tensor:
+        rng_state = powerspherical_ext.ops.new_rng_state(loc.device)
+        return reference.rsample(loc, kappa, rng_state, family)
+
+    return {"log_prob": log_prob, "rsample": rsample, "loss": pair_loss(log_prob)}[case.quantity]
+
+
+def pair_loss(log_prob: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Algorithm 1 of Nakamura et al. composed from torch operations around a log-density."""
+
+    def loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor, k1: Tensor, k2: Tensor) -> Tensor:
+        p1, p2, z1, z2 = (F.normalize(v, dim=-1) for v in (p1, p2, z1, z2))
+        return -(log_prob(z2, p1, k1).mean() + log_prob(z1, p2, k2).mean())
+
+    return loss
+
+
+def check(case: Case, result: Sequence[Tensor]) -> float:
+    """The error of a peer's (value, *gradients); raises AssertionError where it is wrong."""
+    result = [r.detach().to(torch.float64) for r in result]
+    assert len(result) == 1 + len(case.wanted), "one gradient for each differentiated argument"
+    assert all(bool(r.isfinite().all()) for r in result), "a result is not finite"
+    if case.quantity == "rsample":
+        return _check_samples(case, result)
+    error = 0.0
+    for mine, truth in zip(_shown(case, result), _truth(case), strict=True):
+        assert mine.shape == truth.shape, f"shape {tuple(mine.shape)}, not {tuple(truth.shape)}"
+        error = max(error, float((mine - truth).abs().max() / truth.abs().max()))
+    assert error <= TOLERANCE[case.dtype], f"relative error {error:.2g}"
+    return error
+
+
+@functools.lru_cache(maxsize=1)
+def _truth(case: Case) -> list[Tensor]:
+    arguments, upstream = inputs(case)
+    if case.quantity != "loss":  # rows do not depend on one another
+        arguments, upstream = tuple(v[:ROWS_CHECKED] for v in arguments), upstream[:ROWS_CHECKED]
+    arguments = tuple(v.double().requires_grad_(i in case.wanted) for i, v in enumerate(arguments))
+    value = function(case)(*arguments)
+    leaves = [arguments[i] for i in case.wanted]
+    grads = torch.autograd.grad(value, leaves, upstream.double()) if leaves else ()
+    return _shown(case, [value.detach(), *grads])
+
+
+def _shown(case: Case, result: Sequence[Tensor]) -> list[Tensor]:
+    """What implementations must agree on: of log_prob's gradient in loc, the tangential part."""
+    if case.quantity == "loss":
+        return list(result)
+    shown = [r[:ROWS_CHECKED] for r in result]
+    if case.backward:
+        loc = inputs(case)[0][1][:ROWS_CHECKED].double()
+        shown[1] = _tangential(shown[1], loc)
+    return shown
+
+
+def _tangential(vector: Tensor, loc: Tensor) -> Tensor:
+    return vector - (vector * loc).sum(-1, keepdim=True) * loc
+
+
+def _check_samples(case: Case, result: Sequence[Tensor]) -> float:
+    """Length one; E[t] = A(kappa); the mean gradients A'(kappa) (G . loc) and A(kappa) P G.
+
+    The error returned is the largest deviation of a moment, in standard errors.
+    """
+    (loc, kappa), upstream = inputs(case)
+    loc, kappa, upstream = loc.double(), kappa.double(), upstream.double()
+    law = reference.FAMILIES[case.family_index]
+    sample, *grads = result
+    assert sample.shape == loc.shape
+    length_error = float((sample.norm(dim=-1) - 1).abs().max())
+    assert length_error < 1e-3, f"samples are off the sphere by {length_error:.2g}"
+    resultant = law.mean_resultant_length(kappa, case.d)
+    excess = [(sample * loc).sum(-1) - resultant]
+    if grads:
+        slope = law.mean_resultant_length_1(kappa, case.d)
+        excess.append(grads[1] - slope * (upstream * loc).sum(-1))
+        along = _tangential(upstream, loc)
+        excess.append((_tangential(grads[0], loc) * along).sum(-1) - resultant * (along**2).sum(-1))
+    sigmas = max(float(e.mean().abs() / (e.std() / e.numel() ** 0.5)) for e in excess)
+    # Eight rows have no central limit.
+    assert sigmas < SIGMAS or case.n < 100, f"a moment is {sigmas:.1f} standard errors off"
+    return sigmas
