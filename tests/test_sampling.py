@@ -67,7 +67,7 @@ def test_tangent_direction_is_uniform(family, d, dtype):
     """v = x - t mu: its cosine to a fixed tangent has the law of the uniform on S^{d-2}, and does
     not depend on t: tested below and above the median of t."""
     tests_in_all = 2 * 4 * 2 * sum(len(family.kappas) for family in CONCENTRATED)
-    for kappa in family.kappas:
+    for kappa in family.kappas if family is CONCENTRATED[0] else family.kappas[::3]:
         mu, x = draw(family, d, kappa, dtype, 20_000)
         mu, x = mu.double(), x.double()
         tangent = unit(d, seed=9)
