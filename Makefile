@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
-EXTRAS := examples test bench dev
+EXTRAS := examples test dev
 
 .PHONY: demo test lint bench cuda-check clean
 
@@ -21,7 +21,7 @@ lint: .venv/dev
 	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
 
 # Five minutes on two idle cores. BENCH="--device cuda", BENCH=--large and the like go to pytest.
-bench: .venv/bench
+bench: .venv/test
 	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest benchmarks --benchmark-only -q --save $(BENCH)
 	$(BIN)/python benchmarks/stability.py
 	$(BIN)/python benchmarks/report.py

@@ -1,6 +1,6 @@
 """Writes kl_power_spherical.csv: KL(PS(mu_p, kappa_p) || PS(mu_q, kappa_q)) and its derivatives.
 
-Run: python tests/tables/kl_power_spherical.py (a minute).
+Run: python tests/tables/make_kl_power_spherical.py (a minute).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes power_spherical.csv and power_spherical_pathwise.csv.
 
-Run: python tests/tables/power_spherical.py (a minute).
+Run: python tests/tables/make_power_spherical.py (a minute).
 """
 
 from __future__ import annotations

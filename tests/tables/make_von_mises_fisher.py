@@ -1,6 +1,6 @@
 """Writes von_mises_fisher.csv and, of that stem, _pathwise.csv, _kl.csv and _mixed_kl.csv.
 
-Run: python tests/tables/von_mises_fisher.py (two minutes).
+Run: python tests/tables/make_von_mises_fisher.py (two minutes).
 """
 
 from __future__ import annotations
