@@ -65,9 +65,9 @@ def points(d: int, kappa: float, mu: Tensor, rng: np.random.Generator) -> Tensor
 
 def exact_log_prob(d: int, kappa: float, y: Array) -> Array:
     """log Gamma(2b + kappa) - log Gamma(b + kappa) - b log(4 pi) + kappa log(1 - y)."""
-    mpmath.mp.dps = 40
-    b, k = mpmath.mpf(d - 1) / 2, mpmath.mpf(kappa)
-    peak = mpmath.loggamma(2 * b + k) - mpmath.loggamma(b + k) - b * mpmath.log(4 * mpmath.pi)
+    with mpmath.workdps(40):
+        b, k = mpmath.mpf(d - 1) / 2, mpmath.mpf(kappa)
+        peak = mpmath.loggamma(2 * b + k) - mpmath.loggamma(b + k) - b * mpmath.log(4 * mpmath.pi)
     return float(peak) + kappa * np.log1p(-y)
 
 
