@@ -27,6 +27,18 @@ template <int K> struct Rows {
     }
     return sum;
   }
+
+  // Those of all operands, with one division for each dimension.
+  HD_INLINE void offsets(int64_t i, int64_t (&out)[K]) const {
+    for (int k = 0; k < K; ++k)
+      out[k] = ndim == 1 ? i * stride[k][0] : 0;
+    for (int j = ndim - 1; j >= 0 && ndim > 1; --j) {
+      const int64_t rest = i / size[j], index = i - rest * size[j];
+      for (int k = 0; k < K; ++k)
+        out[k] += index * stride[k][j];
+      i = rest;
+    }
+  }
 };
 
 // Appends a dimension, or merges it into the previous one where every operand allows it. Dimensions

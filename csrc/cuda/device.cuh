@@ -1,7 +1,8 @@
 // How every kernel is launched: on its device, on torch's current stream, with an error check.
-// Status of csrc/cuda: compiled for sm_80, sm_90 and sm_100; not yet run on a GPU.
+// Status of csrc/cuda: compiled for sm_75 to sm_120; not yet run on a GPU.
 #pragma once
 #include "../tensor.h"
+#include "plan.h"
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
@@ -36,12 +37,11 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
-constexpr int kThreads = 256;           // of every block
 constexpr int64_t kMaxBlocks = 1 << 16; // fill any GPU many times over; kernels loop beyond that
 
-// kernel<<<blocks, kThreads, shared_bytes>>>(parameters...) on the device's current stream.
+// kernel<<<blocks, threads>>>(parameters...) on the device's current stream.
 template <class... Parameters>
-void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int64_t shared_bytes,
+void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32_t threads,
             const Parameters &...parameters) {
   if (blocks == 0)
     return;
@@ -50,9 +50,32 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int64
   void *addresses[] = {const_cast<Parameters *>(&parameters)...};
   const cudaError_t error =
       cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))),
-                       dim3(kThreads), addresses, static_cast<size_t>(shared_bytes), stream);
+                       dim3(static_cast<unsigned>(threads)), addresses, 0, stream);
   if (error != cudaSuccess)
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+// From torch's allocator, which hands memory that is freed to later work of the same stream only.
+template <class T> Tensor new_array(int32_t device, int64_t size) {
+  const int64_t stride = 1;
+  AtenTensorHandle array;
+  TORCH_C(aoti_torch_empty_strided, 1, &size, &stride,
+          is_float32<T> ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64(),
+          aoti_torch_device_type_cuda(), device, &array);
+  return Tensor(array);
+}
+
+// element(i) for each i in [0, n), by a thread each.
+template <class Element>
+__global__ void __launch_bounds__(kThreads, 1)
+    for_each_element(const __grid_constant__ Element element, const int64_t n) {
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < n;
+       i += gridDim.x * int64_t{kThreads})
+    element(i);
+}
+
+template <class Element> void launch_elements(int32_t device, int64_t n, const Element &element) {
+  launch(device, for_each_element<Element>, (n + kThreads - 1) / kThreads, kThreads, element, n);
 }
 
 } // namespace spherical

@@ -1,23 +1,19 @@
-// KL divergences within a family: a thread for each element.
+// KL divergences within a family.
 #include "../kl.h"
 #include "device.cuh"
 
 namespace {
 using namespace spherical;
 
-template <class Kl, class T>
-__global__ void __launch_bounds__(kThreads, 1)
-    for_each_element(const __grid_constant__ KlArguments<T> args) {
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < args.in.rows.n;
-       i += gridDim.x * int64_t{kThreads})
-    args.template element<Kl>(i);
-}
+template <class Kl, class T> struct Element {
+  KlArguments<T> args;
+  __device__ void operator()(int64_t i) const { args.template element<Kl>(i); }
+};
 
 void kl_cuda(StableIValue *stack, uint64_t, uint64_t) {
   kl(stack, [](auto divergence, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.out)>;
-    launch(args.device, for_each_element<decltype(divergence), T>,
-           (args.in.rows.n + kThreads - 1) / kThreads, 0, args);
+    launch_elements(args.device, args.in.rows.n, Element<decltype(divergence), T>{args});
   });
 }
 

@@ -1,33 +1,25 @@
-// Kernels that work row by row: a team of threads takes a row, then the next that is its turn.
+// Kernels that go over a row twice: for sums over its elements, then for results that need both.
+// The second time the elements come from registers, where these hold the row.
 //
 // A kernel is a struct with `args` (see log_prob.h) and
-//   template <int V> __device__ void row(const Team &team, int64_t i) const;
-// A thread loads V neighbouring elements at once: 16 bytes where all rows are aligned so, else one
-// element.
+//   T, kSums                       its element type; how many sums it needs
+//   kNarrow                        the layout of packs in rows that are not aligned to 16 bytes
+//   kBlocks                        of the most threads, to a multiprocessor: bounds the registers
+//   Row row(i)                     the pointers of row i
+//   Held read(row, place)          a pack of all that the sums need; 0 where no element is
+//   void keep(row, place, held)    stores what is to be read again, if it is not an input
+//   Held read_again(row, place)    the same pack, for the second time
+//   void terms(held, k, out)       what element k of a pack adds to the sums
+//   Scalars scalars(team, row, sums, held)    what the results of the elements need of the sums
+//   bool writes() const            whether there are such results,
+//   void write(row, place, held, scalars)     and how a pack of them is written
+//   void write_scalar(row, i, sums)           the result that a row has one of; by one thread, and
+//                                  last, when registers are free and the stores under way
 #pragma once
 #include "../rows.h"
 #include "device.cuh"
 
 namespace spherical {
-
-constexpr int64_t kTermsPerSum = 64;    // added in sequence, before partial sums are added
-constexpr int64_t kWarpBytes = 4096;    // the longest row that a warp takes
-constexpr int64_t kSharedBytes = 32768; // for the rows of a block, of which six then fit together
-
-// How many threads share a row: the fewest that load it at once, up to a warp; all of the block for
-// long rows. A power of two.
-inline int team_size(int64_t d, int64_t row_bytes, int width) {
-  if (row_bytes > kWarpBytes)
-    return kThreads;
-  int size = 1;
-  while (size < 32 && size * width < d)
-    size *= 2;
-  return size;
-}
-
-HD_INLINE bool fits_shared(int64_t row_bytes, int team_size) {
-  return row_bytes * (kThreads / team_size) <= kSharedBytes;
-}
 
 // The threads that share a row: a part of a warp, a warp, or the block. All of them call each
 // function together.
@@ -40,27 +32,37 @@ struct Team {
       : size(size), rank(static_cast<int>(threadIdx.x) & (size - 1)),
         index(static_cast<int>(threadIdx.x) / size) {}
 
-  __device__ void sync() const {
-    if (size > 32)
-      __syncthreads();
-    else
-      __syncwarp(mask());
-  }
-
   // Replaces each value by its sum over the team: the same bits in every thread.
   template <class T, int N> __device__ void sum(T (&values)[N]) const {
     sum_lanes(values, size > 32 ? 32 : size);
     if (size > 32) {
-      constexpr int warps = kThreads / 32;
-      static __shared__ T partial[warps][N];
+      static __shared__ T partial[32][N];
+      const int warps = size / 32;
       __syncthreads(); // the last sums have been read
       if (threadIdx.x % 32 == 0)
         for (int k = 0; k < N; ++k)
           partial[threadIdx.x / 32][k] = values[k];
       __syncthreads();
       for (int k = 0; k < N; ++k)
-        values[k] = partial[threadIdx.x % warps][k];
+        values[k] = partial[threadIdx.x & (warps - 1)][k];
       sum_lanes(values, warps);
+    }
+  }
+
+  // Gives every thread the values of rank 0.
+  template <class T, int N> __device__ void broadcast(T (&values)[N]) const {
+    if (size > 32) {
+      static __shared__ T shared[N];
+      __syncthreads(); // the last values have been read
+      if (rank == 0)
+        for (int k = 0; k < N; ++k)
+          shared[k] = values[k];
+      __syncthreads();
+      for (int k = 0; k < N; ++k)
+        values[k] = shared[k];
+    } else {
+      for (int k = 0; k < N; ++k)
+        values[k] = __shfl_sync(mask(), values[k], 0, size);
     }
   }
 
@@ -76,84 +78,187 @@ private:
   }
 };
 
-// V neighbouring elements, moved by one instruction.
-template <class T, int V> struct alignas(V * sizeof(T)) Pack {
-  T element[V];
+// Elements that one thread handles together.
+template <class T> struct alignas(16) Pack {
+  static constexpr int width = kPackWidth<T>;
+  T element[width];
 };
-template <class T> constexpr int kPackWidth = 16 / sizeof(T);
 
-template <int V, class T> __device__ Pack<T, V> load(const T *p) {
-  return *reinterpret_cast<const Pack<T, V> *>(p);
-}
-template <int V, class T> __device__ void store(T *p, const Pack<T, V> &pack) {
-  *reinterpret_cast<Pack<T, V> *>(p) = pack;
-}
-
-// Calls f(j) for the first j of every V neighbouring elements that are this thread's.
-template <int V, class F>
-__device__ __forceinline__ void for_each_pack(const Team &team, int64_t begin, int64_t end,
-                                              const F &f) {
-  for (int64_t j = begin + team.rank * V; j < end; j += team.size * V)
-    f(j);
-}
-
-// N sums over the d elements of a row: term(j, out) writes the terms of elements j to j + V - 1.
-// The error does not grow with d: kTermsPerSum terms in sequence, the sums of those, then a tree.
-template <int V, class T, int N, class Term>
-__device__ __forceinline__ void row_sums(const Team &team, int64_t d, T (&sums)[N],
-                                         const Term &term) {
-  const int64_t stretch = kTermsPerSum * team.size * V;
-  for (int k = 0; k < N; ++k)
-    sums[k] = 0;
-  for (int64_t begin = 0; begin < d; begin += stretch) {
-    const int64_t end = begin + stretch < d ? begin + stretch : d;
-    T partial[V][N] = {};
-    for_each_pack<V>(team, begin, end, [&](int64_t j) {
-      T out[V][N];
-      term(j, out);
-      for (int v = 0; v < V; ++v)
-        for (int k = 0; k < N; ++k)
-          partial[v][k] += out[v][k];
-    });
-    for (int v = 0; v < V; ++v)
-      for (int k = 0; k < N; ++k)
-        sums[k] += partial[v][k];
+// Elements that do not exist are 0. The loops have constant strides, so that one address serves.
+template <class T> __device__ __forceinline__ Pack<T> load(const T *row, const Place &at) {
+  Pack<T> pack{};
+  row += at.first;
+  if (at.layout == Layout::wide) {
+    if (at.left > 0)
+      pack = *reinterpret_cast<const Pack<T> *>(row);
+  } else if (at.layout == Layout::strided) {
+    for (int k = 0; k < pack.width; ++k)
+      if (at.has(k))
+        pack.element[k] = row[k * 32];
+  } else {
+    for (int k = 0; k < pack.width; ++k)
+      if (at.has(k))
+        pack.element[k] = row[k];
   }
-  team.sum(sums);
+  return pack;
 }
 
-// Shared memory for the row of d elements that this team works on.
-template <class T> __device__ T *shared_row(const Team &team, int64_t d) {
-  extern __shared__ uint4 shared[];
-  return reinterpret_cast<T *>(shared) + team.index * d;
+template <class T>
+__device__ __forceinline__ void store(T *row, const Place &at, const Pack<T> &pack) {
+  row += at.first;
+  if (at.layout == Layout::wide) {
+    if (at.left > 0)
+      *reinterpret_cast<Pack<T> *>(row) = pack;
+  } else if (at.layout == Layout::strided) {
+    for (int k = 0; k < pack.width; ++k)
+      if (at.has(k))
+        row[k * 32] = pack.element[k];
+  } else {
+    for (int k = 0; k < pack.width; ++k)
+      if (at.has(k))
+        row[k] = pack.element[k];
+  }
 }
 
-// Kernel::blocks is given because a bound without that number makes ptxas spill registers.
-template <int V, class Kernel>
-__global__ void __launch_bounds__(kThreads, Kernel::blocks)
-    for_each_row(const __grid_constant__ Kernel kernel, const int team_size) {
-  const Team team(team_size);
-  const int64_t n = kernel.args.in.rows.n, per_block = kThreads / team_size;
-  for (int64_t i = blockIdx.x * per_block + team.index; i < n; i += gridDim.x * per_block)
-    kernel.template row<V>(team, i);
-}
+enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
-template <int V, class T, class Kernel> void launch_rows_as(const Kernel &kernel) {
-  const int64_t n = kernel.args.in.rows.n, d = kernel.args.in.rows.d;
-  const int64_t row_bytes = d * static_cast<int64_t>(sizeof(T));
-  const int size = team_size(d, row_bytes, V);
-  const int64_t per_block = kThreads / size;
-  const bool shared = Kernel::wants_shared_row && fits_shared(row_bytes, size);
-  launch(kernel.args.device, for_each_row<V, Kernel>, (n + per_block - 1) / per_block,
-         shared ? row_bytes * per_block : 0, kernel, size);
+template <class T> struct Work {
+  RowPlan plan;
+  Phase phase;
+  int64_t items; // rows, or parts of them
+  T *part_sums;  // [n, parts, kSums]: from the first launch to the second
+};
+
+// One team at work on one row, or on a part of it.
+template <class Kernel> struct RowWorker {
+  using T = typename Kernel::T;
+  static constexpr int kSums = Kernel::kSums;
+  const Kernel &kernel;
+  const Work<T> &work;
+  const Team &team;
+  const Item item;
+  const typename Kernel::Row row;
+  typename Kernel::Held held[kPacks]; // the chunk read last
+
+  __device__ __forceinline__ Place place(int64_t chunk, int64_t end, int q) const {
+    return work.plan.place(chunk, end, team.rank, q);
+  }
+
+  // Adds this thread's terms of elements [begin, end): those of a pack, then pack by pack.
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
+    for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
+#pragma unroll
+      for (int q = 0; q < kPacks; ++q)
+        held[q] = kernel.read(row, place(chunk, end, q));
+      if (!work.plan.resident)
+#pragma unroll
+        for (int q = 0; q < kPacks; ++q)
+          kernel.keep(row, place(chunk, end, q), held[q]);
+#pragma unroll
+      for (int q = 0; q < kPacks; ++q) {
+        T of_pack[kSums] = {};
+        for (int k = 0; k < kPackWidth<T>; ++k) {
+          T out[kSums];
+          kernel.terms(held[q], k, out);
+          for (int s = 0; s < kSums; ++s)
+            of_pack[s] += out[s];
+        }
+        for (int s = 0; s < kSums; ++s)
+          sums[s] += of_pack[s];
+      }
+    }
+  }
+
+  template <class Scalars>
+  __device__ __forceinline__ void write(int64_t begin, int64_t end, const Scalars &scalars) {
+    for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
+      if (!work.plan.resident)
+#pragma unroll
+        for (int q = 0; q < kPacks; ++q)
+          held[q] = kernel.read_again(row, place(chunk, end, q));
+#pragma unroll
+      for (int q = 0; q < kPacks; ++q)
+        kernel.write(row, place(chunk, end, q), held[q], scalars);
+    }
+  }
+
+  // The sums over all parts of the item, in every thread. Thread r of the team adds parts r,
+  // r + size, ..., then a tree adds the threads: in both ways, so that they give the same bits.
+  __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
+    const bool one = item.last - item.first == 1;
+    for (int32_t p = item.first; p < item.last; ++p) {
+      T of_part[kSums] = {};
+      add(work.plan.begin(p), work.plan.begin(p + 1), of_part);
+      team.sum(of_part);
+      if (one || p % team.size == team.rank)
+        for (int s = 0; s < kSums; ++s)
+          sums[s] += of_part[s];
+    }
+    if (!one)
+      team.sum(sums);
+  }
+  __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
+    for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
+      for (int s = 0; s < kSums; ++s)
+        sums[s] += part_sums(p)[s];
+    team.sum(sums);
+  }
+  __device__ __forceinline__ T *part_sums(int32_t p) const {
+    return work.part_sums + (item.row * work.plan.parts + p) * kSums;
+  }
+
+  __device__ __forceinline__ void run() {
+    if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
+      return;
+    T sums[kSums] = {};
+    if (work.phase == Phase::parts)
+      sum_of_part_sums(sums);
+    else
+      sum_by_reading(sums);
+    if (work.phase == Phase::part_sums) {
+      if (team.rank == 0)
+        for (int s = 0; s < kSums; ++s)
+          part_sums(item.first)[s] = sums[s];
+      return;
+    }
+    if (kernel.writes()) {
+      const auto scalars = kernel.scalars(team, row, sums, held);
+      write(work.plan.begin(item.first), work.plan.begin(item.last), scalars);
+    }
+    if (team.rank == 0 && item.first == 0)
+      kernel.write_scalar(row, item.row, sums);
+  }
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
+    for_each_row(const __grid_constant__ Kernel kernel,
+                 const __grid_constant__ Work<typename Kernel::T> work) {
+  const RowPlan &plan = work.plan;
+  const Team team(plan.team);
+  const int64_t teams = plan.threads() / team.size;
+  for (int64_t i = blockIdx.x * teams + team.index; i < work.items; i += gridDim.x * teams) {
+    const Item item = work.phase == Phase::rows ? plan.row(i) : plan.part(i);
+    RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
+  }
 }
 
 // Runs the kernel over all rows.
-template <class T, class Kernel> void launch_rows(const Kernel &kernel) {
-  if (kernel.args.is_aligned(16))
-    launch_rows_as<kPackWidth<T>, T>(kernel);
-  else
-    launch_rows_as<1, T>(kernel);
+template <class Kernel> void launch_rows(const Kernel &kernel) {
+  using T = typename Kernel::T;
+  const Layout layout = kernel.args.is_aligned(16) ? Layout::wide : Kernel::kNarrow;
+  const RowPlan plan = plan_rows<T>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
+  const int32_t device = kernel.args.device;
+  const auto run = [&](Phase phase, int64_t items, T *part_sums) {
+    launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
+           Work<T>{plan, phase, items, part_sums});
+  };
+  if (!plan.is_split())
+    return run(Phase::rows, plan.n, nullptr);
+  const int64_t parts = plan.n * plan.parts;
+  Tensor sums = new_array<T>(device, parts * Kernel::kSums);
+  run(Phase::part_sums, parts, sums.template out<T>());
+  run(Phase::parts, parts, sums.template out<T>());
 }
 
 } // namespace spherical

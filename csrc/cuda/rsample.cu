@@ -5,151 +5,179 @@
 namespace {
 using namespace spherical;
 
-// g[j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the row's stream.
-template <int V, class T>
-__device__ __forceinline__ void fill_normals(const Team &team, const RowStream &stream, int64_t d,
-                                             T *g) {
-  constexpr int width = kNormalsPerBlock<T>;
-  for_each_pack<width>(team, 0, d, [=](int64_t j) {
-    Pack<T, width> n;
-    normals(stream.words(0, static_cast<uint32_t>(j / width)), n.element);
-    if constexpr (V == width) {
-      store<V>(g + j, n);
-    } else {
-      for (int k = 0; k < width; ++k)
-        if (j + k < d)
-          g[j + k] = n.element[k];
-    }
-  });
-}
-
-// a . mu and |mu|^2
-template <int V, class T>
-__device__ __forceinline__ void dots(const Team &team, const T *a, const T *mu, int64_t d,
-                                     T (&sums)[2]) {
-  row_sums<V>(team, d, sums, [=](int64_t j, T(&out)[V][2]) {
-    const auto as = load<V>(a + j), mus = load<V>(mu + j);
-    for (int v = 0; v < V; ++v) {
-      out[v][0] = as.element[v] * mus.element[v];
-      out[v][1] = mus.element[v] * mus.element[v];
-    }
-  });
-}
-
-// g <- g - c mu; returns |g|^2
-template <int V, class T>
-__device__ __forceinline__ T remove_component(const Team &team, T *g, T c, const T *mu, int64_t d) {
-  T squared[1];
-  row_sums<V>(team, d, squared, [=](int64_t j, T(&out)[V][1]) {
-    auto gs = load<V>(g + j);
-    const auto mus = load<V>(mu + j);
-    for (int v = 0; v < V; ++v) {
-      gs.element[v] -= c * mus.element[v];
-      out[v][0] = gs.element[v] * gs.element[v];
-    }
-    store<V>(g + j, gs);
-  });
-  return squared[0];
-}
-
-// out = a u + b v; out may be u or v
-template <int V, class T>
-__device__ __forceinline__ void combine(const Team &team, T a, const T *u, T b, const T *v,
-                                        int64_t d, T *out) {
-  for_each_pack<V>(team, 0, d, [=](int64_t j) {
-    auto us = load<V>(u + j);
-    const auto vs = load<V>(v + j);
-    for (int k = 0; k < V; ++k)
-      us.element[k] = a * us.element[k] + b * vs.element[k];
-    store<V>(out + j, us);
-  });
-}
-
-// Row elements j to j + V - 1 of the upstream gradient.
-template <int V, class T>
-__device__ __forceinline__ Pack<T, V> load_grad(const T *grad, bool uniform, int64_t j) {
-  if (!uniform)
-    return load<V>(grad + j);
-  Pack<T, V> pack;
-  for (int v = 0; v < V; ++v)
-    pack.element[v] = *grad;
-  return pack;
-}
-
-// The normals g stay in shared memory, or, where a row is too long for that, in the row of the
-// result.
-template <class Family, class T> struct Forward {
-  static constexpr bool wants_shared_row = true;
-  static constexpr int blocks = 2; // to a multiprocessor, at least
+// Normals g: element j is normal j mod 4 (float64: 2) of block j / 4 of the row's stream, so that
+// a block fills a pack. A row too long for registers is kept in that of the result.
+template <class Family, class Element> struct Forward {
+  using T = Element;
+  static constexpr int kSums = 3, kBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
+  static constexpr Layout kNarrow = Layout::neighbours;
+  static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
   RSample<T> args;
 
-  template <int V> __device__ void row(const Team &team, int64_t i) const {
-    const int64_t d = args.in.rows.d;
-    const RowStream stream = args.stream(i);
-    const T *mu = args.mu(i);
-    T *x = args.out + i * d;
-    T *g = fits_shared(d * int64_t(sizeof(T)), team.size) ? shared_row<T>(team, d) : x;
-    team.sync(); // the last row's g has been read
-    fill_normals<V>(team, stream, d, g);
-    team.sync();
-    T sums[2];
-    dots<V>(team, g, mu, d, sums);
-    const T length = std::sqrt(sums[1]), p = sums[0] / length;
-    T squared = remove_component<V>(team, g, sums[0] / sums[1], mu, d);
-    if (d < kReorthogonalised) {
-      dots<V>(team, g, mu, d, sums);
-      squared = remove_component<V>(team, g, sums[0] / sums[1], mu, d);
-    }
-    const Polar<T> polar =
-        sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared, stream);
-    combine<V>(team, polar.t / length, mu, polar.r, g, d, x);
+  struct Row {
+    const T *mu; // [d]
+    T *x;        // [d]
+    T kappa;
+    RowStream stream;
+  };
+  __device__ __forceinline__ Row row(int64_t i) const {
+    int64_t at[2];
+    args.in.rows.offsets(i, at);
+    const auto &data = args.in.data;
+    return {data[0] + at[0], args.out + i * args.in.rows.d, data[1][at[1]], args.stream(i)};
   }
+
+  struct Held {
+    Pack<T> g;
+    Pack<T> mu;
+  };
+  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
+    Held held{{}, load(row.mu, at)};
+    if (at.has(0))
+      normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
+    for (int k = 1; k < kPackWidth<T>; ++k)
+      held.g.element[k] = at.has(k) ? held.g.element[k] : T(0);
+    return held;
+  }
+  __device__ __forceinline__ void keep(const Row &row, const Place &at, const Held &held) const {
+    store(row.x, at, held.g);
+  }
+  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
+    return {load(row.x, at), load(row.mu, at)};
+  }
+  __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
+    const T g = held.g.element[k], mu = held.mu.element[k];
+    out[0] = g * mu;
+    out[1] = mu * mu;
+    out[2] = g * g;
+  }
+
+  // x = along_mu mu + along_g g
+  struct Scalars {
+    T along_mu;
+    T along_g;
+  };
+  __device__ __forceinline__ Scalars scalars(const Team &team, const Row &row, T (&sums)[3],
+                                             Held (&held)[kPacks]) const {
+    const T mu_mu = sums[1], length = std::sqrt(mu_mu), p = sums[0] / length;
+    // g' = g - removed mu, |g'|^2 = |g|^2 - p^2: see csrc/cpu/rsample.cpp.
+    T squared = sums[2] - p * p, removed = sums[0] / mu_mu;
+    if (args.in.rows.d < kReorthogonalised) {
+      // Such a row is a pack for each thread of the team. Twice g <- g - (g . mu / |mu|^2) mu.
+      for (int round = 0; round < 2; ++round) {
+        T again[2] = {};
+        for (int k = 0; k < kPackWidth<T>; ++k) {
+          T &g = held[0].g.element[k];
+          g -= removed * held[0].mu.element[k];
+          again[0] += g * held[0].mu.element[k];
+          again[1] += g * g;
+        }
+        team.sum(again);
+        removed = again[0] / mu_mu;
+        squared = again[1];
+      }
+      removed = 0;
+    }
+    T polar[2];
+    if (team.rank == 0) {
+      const auto sample =
+          sample_polar<Family>(row.kappa, args.dim, p, T(0.5) * squared, row.stream);
+      polar[0] = sample.t;
+      polar[1] = sample.r;
+    }
+    team.broadcast(polar);
+    return {polar[0] / length - polar[1] * removed, polar[1]};
+  }
+
+  __device__ bool writes() const { return true; }
+  __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
+                                        const Scalars &s) const {
+    Pack<T> out;
+    for (int k = 0; k < out.width; ++k)
+      out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
+    store(row.x, at, out);
+  }
+  __device__ void write_scalar(const Row &, int64_t, const T (&)[3]) const {}
 };
 
-template <class Family, class T> struct Backward {
-  static constexpr bool wants_shared_row = false;
-  // to a multiprocessor, at least; pathwise of von Mises-Fisher spills in double at 2
-  static constexpr int blocks = is_float32<T> ? 2 : 1;
+template <class Family, class Element> struct Backward {
+  using T = Element;
+  static constexpr int kSums = kSampleSums;
+  // pathwise of von Mises-Fisher spills in double at 4
+  static constexpr int kBlocks = is_float32<T> ? 2 : 1;
+  static constexpr Layout kNarrow = Layout::strided;
   RSampleBackward<T> args;
 
-  template <int V> __device__ void row(const Team &team, int64_t i) const {
-    const int64_t d = args.in.rows.d;
-    const T *grad = args.grad(i), *x = args.sample(i), *mu = args.mu(i);
-    const bool uniform = args.uniform_grad;
-    T sums[kSampleSums];
-    row_sums<V>(team, d, sums, [=](int64_t j, T(&out)[V][kSampleSums]) {
-      const auto grads = load_grad<V>(grad, uniform, j);
-      const auto xs = load<V>(x + j), mus = load<V>(mu + j);
-      for (int v = 0; v < V; ++v)
-        sample_terms(grads.element[v], xs.element[v], mus.element[v], out[v]);
-    });
-    const bool writes_kappa = args.grad_kappa && team.rank == 0;
-    const auto g = sample_gradient<Family>(args.kappa(i), args.dim, sums, writes_kappa);
-    if (writes_kappa)
-      args.grad_kappa[i] = g.kappa;
-    if (!args.grad_mu)
-      return;
-    for_each_pack<V>(team, 0, d, [=](int64_t j) {
-      const auto grads = load_grad<V>(grad, uniform, j);
-      auto out = load<V>(x + j);
-      for (int v = 0; v < V; ++v)
-        out.element[v] = g.element(grads.element[v], out.element[v]);
-      store<V>(args.grad_mu + i * d + j, out);
-    });
+  struct Row {
+    const T *grad; // [d], or [1] if args.uniform_grad
+    const T *x;    // [d]
+    const T *mu;   // [d]
+    T kappa;
+    int64_t out; // where the gradient of the row begins
+  };
+  __device__ __forceinline__ Row row(int64_t i) const {
+    int64_t at[4];
+    args.in.rows.offsets(i, at);
+    const auto &data = args.in.data;
+    return {data[0] + at[0], data[1] + at[1], data[2] + at[2], data[3][at[3]], i * args.in.rows.d};
+  }
+
+  struct Held {
+    Pack<T> grad;
+    Pack<T> x;
+    Pack<T> mu;
+  };
+  __device__ __forceinline__ Pack<T> load_grad(const Row &row, const Place &at) const {
+    if (!args.uniform_grad)
+      return load(row.grad, at);
+    Pack<T> pack; // where no element is, x and mu are 0
+    for (int k = 0; k < pack.width; ++k)
+      pack.element[k] = *row.grad;
+    return pack;
+  }
+  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
+    return {load_grad(row, at), load(row.x, at), load(row.mu, at)};
+  }
+  __device__ void keep(const Row &, const Place &, const Held &) const {}
+  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
+    return {load_grad(row, at), load(row.x, at), {}}; // mu is in the sums alone
+  }
+  __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSampleSums]) const {
+    sample_terms(held.grad.element[k], held.x.element[k], held.mu.element[k], out);
+  }
+
+  __device__ __forceinline__ SampleGradient<T> scalars(const Team &, const Row &row,
+                                                       const T (&sums)[kSampleSums],
+                                                       const Held (&)[kPacks]) const {
+    return sample_gradient<Family>(row.kappa, args.dim, sums, false);
+  }
+
+  __device__ bool writes() const { return args.grad_mu; }
+  __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
+                                        const SampleGradient<T> &g) const {
+    Pack<T> out;
+    for (int k = 0; k < out.width; ++k)
+      out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
+    store(args.grad_mu + row.out, at, out);
+  }
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
+                                               const T (&sums)[kSampleSums]) const {
+    if (args.grad_kappa)
+      args.grad_kappa[i] = sample_gradient<Family>(row.kappa, args.dim, sums, true).kappa;
   }
 };
 
 void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.out)>;
-    launch_rows<T>(Forward<decltype(family), T>{args});
+    launch_rows(Forward<decltype(family), T>{args});
   });
 }
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample_backward(stack, [](auto family, const auto &args) {
     using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
-    launch_rows<T>(Backward<decltype(family), T>{args});
+    launch_rows(Backward<decltype(family), T>{args});
   });
 }
 

@@ -22,6 +22,7 @@
 #define dlsym emulated_dlsym
 #define aoti_torch_create_device_guard emulated_create_device_guard
 #define aoti_torch_delete_device_guard emulated_delete_device_guard
+#define aoti_torch_device_type_cuda aoti_torch_device_type_cpu
 #define aoti_torch_library_init_def emulated_library_init_def
 #define aoti_torch_library_init_impl emulated_library_init_impl
 
@@ -29,10 +30,7 @@ struct dim3 {
   unsigned x, y, z;
   explicit dim3(unsigned x = 1) : x(x), y(1), z(1) {}
 };
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
-extern dim3 threadIdx, blockIdx, gridDim;
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using cudaStream_t = void *;
 enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
@@ -47,22 +45,30 @@ void *slot(unsigned thread, bool odd); // what a thread passes to others in a sh
 void require(bool condition, const char *message);
 } // namespace emulated
 
-inline void __syncthreads() { emulated::barrier(~0u, ~0u, 256); }
+inline void __syncthreads() { emulated::barrier(~0u, ~0u, blockDim.x); }
 
 inline void __syncwarp(unsigned mask) {
   emulated::require(mask >> (threadIdx.x % 32) & 1, "a thread outside its own mask");
   emulated::barrier(threadIdx.x / 32 * 32, mask, static_cast<unsigned>(__builtin_popcount(mask)));
 }
 
-template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
-  const unsigned partner = threadIdx.x ^ static_cast<unsigned>(distance);
-  emulated::require(mask >> (partner % 32) & 1, "a shuffle from outside the mask");
+// The value of a thread of this warp.
+template <class T> T __shfl_from(unsigned mask, T value, unsigned lane) {
+  emulated::require(mask >> lane & 1, "a shuffle from outside the mask");
   const bool odd =
       emulated::next_shuffle_is_odd(); // so that none overwrites what is yet to be read
   std::memcpy(emulated::slot(threadIdx.x, odd), &value, sizeof value);
   __syncwarp(mask);
-  std::memcpy(&value, emulated::slot(partner, odd), sizeof value);
+  std::memcpy(&value, emulated::slot(threadIdx.x / 32 * 32 + lane, odd), sizeof value);
   return value;
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
+  return __shfl_from(mask, value, (threadIdx.x ^ static_cast<unsigned>(distance)) % 32);
+}
+template <class T> T __shfl_sync(unsigned mask, T value, int lane, int width) {
+  const unsigned segment = threadIdx.x % 32 / static_cast<unsigned>(width);
+  return __shfl_from(mask, value, segment * static_cast<unsigned>(width) +
+                                      static_cast<unsigned>(lane));
 }
 
 template <class... Parameters>

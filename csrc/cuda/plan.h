@@ -1,0 +1,101 @@
+// How rows are shared out, over the threads of a team and over the blocks of a launch. Index
+// arithmetic alone, for host and device: tests/test_cuda_plan.py tries it at sizes that no memory
+// holds. Nothing here depends on the GPU, so that d alone decides in which order a row is summed.
+#pragma once
+#include "../math/portable.h"
+
+namespace spherical {
+
+constexpr int kPacks = 2;               // of a row that a thread reads before it uses the first
+constexpr int kChunksPerPart = 2;       // of kPacks packs
+constexpr int kThreads = 128;           // of a block, where a warp or less is a team
+constexpr int64_t kEnoughBlocks = 1024; // fill any GPU
+
+// Threads that a row may occupy, which are then a block: more would leave each too few registers.
+template <class T> constexpr int kMaxTeam = 256;
+
+// Elements of T that a thread moves by one 16-byte access: a pack.
+template <class T> constexpr int kPackWidth = 16 / static_cast<int>(sizeof(T));
+
+// How the elements of a pack lie in the row.
+enum class Layout {
+  wide,       // side by side, aligned to 16 bytes
+  neighbours, // side by side
+  strided     // 32 apart: those of a warp's threads side by side
+};
+
+// The elements first, first + step, ... of a row, of which those below first + left exist: of a
+// wide pack all or none.
+struct Place {
+  Layout layout;
+  int32_t left;
+  int64_t first;
+
+  HD_INLINE bool has(int k) const { return k * (layout == Layout::strided ? 32 : 1) < left; }
+};
+
+// Parts [first, last) of a row.
+struct Item {
+  int64_t row;
+  int32_t first;
+  int32_t last;
+};
+
+struct RowPlan {
+  int64_t n;
+  int64_t d;
+  int32_t parts;  // of a row, summed one by one
+  int32_t length; // of all parts but the last
+  Layout layout;
+  int32_t width; // of a pack
+  int32_t team;  // threads that share a row or a part of it, a power of two
+  bool resident; // the registers of a team hold a row
+
+  // The rows are few, and long: their parts go to teams of their own, not one after another.
+  bool is_split() const { return parts > 1 && n < kEnoughBlocks; }
+  HD_INLINE int32_t threads() const { return team > 32 ? team : kThreads; } // of a block
+  int64_t blocks(int64_t items) const {
+    const int64_t teams = threads() / team;
+    return (items + teams - 1) / teams;
+  }
+
+  HD_INLINE Item row(int64_t i) const { return {i, 0, parts}; }
+  HD_INLINE Item part(int64_t i) const { // of n * parts
+    const int64_t row = i / parts;
+    const int32_t p = static_cast<int32_t>(i - row * parts);
+    return {row, p, p + 1};
+  }
+
+  // Elements [begin(p), begin(p + 1)) are those of part p.
+  HD_INLINE int64_t begin(int32_t p) const {
+    const int64_t begin = int64_t{p} * length;
+    return begin < d ? begin : d;
+  }
+
+  // What a team reads at once of a part.
+  HD_INLINE int32_t chunk() const { return team * width * kPacks; }
+
+  // The q-th of kPacks packs that a thread reads of the chunk that begins there.
+  HD_INLINE Place place(int64_t chunk, int64_t end, int rank, int q) const {
+    const int pack = q * team + rank, lane = pack % 32;
+    const int first = layout == Layout::strided ? (pack - lane) * width + lane : pack * width;
+    const int64_t left = end - chunk - first;
+    return {layout, static_cast<int32_t>(left < width * 32 ? left : width * 32), chunk + first};
+  }
+};
+
+// A team is the fewest threads with a pack each, up to a warp; from there on the fewest that hold a
+// row in their registers, up to kMaxTeam.
+template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
+  RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, true};
+  while (plan.team < 32 ? plan.team * plan.width < d : plan.chunk() < d && plan.team < kMaxTeam<T>)
+    plan.team *= 2;
+  plan.resident = d <= plan.chunk();
+  if (layout == Layout::strided && plan.team < 32)
+    plan.layout = Layout::neighbours;
+  plan.length = kChunksPerPart * plan.chunk();
+  plan.parts = static_cast<int32_t>((d + plan.length - 1) / plan.length);
+  return plan;
+}
+
+} // namespace spherical
