@@ -16,6 +16,12 @@ extern "C" int row_offsets(int ndim, const int64_t *size, const int64_t *strides
   for (int k = 0; k < 2; ++k)
     for (int64_t i = 0; i < n; ++i)
       offsets[k * n + i] = rows.offset(k, row[i]);
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t both[2];
+    rows.offsets(row[i], both);
+    if (both[0] != offsets[i] || both[1] != offsets[n + i])
+      return -2; // the two ways differ
+  }
   return rows.ndim;
 }
 

@@ -69,7 +69,8 @@ def test_offset_is_the_sum_of_index_times_stride(
     rows: ctypes.CDLL, layout: tuple[list[int], list[list[int]], list[int]]
 ) -> None:
     sizes, strides, queries = layout
-    _, actual = offsets(rows, sizes, strides, queries)
+    ndim, actual = offsets(rows, sizes, strides, queries)
+    assert ndim > -2
     for stride, found in zip(strides, actual, strict=True):
         for query, offset in zip(queries, found, strict=True):
             expected, rest = 0, query

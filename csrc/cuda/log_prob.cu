@@ -8,6 +8,7 @@ using namespace spherical;
 // Reading x and mu, for |x - mu|^2 and |x + mu|^2.
 template <class Element> struct ChordSums {
   using T = Element;
+  using S = T;
   static constexpr int kSums = 2;
   static constexpr Layout kNarrow = Layout::strided;
   struct Held {
@@ -16,7 +17,7 @@ template <class Element> struct ChordSums {
   };
 
   template <class Row> __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load(row.x, at), load(row.mu, at)};
+    return {load<T>(row.x, at), load<T>(row.mu, at)};
   }
   template <class Row>
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
@@ -48,14 +49,11 @@ template <class Family, class T> struct Forward : ChordSums<T> {
   }
 
   struct Scalars {};
-  __device__ Scalars scalars(const Team &, const Row &, const T (&)[2],
-                             const Held (&)[kPacks]) const {
-    return {};
-  }
+  template <class Worker> __device__ Scalars scalars(Worker &, const T (&)[2]) const { return {}; }
   __device__ bool writes() const { return false; }
   __device__ void write(const Row &, const Place &, const Held &, Scalars) const {}
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
-                                               const T (&sums)[2]) const {
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
+                                               Scalars) const {
     args.out[i] = log_density<Family>(row.kappa, args.dim, sums[0], sums[1]);
   }
 };
@@ -86,9 +84,9 @@ template <class Family, class T> struct Backward : ChordSums<T> {
     return density_gradient<Family>(row.upstream, row.kappa, args.dim, sums[0], sums[1],
                                     want_kappa);
   }
-  __device__ __forceinline__ DensityGradient<T>
-  scalars(const Team &, const Row &row, const T (&sums)[2], const Held (&)[kPacks]) const {
-    return gradient(row, sums, false);
+  template <class Worker>
+  __device__ __forceinline__ DensityGradient<T> scalars(Worker &worker, const T (&sums)[2]) const {
+    return gradient(worker.row, sums, false);
   }
 
   __device__ bool writes() const { return args.grad_value || args.grad_mu; }
@@ -102,12 +100,12 @@ template <class Family, class T> struct Backward : ChordSums<T> {
   static __device__ __forceinline__ Pack<T> elements(const DensityGradient<T> &g, const Pack<T> &a,
                                                      const Pack<T> &b) {
     Pack<T> out;
-    for (int k = 0; k < out.width; ++k)
+    for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = g.element(a.element[k], b.element[k]);
     return out;
   }
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
-                                               const T (&sums)[2]) const {
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
+                                               const DensityGradient<T> &) const {
     if (args.grad_kappa)
       args.grad_kappa[i] = gradient(row, sums, true).kappa;
   }

@@ -7,7 +7,7 @@
 namespace spherical {
 
 constexpr int kPacks = 2;               // of a row that a thread reads before it uses the first
-constexpr int kChunksPerPart = 2;       // of kPacks packs
+constexpr int kChunksPerPart = 4;       // of kPacks packs
 constexpr int kThreads = 128;           // of a block, where a warp or less is a team
 constexpr int64_t kEnoughBlocks = 1024; // fill any GPU
 

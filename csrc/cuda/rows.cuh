@@ -2,19 +2,19 @@
 // The second time the elements come from registers, where these hold the row.
 //
 // A kernel is a struct with `args` (see log_prob.h) and
-//   T, kSums                       its element type; how many sums it needs
-//   kNarrow                        the layout of packs in rows that are not aligned to 16 bytes
+//   T, S, kSums                    type of the elements, and of kSums sums over them
+//   kNarrow                        the layout of packs in rows that are not aligned as packs are
 //   kBlocks                        of the most threads, to a multiprocessor: bounds the registers
-//   Row row(i)                     the pointers of row i
+//   Row row(i)                     the pointers and scalars of row i
 //   Held read(row, place)          a pack of all that the sums need; 0 where no element is
 //   void keep(row, place, held)    stores what is to be read again, if it is not an input
-//   Held read_again(row, place)    the same pack, for the second time
+//   Held read_again(row, place)    the same pack, for the results
 //   void terms(held, k, out)       what element k of a pack adds to the sums
-//   Scalars scalars(team, row, sums, held)    what the results of the elements need of the sums
-//   bool writes() const            whether there are such results,
-//   void write(row, place, held, scalars)     and how a pack of them is written
-//   void write_scalar(row, i, sums)           the result that a row has one of; by one thread, and
-//                                  last, when registers are free and the stores under way
+//   Scalars scalars(worker, sums)  what the results need of the sums
+//   bool writes() const            whether there are results for each element,
+//   void write(row, place, held, scalars)        and how a pack of them is written
+//   void write_scalar(row, i, sums, scalars)     the result that a row has one of; by one thread,
+//                                  and last, when registers are free and the stores under way
 #pragma once
 #include "../rows.h"
 #include "device.cuh"
@@ -78,63 +78,74 @@ private:
   }
 };
 
-// Elements that one thread handles together.
-template <class T> struct alignas(16) Pack {
-  static constexpr int width = kPackWidth<T>;
+// The elements that a thread handles together: as many, whatever their type in memory, as make 16
+// bytes of the type S in which they are computed with.
+template <class T, int width> struct alignas(width * sizeof(T)) PackOf {
   T element[width];
 };
+template <class S> using Pack = PackOf<S, kPackWidth<S>>;
+
+template <class T, class S> constexpr int kPackBytes = kPackWidth<S> * sizeof(T);
 
 // Elements that do not exist are 0. The loops have constant strides, so that one address serves.
-template <class T> __device__ __forceinline__ Pack<T> load(const T *row, const Place &at) {
-  Pack<T> pack{};
+template <class S, class T> __device__ __forceinline__ Pack<S> load(const T *row, const Place &at) {
+  constexpr int width = kPackWidth<S>;
+  PackOf<T, width> read{};
   row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      pack = *reinterpret_cast<const Pack<T> *>(row);
+      read = *reinterpret_cast<const PackOf<T, width> *>(row);
   } else if (at.layout == Layout::strided) {
-    for (int k = 0; k < pack.width; ++k)
+    for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k * 32];
+        read.element[k] = row[k * 32];
   } else {
-    for (int k = 0; k < pack.width; ++k)
+    for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k];
+        read.element[k] = row[k];
   }
+  Pack<S> pack;
+  for (int k = 0; k < width; ++k)
+    pack.element[k] = S(read.element[k]);
   return pack;
 }
 
-template <class T>
-__device__ __forceinline__ void store(T *row, const Place &at, const Pack<T> &pack) {
+template <class S, class T>
+__device__ __forceinline__ void store(T *row, const Place &at, const Pack<S> &pack) {
+  constexpr int width = kPackWidth<S>;
+  PackOf<T, width> written;
+  for (int k = 0; k < width; ++k)
+    written.element[k] = T(pack.element[k]);
   row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      *reinterpret_cast<Pack<T> *>(row) = pack;
+      *reinterpret_cast<PackOf<T, width> *>(row) = written;
   } else if (at.layout == Layout::strided) {
-    for (int k = 0; k < pack.width; ++k)
+    for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k * 32] = pack.element[k];
+        row[k * 32] = written.element[k];
   } else {
-    for (int k = 0; k < pack.width; ++k)
+    for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k] = pack.element[k];
+        row[k] = written.element[k];
   }
 }
 
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
-template <class T> struct Work {
+template <class S> struct Work {
   RowPlan plan;
   Phase phase;
   int64_t items; // rows, or parts of them
-  T *part_sums;  // [n, parts, kSums]: from the first launch to the second
+  S *part_sums;  // [n, parts, kSums]: from the first launch to the second
 };
 
 // One team at work on one row, or on a part of it.
 template <class Kernel> struct RowWorker {
-  using T = typename Kernel::T;
+  using S = typename Kernel::S;
   static constexpr int kSums = Kernel::kSums;
   const Kernel &kernel;
-  const Work<T> &work;
+  const Work<S> &work;
   const Team &team;
   const Item item;
   const typename Kernel::Row row;
@@ -145,7 +156,7 @@ template <class Kernel> struct RowWorker {
   }
 
   // Adds this thread's terms of elements [begin, end): those of a pack, then pack by pack.
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, S (&sums)[kSums]) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
 #pragma unroll
       for (int q = 0; q < kPacks; ++q)
@@ -156,9 +167,9 @@ template <class Kernel> struct RowWorker {
           kernel.keep(row, place(chunk, end, q), held[q]);
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
-        T of_pack[kSums] = {};
-        for (int k = 0; k < kPackWidth<T>; ++k) {
-          T out[kSums];
+        S of_pack[kSums] = {};
+        for (int k = 0; k < kPackWidth<S>; ++k) {
+          S out[kSums];
           kernel.terms(held[q], k, out);
           for (int s = 0; s < kSums; ++s)
             of_pack[s] += out[s];
@@ -184,10 +195,10 @@ template <class Kernel> struct RowWorker {
 
   // The sums over all parts of the item, in every thread. Thread r of the team adds parts r,
   // r + size, ..., then a tree adds the threads: in both ways, so that they give the same bits.
-  __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
+  __device__ __forceinline__ void sum_by_reading(S (&sums)[kSums]) {
     const bool one = item.last - item.first == 1;
     for (int32_t p = item.first; p < item.last; ++p) {
-      T of_part[kSums] = {};
+      S of_part[kSums] = {};
       add(work.plan.begin(p), work.plan.begin(p + 1), of_part);
       team.sum(of_part);
       if (one || p % team.size == team.rank)
@@ -197,20 +208,21 @@ template <class Kernel> struct RowWorker {
     if (!one)
       team.sum(sums);
   }
-  __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
+  __device__ __forceinline__ void sum_of_part_sums(S (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
       for (int s = 0; s < kSums; ++s)
         sums[s] += part_sums(p)[s];
     team.sum(sums);
   }
-  __device__ __forceinline__ T *part_sums(int32_t p) const {
+
+  __device__ __forceinline__ S *part_sums(int32_t p) const {
     return work.part_sums + (item.row * work.plan.parts + p) * kSums;
   }
 
   __device__ __forceinline__ void run() {
     if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
       return;
-    T sums[kSums] = {};
+    S sums[kSums] = {};
     if (work.phase == Phase::parts)
       sum_of_part_sums(sums);
     else
@@ -221,19 +233,18 @@ template <class Kernel> struct RowWorker {
           part_sums(item.first)[s] = sums[s];
       return;
     }
-    if (kernel.writes()) {
-      const auto scalars = kernel.scalars(team, row, sums, held);
+    const auto scalars = kernel.scalars(*this, sums);
+    if (kernel.writes())
       write(work.plan.begin(item.first), work.plan.begin(item.last), scalars);
-    }
     if (team.rank == 0 && item.first == 0)
-      kernel.write_scalar(row, item.row, sums);
+      kernel.write_scalar(row, item.row, sums, scalars);
   }
 };
 
 template <class Kernel>
-__global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
+__global__ void __launch_bounds__(kMaxTeam<typename Kernel::S>, Kernel::kBlocks)
     for_each_row(const __grid_constant__ Kernel kernel,
-                 const __grid_constant__ Work<typename Kernel::T> work) {
+                 const __grid_constant__ Work<typename Kernel::S> work) {
   const RowPlan &plan = work.plan;
   const Team team(plan.team);
   const int64_t teams = plan.threads() / team.size;
@@ -245,20 +256,21 @@ __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
 
 // Runs the kernel over all rows.
 template <class Kernel> void launch_rows(const Kernel &kernel) {
-  using T = typename Kernel::T;
-  const Layout layout = kernel.args.is_aligned(16) ? Layout::wide : Kernel::kNarrow;
-  const RowPlan plan = plan_rows<T>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
+  using S = typename Kernel::S;
+  const Layout layout =
+      kernel.args.is_aligned(kPackBytes<typename Kernel::T, S>) ? Layout::wide : Kernel::kNarrow;
+  const RowPlan plan = plan_rows<S>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
   const int32_t device = kernel.args.device;
-  const auto run = [&](Phase phase, int64_t items, T *part_sums) {
+  const auto run = [&](Phase phase, int64_t items, S *part_sums) {
     launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
-           Work<T>{plan, phase, items, part_sums});
+           Work<S>{plan, phase, items, part_sums});
   };
   if (!plan.is_split())
     return run(Phase::rows, plan.n, nullptr);
   const int64_t parts = plan.n * plan.parts;
-  Tensor sums = new_array<T>(device, parts * Kernel::kSums);
-  run(Phase::part_sums, parts, sums.template out<T>());
-  run(Phase::parts, parts, sums.template out<T>());
+  Tensor sums = new_array<S>(device, parts * Kernel::kSums);
+  run(Phase::part_sums, parts, sums.template out<S>());
+  run(Phase::parts, parts, sums.template out<S>());
 }
 
 } // namespace spherical

@@ -9,6 +9,7 @@ using namespace spherical;
 // a block fills a pack. A row too long for registers is kept in that of the result.
 template <class Family, class Element> struct Forward {
   using T = Element;
+  using S = T;
   static constexpr int kSums = 3, kBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
   static constexpr Layout kNarrow = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
@@ -32,7 +33,7 @@ template <class Family, class Element> struct Forward {
     Pack<T> mu;
   };
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    Held held{{}, load(row.mu, at)};
+    Held held{{}, load<T>(row.mu, at)};
     if (at.has(0))
       normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
     for (int k = 1; k < kPackWidth<T>; ++k)
@@ -43,7 +44,7 @@ template <class Family, class Element> struct Forward {
     store(row.x, at, held.g);
   }
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load(row.x, at), load(row.mu, at)};
+    return {load<T>(row.x, at), load<T>(row.mu, at)};
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
     const T g = held.g.element[k], mu = held.mu.element[k];
@@ -57,8 +58,10 @@ template <class Family, class Element> struct Forward {
     T along_mu;
     T along_g;
   };
-  __device__ __forceinline__ Scalars scalars(const Team &team, const Row &row, T (&sums)[3],
-                                             Held (&held)[kPacks]) const {
+  template <class Worker>
+  __device__ __forceinline__ Scalars scalars(Worker &worker, const T (&sums)[3]) const {
+    const Team &team = worker.team;
+    const Row &row = worker.row;
     const T mu_mu = sums[1], length = std::sqrt(mu_mu), p = sums[0] / length;
     // g' = g - removed mu, |g'|^2 = |g|^2 - p^2: see csrc/cpu/rsample.cpp.
     T squared = sums[2] - p * p, removed = sums[0] / mu_mu;
@@ -67,9 +70,10 @@ template <class Family, class Element> struct Forward {
       for (int round = 0; round < 2; ++round) {
         T again[2] = {};
         for (int k = 0; k < kPackWidth<T>; ++k) {
-          T &g = held[0].g.element[k];
-          g -= removed * held[0].mu.element[k];
-          again[0] += g * held[0].mu.element[k];
+          const T mu = worker.held[0].mu.element[k];
+          T &g = worker.held[0].g.element[k];
+          g -= removed * mu;
+          again[0] += g * mu;
           again[1] += g * g;
         }
         team.sum(again);
@@ -93,15 +97,16 @@ template <class Family, class Element> struct Forward {
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const Scalars &s) const {
     Pack<T> out;
-    for (int k = 0; k < out.width; ++k)
+    for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
     store(row.x, at, out);
   }
-  __device__ void write_scalar(const Row &, int64_t, const T (&)[3]) const {}
+  __device__ void write_scalar(const Row &, int64_t, const T (&)[3], const Scalars &) const {}
 };
 
 template <class Family, class Element> struct Backward {
   using T = Element;
+  using S = T;
   static constexpr int kSums = kSampleSums;
   // pathwise of von Mises-Fisher spills in double at 4
   static constexpr int kBlocks = is_float32<T> ? 2 : 1;
@@ -129,39 +134,40 @@ template <class Family, class Element> struct Backward {
   };
   __device__ __forceinline__ Pack<T> load_grad(const Row &row, const Place &at) const {
     if (!args.uniform_grad)
-      return load(row.grad, at);
+      return load<T>(row.grad, at);
     Pack<T> pack; // where no element is, x and mu are 0
-    for (int k = 0; k < pack.width; ++k)
+    for (int k = 0; k < kPackWidth<T>; ++k)
       pack.element[k] = *row.grad;
     return pack;
   }
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load(row.x, at), load(row.mu, at)};
+    return {load_grad(row, at), load<T>(row.x, at), load<T>(row.mu, at)};
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load(row.x, at), {}}; // mu is in the sums alone
+    return {load_grad(row, at), load<T>(row.x, at), {}}; // mu is in the sums alone
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSampleSums]) const {
     sample_terms(held.grad.element[k], held.x.element[k], held.mu.element[k], out);
   }
 
-  __device__ __forceinline__ SampleGradient<T> scalars(const Team &, const Row &row,
-                                                       const T (&sums)[kSampleSums],
-                                                       const Held (&)[kPacks]) const {
-    return sample_gradient<Family>(row.kappa, args.dim, sums, false);
+  template <class Worker>
+  __device__ __forceinline__ SampleGradient<T> scalars(Worker &worker,
+                                                       const T (&sums)[kSampleSums]) const {
+    return sample_gradient<Family>(worker.row.kappa, args.dim, sums, false);
   }
 
   __device__ bool writes() const { return args.grad_mu; }
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const SampleGradient<T> &g) const {
     Pack<T> out;
-    for (int k = 0; k < out.width; ++k)
+    for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
     store(args.grad_mu + row.out, at, out);
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
-                                               const T (&sums)[kSampleSums]) const {
+                                               const T (&sums)[kSampleSums],
+                                               const SampleGradient<T> &) const {
     if (args.grad_kappa)
       args.grad_kappa[i] = sample_gradient<Family>(row.kappa, args.dim, sums, true).kappa;
   }
