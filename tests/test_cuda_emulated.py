@@ -38,10 +38,13 @@ cpu: Any = torch.ops.powerspherical_ext
 cuda: Any = torch.ops.powerspherical_ext_emulated
 
 RNG_STATE = torch.tensor([2**62 + 1, -3])
-# Rows and d: teams of 1 to 32 threads and of 256, with and without room in shared memory; most with
-# more rows than the three blocks that the emulator runs can take at once.
+# Rows and d: teams of 1 to 256 threads; rows that their registers hold, that they do not, and that
+# are split; most with more rows than the three blocks that the emulator runs can take at once.
 SHAPES = [(800, 2), (400, 3), (200, 4), (200, 7), (100, 16), (50, 36), (26, 64), (26, 65)]
-SHAPES += [(26, 129), (5, 512), (5, 1000), (4, 1028), (4, 1031), (2, 8200), (2, 16501)]
+SHAPES += [(14, 129), (14, 256), (5, 512), (5, 1000), (5, 1028), (4, 1031), (4, 2048), (4, 2050)]
+SHAPES += [(4, 4104), (2, 8200), (2, 16501)]
+
+ULPS = 16  # of the largest element: what may differ
 
 each_shape = pytest.mark.parametrize(("n", "d"), SHAPES)
 each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -89,7 +92,7 @@ def assert_same(actual: Any, expected: Any) -> None:
         assert a.shape == b.shape
         assert a.dtype == b.dtype
         if a.numel():
-            tolerance = 16 * torch.finfo(a.dtype).eps * float(b.abs().max().clamp(min=1))
+            tolerance = ULPS * torch.finfo(a.dtype).eps * float(b.abs().max().clamp(min=1))
             torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
@@ -167,11 +170,30 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
         assert_rsample_agrees(x, k)
 
 
+def test_split_rows_have_the_bits_of_whole_ones() -> None:
+    """1024 rows are no longer few: a block takes all parts of a row."""
+    mu, value = points(1, 8260, dtype=torch.float32), points(1, 8260, dtype=torch.float32)
+    kappa, grad, vectors = torch.tensor([3e3]), torch.tensor([0.7]), torch.randn(1, 8260)
+
+    def results(n: int) -> list[Tensor]:
+        many = [x.expand(n, *x.shape[1:]) for x in (grad, value, mu, kappa, vectors)]
+        sample = cuda.rsample(*many[2:4], RNG_STATE, 0)
+        tangents = cuda.rsample_backward(many[4], sample[:1].expand(n, -1), *many[2:4], 0, 6)
+        log_prob = cuda.log_prob(*many[1:4], 0)
+        return [log_prob, *cuda.log_prob_backward(*many[:4], 0, 7), sample, *tangents]
+
+    for one, many in zip(results(1), results(1024), strict=True):
+        assert torch.equal(one[0], many[0])
+
+
 def test_only_the_wanted_gradients() -> None:
     mu, value = points(9, 24, dtype=torch.float32).unflatten(-1, (2, 12)).transpose(0, 1)
     kappa = torch.rand(9)
     assert_log_prob_agrees(value, mu, kappa, 0, 1, 2, 4, 3, 5, 6)
     assert_rsample_agrees(mu, kappa, 0, 2, 4)
+    mu, value = points(2, 8260, dtype=torch.float32), points(2, 8260, dtype=torch.float32)
+    assert_log_prob_agrees(value, mu, kappa[:2], 0, 1, 2, 4, 3, 5, 6)
+    assert_rsample_agrees(mu, kappa[:2], 0, 2, 4)
 
 
 @each_float

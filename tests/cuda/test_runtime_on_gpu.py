@@ -1,0 +1,214 @@
+"""What a program does with CUDA beside launching kernels: streams, devices, graphs, torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from cases import CONCENTRATED, Family, unit
+from torch import Tensor
+
+from powerspherical_ext import PowerSpherical, _library, ops
+
+pytestmark = [
+    pytest.mark.skipif(
+        not (torch.cuda.is_available() and _library.CUDA_KERNELS),
+        reason="needs a GPU, and its kernels",
+    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # within torch
+]
+each_family = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
+ROWS, D = 64, 48
+
+
+def inputs(device: str = "cuda", dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """value, loc, concentration, rng_state"""
+    kappa = torch.linspace(1, 200, ROWS, dtype=dtype)
+    tensors = unit(ROWS, D, dtype=dtype), unit(ROWS, D, dtype=dtype, seed=1), kappa
+    return *(x.to(device) for x in tensors), torch.tensor([2**40 + 1, 7], device=device)
+
+
+def value_and_grads(family: Family, device: str, dtype: torch.dtype) -> list[Tensor]:
+    """Sample, log-density, divergence and their gradients, through the public functions."""
+    value, loc, kappa, state = inputs(device, dtype)
+    leaves = [x.requires_grad_() for x in (value, loc, kappa)]
+    sample = ops.rsample(loc, kappa, state, family.index)
+    log_prob = ops.log_prob(value, loc, kappa, family.index)
+    kl = ops.kl(kappa, kappa.flip(0), loc, value, family.index, family.index)
+    entropy = ops.entropy(kappa, D, family.index)
+    weights = unit(ROWS, D, dtype=dtype, seed=2).to(device)
+    total = (weights * sample).sum() + log_prob.sum() + 1e-3 * kl.sum() + entropy.sum()
+    grads = torch.autograd.grad(total, leaves)
+    return [x.detach().cpu() for x in (sample, log_prob, kl, entropy, *grads)]
+
+
+@each_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_as_on_the_cpu(family: Family, dtype: torch.dtype) -> None:
+    """The same seed gives the same samples, to rounding."""
+    on_gpu, on_cpu = (value_and_grads(family, device, dtype) for device in ("cuda", "cpu"))
+    for ours, expected in zip(on_gpu, on_cpu, strict=True):
+        tolerance = 64 * torch.finfo(dtype).eps * float(expected.abs().max().clamp(min=1))
+        torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance)
+
+
+@each_family
+def test_the_same_bits_in_every_run(family: Family) -> None:
+    first, second = (value_and_grads(family, "cuda", torch.float32) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+def test_samples_depend_on_the_row_alone() -> None:
+    """Not on how many rows are sampled with it; nor on the stream."""
+    _, loc, kappa, state = inputs()
+    many = ops.rsample(loc.expand(3000, ROWS, D), kappa, state, 0)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        few = ops.rsample(loc, kappa, state, 0)
+        torch.cuda.current_stream().synchronize()
+    assert torch.equal(many[0], few)
+
+
+def test_current_stream() -> None:
+    """A launch on another stream would read the zeros that are there until the side stream wakes."""
+    value, loc, kappa, _ = inputs()
+    expected = ops.log_prob(value, loc, kappa, 0)
+    late = torch.zeros_like(value)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(50_000_000)
+        late.copy_(value)
+        found = ops.log_prob(late, loc, kappa, 0)
+        torch.cuda.current_stream().synchronize()
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_second_device() -> None:
+    """Its tensors decide where a kernel runs, and the current device stays what it was."""
+    _, loc, kappa, state = inputs("cuda:1")
+    with torch.cuda.device(0):
+        sample = ops.rsample(loc, kappa, state, 0)
+        assert torch.cuda.current_device() == 0
+    assert sample.device == torch.device("cuda:1")
+    assert torch.equal(sample.cpu(), ops.rsample(*inputs("cuda:0")[1:], 0).cpu())
+    with pytest.raises(RuntimeError, match="one device"):
+        ops.rsample(loc, kappa.to("cuda:0"), state, 0)
+
+
+def captured(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
+
+
+@each_family
+@pytest.mark.parametrize("d", [D, 20_000], ids=["whole rows", "split rows"])
+def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
+    """Each replay samples anew: the graph itself advances the offset, in place."""
+    rows = 4
+    loc, kappa = unit(rows, d, dtype=torch.float32).cuda(), torch.full((rows,), 50.0).cuda()
+    leaves = [loc.requires_grad_(), kappa.requires_grad_()]
+    state = torch.tensor([5, 0], device="cuda")
+    sample, log_prob = torch.empty_like(loc), torch.empty_like(kappa)
+    grads = [torch.empty_like(x) for x in leaves]
+
+    def step() -> None:
+        x = ops.rsample(loc, kappa, state, family.index)
+        density = ops.log_prob(x, loc, kappa, family.index)
+        for grad, new in zip(grads, torch.autograd.grad(density.sum(), leaves), strict=True):
+            grad.copy_(new)
+        sample.copy_(x.detach())
+        log_prob.copy_(density.detach())
+        state[1].add_(rows)
+
+    graph = captured(step)
+    state.copy_(torch.tensor([5, 0]))
+    for replay in range(3):
+        graph.replay()
+        found = [x.clone() for x in (sample, log_prob, *grads)]
+        here = torch.tensor([5, replay * rows], device="cuda")
+        x = ops.rsample(loc, kappa, here, family.index)
+        density = ops.log_prob(x, loc, kappa, family.index)
+        expected = [x, density, *torch.autograd.grad(density.sum(), leaves)]
+        assert all(torch.equal(a, b.detach()) for a, b in zip(found, expected, strict=True))
+    assert state.tolist() == [5, 3 * rows]
+
+
+def test_graph_of_a_distribution() -> None:
+    """torch's own generator advances between the replays of a captured rsample()."""
+    _, loc, kappa, _ = inputs()
+    sample = torch.empty_like(loc)
+    graph = captured(
+        lambda: sample.copy_(PowerSpherical(loc, kappa, validate_args=False).rsample())
+    )
+    seen = []
+    for _ in range(3):
+        graph.replay()
+        seen.append(sample.clone())
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+    assert all(((x.norm(dim=-1) - 1).abs() < 1e-5).all() for x in seen)
+
+
+@each_family
+def test_compile(family: Family) -> None:
+    value, loc, kappa, state = inputs()
+
+    def function(value: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        sample = ops.rsample(loc, kappa, state, family.index)
+        return ops.log_prob(value, loc, kappa, family.index) + (sample * value).sum(-1)
+
+    results = []
+    for f in (function, torch.compile(function, fullgraph=True)):
+        leaves = [x.clone().requires_grad_() for x in (value, loc, kappa)]
+        output = f(*leaves)
+        results.append([output.detach(), *torch.autograd.grad(output.sum(), leaves)])
+    for expected, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@each_family
+def test_opcheck(family: Family) -> None:
+    raw, index = torch.ops.powerspherical_ext, family.index
+    value, loc, kappa, state = inputs()
+    density, sample = raw.log_prob(value, loc, kappa, index), raw.rsample(loc, kappa, state, index)
+    half = torch.full_like(kappa, 0.5)
+    for op, arguments in [
+        (raw.log_prob, (value, loc, kappa, index)),
+        (raw.log_prob_backward, (density, value, loc, kappa, index, 7)),
+        (raw.rsample, (loc, kappa, state, index)),
+        (raw.rsample_backward, (sample, sample, loc, kappa, index, 6)),
+        (raw.in_kappa, (kappa, D, index, 0)),
+        (raw.kl, (kappa, kappa, half, half, D, index, 0)),
+    ]:
+        torch.library.opcheck(op.default, arguments)
+
+
+@pytest.mark.parametrize("d", [2048, 2047])
+def test_more_than_2_31_elements(d: int) -> None:
+    """The last rows, beyond the reach of 32-bit indices, are what they are on their own."""
+    n = 2**31 // d + 5
+    if torch.cuda.mem_get_info()[0] < 4 * n * d * 4:
+        pytest.skip("needs 35 GB of GPU memory")
+    state = torch.tensor([3, 0], device="cuda")
+    loc, kappa = torch.zeros(d, device="cuda"), torch.tensor(100.0, device="cuda")
+    loc[0] = 1
+    sample = ops.rsample(loc.expand(n, d), kappa, state, 0)
+    last = torch.tensor([3, n - 4], device="cuda")
+    assert torch.equal(sample[-4:], ops.rsample(loc.expand(4, d), kappa, last, 0))
+    leaf = sample.requires_grad_()
+    log_prob = ops.log_prob(leaf, loc, kappa, 0)
+    tail = sample.detach()[-4:].clone().requires_grad_()
+    few = ops.log_prob(tail, loc, kappa, 0)
+    assert torch.equal(log_prob[-4:], few)
+    (grad,), (expected,) = (
+        torch.autograd.grad(out.sum(), x) for out, x in ((log_prob, leaf), (few, tail))
+    )
+    assert torch.equal(grad[-4:], expected)
