@@ -8,9 +8,9 @@ using namespace spherical;
 extern "C" void plan(bool is_float, int64_t n, int64_t d, int layout, int64_t *out) {
   const auto wanted = static_cast<Layout>(layout);
   const RowPlan plan = is_float ? plan_rows<float>(n, d, wanted) : plan_rows<double>(n, d, wanted);
-  const int64_t values[] = {plan.team,    plan.threads(), plan.parts,    plan.length,
-                            plan.chunk(), kPacks,         plan.resident, plan.is_split(),
-                            static_cast<int64_t>(plan.layout)};
+  const int64_t values[] = {plan.team,     plan.threads(),  plan.parts,
+                            plan.length,   plan.chunk(),    kPacks,
+                            plan.resident, plan.is_split(), static_cast<int64_t>(plan.layout)};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i)
     out[i] = values[i];
 }

@@ -6,10 +6,10 @@
 
 namespace spherical {
 
-constexpr int kPacks = 2;               // of a row that a thread reads before it uses the first
-constexpr int kChunksPerPart = 4;       // of kPacks packs
-constexpr int kThreads = 128;           // of a block, where a warp or less is a team
-constexpr int64_t kEnoughBlocks = 1024; // fill any GPU
+constexpr int kPacks = 2;              // of a row that a thread reads before it uses the first
+constexpr int kChunksPerPart = 4;      // of kPacks packs
+constexpr int kThreads = 128;          // of a block, where a warp or less is a team
+constexpr int64_t kEnoughBlocks = 512; // fill any GPU
 
 // Threads that a row may occupy, which are then a block: more would leave each too few registers.
 template <class T> constexpr int kMaxTeam = 256;

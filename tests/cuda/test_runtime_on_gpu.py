@@ -1,4 +1,4 @@
-"""What a program does with CUDA beside launching kernels: streams, devices, graphs, torch.compile."""
+"""What programs do with CUDA beside calling kernels: streams, devices, graphs, torch.compile."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_samples_depend_on_the_row_alone() -> None:
 
 
 def test_current_stream() -> None:
-    """A launch on another stream would read the zeros that are there until the side stream wakes."""
+    """A launch on another stream would read zeros: the side stream sleeps before it writes."""
     value, loc, kappa, _ = inputs()
     expected = ops.log_prob(value, loc, kappa, 0)
     late = torch.zeros_like(value)

@@ -67,8 +67,8 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
 }
 template <class T> T __shfl_sync(unsigned mask, T value, int lane, int width) {
   const unsigned segment = threadIdx.x % 32 / static_cast<unsigned>(width);
-  return __shfl_from(mask, value, segment * static_cast<unsigned>(width) +
-                                      static_cast<unsigned>(lane));
+  return __shfl_from(mask, value,
+                     segment * static_cast<unsigned>(width) + static_cast<unsigned>(lane));
 }
 
 template <class... Parameters>
