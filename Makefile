@@ -1,12 +1,13 @@
 # make demo, make test, make lint, make bench: each sets up what it needs in .venv.
-# make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills.
+# make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
+# make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
 PYTHON ?= python3
 BIN := .venv/bin
 
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
 EXTRAS := examples test dev
 
-.PHONY: demo test lint bench cuda-check clean
+.PHONY: demo test lint bench cuda-check cuda-sanitize clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
@@ -28,6 +29,9 @@ bench: .venv/test
 
 cuda-check:
 	$(PYTHON) csrc/build_backend.py 80 90 100
+
+cuda-sanitize: .venv/test
+	$(BIN)/python tests/cuda/sanitize.py
 
 clean:
 	rm -rf .venv build dist runs powerspherical_ext/_C.so powerspherical_ext/_build_info.json
