@@ -44,7 +44,7 @@ HD_INLINE uint32_t to_bits(float f) {
 // precision: above sqrt(1/2) from 1 - u = (~k + 1/2) 2^-32, which is exact where it is small.
 HD_INLINE float minus_two_log(uint32_t k) {
   const bool near_one = k >= 0xB504F334u; // u > sqrt(1/2)
-  const uint32_t n = near_one ? ~k : k;
+  const uint32_t n = k ^ (0u - near_one);
   // n + 1/2, exact below 2^24; the halved conversion keeps it a signed one, which SIMD units have.
   const float halved = static_cast<float>(static_cast<int32_t>(n >> 1)) * 2.0f;
   const float f = n < 0x1000000u ? static_cast<float>(static_cast<int32_t>(n)) + 0.5f : halved;
