@@ -1,6 +1,7 @@
 // Rows of broadcast operands: where row i of each operand starts, for host and device. Torch-free.
 #pragma once
 #include "math/portable.h"
+#include <initializer_list>
 
 namespace spherical {
 
@@ -55,12 +56,46 @@ template <int K> bool append_dim(Rows<K> &rows, int64_t size, const int64_t (&st
   return true;
 }
 
-// The operands themselves, with elements of type T.
+// Moves the dimensions in which operand k is expanded behind the others. Returns the number of
+// rows that fall on each of its own, which are neighbours then; `own` is how many it has.
+template <int K> int64_t put_expanded_last(Rows<K> &rows, int k, int64_t &own) {
+  Rows<K> sorted = rows;
+  sorted.ndim = 0;
+  int64_t sharing = 1;
+  own = 1;
+  for (const bool expanded : {false, true})
+    for (int j = 0; j < rows.ndim; ++j) {
+      if ((rows.stride[k][j] == 0) != expanded)
+        continue;
+      (expanded ? sharing : own) *= rows.size[j];
+      int64_t stride[K];
+      for (int i = 0; i < K; ++i)
+        stride[i] = rows.stride[i][j];
+      append_dim(sorted, rows.size[j], stride); // no more dimensions than before
+    }
+  if (sorted.ndim > 0)
+    rows = sorted;
+  return sharing;
+}
+
+// How the elements of an operand are stored: as the type that the kernel computes in, or in another
+// that it converts.
+enum class Storage : int32_t { native, float32, bfloat16, float16 };
+
+// The operands themselves, for a kernel that computes in T.
 template <class T, int K> struct RowInputs {
   Rows<K> rows;
-  const T *data[K];
+  const void *data[K];
+  Storage storage[K];
 
-  HD_INLINE const T *row(int k, int64_t i) const { return data[k] + rows.offset(k, i); }
+  HD_INLINE bool is_native(int k) const { return storage[k] == Storage::native; }
+
+  // Row i of operand k, which is stored as T.
+  HD_INLINE const T *row(int k, int64_t i) const {
+    return static_cast<const T *>(data[k]) + rows.offset(k, i);
+  }
+  // Row i of operand k, one of those that the kernel writes.
+  HD_INLINE T *result(int k, int64_t i) const { return const_cast<T *>(row(k, i)); }
 
   // Whether every row of operand k consists of whole words of `bytes` bytes, aligned as such.
   bool is_aligned(int k, int64_t bytes) const {

@@ -39,25 +39,27 @@ template <class Family, class T> struct Backward {
     const T *x = args.value(i), *mu = args.mu(i);
     T sums[2];
     chord_sums<V>(team, x, mu, d, sums);
-    const bool writes_kappa = args.grad_kappa && team.rank == 0;
+    const bool writes_kappa = args.wants(args.kGradKappa) && team.rank == 0;
     const auto g = density_gradient<Family>(args.grad(i), args.kappa(i), args.dim, sums[0], sums[1],
                                             writes_kappa);
     if (writes_kappa)
-      args.grad_kappa[i] = g.kappa;
-    if (!args.grad_value && !args.grad_mu)
+      *args.in.result(args.kGradKappa, i) = g.kappa;
+    const bool wants_value = args.wants(args.kGradValue), wants_mu = args.wants(args.kGradMu);
+    if (!wants_value && !wants_mu)
       return;
+    T *grad_value = args.in.result(args.kGradValue, i), *grad_mu = args.in.result(args.kGradMu, i);
     for_each_pack<V>(team, 0, d, [=](int64_t j) {
       const auto xs = load<V>(x + j), mus = load<V>(mu + j);
       Pack<T, V> out;
-      if (args.grad_value) {
+      if (wants_value) {
         for (int v = 0; v < V; ++v)
           out.element[v] = g.element(xs.element[v], mus.element[v]);
-        store<V>(args.grad_value + i * d + j, out);
+        store<V>(grad_value + j, out);
       }
-      if (args.grad_mu) {
+      if (wants_mu) {
         for (int v = 0; v < V; ++v)
           out.element[v] = g.element(mus.element[v], xs.element[v]);
-        store<V>(args.grad_mu + i * d + j, out);
+        store<V>(grad_mu + j, out);
       }
     });
   }
@@ -72,7 +74,9 @@ void log_prob_cuda(StableIValue *stack, uint64_t, uint64_t) {
 
 void log_prob_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   log_prob_backward(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
+    using T = std::decay_t<decltype(args.kappa(0))>;
+    if (args.terms != 1)
+      fail("CUDA kernels do not sum the gradient of an expanded vector");
     launch_rows<T>(Backward<decltype(family), T>{args});
   });
 }

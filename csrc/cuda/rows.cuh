@@ -150,6 +150,8 @@ template <int V, class T, class Kernel> void launch_rows_as(const Kernel &kernel
 
 // Runs the kernel over all rows.
 template <class T, class Kernel> void launch_rows(const Kernel &kernel) {
+  if (!kernel.args.is_native())
+    fail("CUDA kernels take tensors of one dtype, float32 or float64");
   if (kernel.args.is_aligned(16))
     launch_rows_as<kPackWidth<T>, T>(kernel);
   else

@@ -123,18 +123,19 @@ template <class Family, class T> struct Backward {
       for (int v = 0; v < V; ++v)
         sample_terms(grads.element[v], xs.element[v], mus.element[v], out[v]);
     });
-    const bool writes_kappa = args.grad_kappa && team.rank == 0;
+    const bool writes_kappa = args.wants(args.kGradKappa) && team.rank == 0;
     const auto g = sample_gradient<Family>(args.kappa(i), args.dim, sums, writes_kappa);
     if (writes_kappa)
-      args.grad_kappa[i] = g.kappa;
-    if (!args.grad_mu)
+      *args.in.result(args.kGradKappa, i) = g.kappa;
+    if (!args.wants(args.kGradMu))
       return;
+    T *grad_mu = args.in.result(args.kGradMu, i);
     for_each_pack<V>(team, 0, d, [=](int64_t j) {
       const auto grads = load_grad<V>(grad, uniform, j);
       auto out = load<V>(x + j);
       for (int v = 0; v < V; ++v)
         out.element[v] = g.element(grads.element[v], out.element[v]);
-      store<V>(args.grad_mu + i * d + j, out);
+      store<V>(grad_mu + j, out);
     });
   }
 };
@@ -148,7 +149,9 @@ void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample_backward(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
+    using T = std::decay_t<decltype(args.kappa(0))>;
+    if (args.terms != 1)
+      fail("CUDA kernels do not sum the gradient of an expanded vector");
     launch_rows<T>(Backward<decltype(family), T>{args});
   });
 }

@@ -29,16 +29,6 @@ HD_INLINE float square_root(float a) {
   return __builtin_sqrtf(a);
 #endif
 }
-HD_INLINE float from_bits(uint32_t x) {
-  float f;
-  memcpy(&f, &x, sizeof f);
-  return f;
-}
-HD_INLINE uint32_t to_bits(float f) {
-  uint32_t x;
-  memcpy(&x, &f, sizeof x);
-  return x;
-}
 
 // -2 log((k + 1/2) 2^-32), relative error below 2.6 ulp over all k, so that both tails keep their
 // precision: above sqrt(1/2) from 1 - u = (~k + 1/2) 2^-32, which is exact where it is small.

@@ -19,6 +19,17 @@ namespace spherical {
 
 template <class T> constexpr bool is_float32 = std::is_same<T, float>::value;
 
+HD_INLINE float from_bits(uint32_t x) {
+  float f;
+  memcpy(&f, &x, sizeof f);
+  return f;
+}
+HD_INLINE uint32_t to_bits(float f) {
+  uint32_t x;
+  memcpy(&x, &f, sizeof x);
+  return x;
+}
+
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. Made on the host in
 // double, so that no kernel evaluates lgamma(d/2).
 template <class T> struct Dim {
