@@ -74,10 +74,14 @@ template <class Run> void log_prob_backward(StableIValue *stack, const Run &run)
   for (const Tensor *other : {&grad, &x, &mu})
     check_same_device(op, kappa, *other);
   std::vector<int64_t> shape;
-  const int64_t d = broadcast_rows<4>(
-      op, {{"grad", grad, false}, {"value", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
-      shape).d;
-  const bool sum_x = wanted.sums(wanted.value, x, shape), sum_mu = wanted.sums(wanted.mu, mu, shape);
+  const int64_t d =
+      broadcast_rows<4>(
+          op,
+          {{"grad", grad, false}, {"value", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
+          shape)
+          .d;
+  const bool sum_x = wanted.sums(wanted.value, x, shape),
+             sum_mu = wanted.sums(wanted.mu, mu, shape);
   const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
   Tensor grad_x = x.empty(!wanted.value ? none : sum_x ? x.shape() : vectors);
   Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);

@@ -89,7 +89,8 @@ template <class Run> void rsample_backward(StableIValue *stack, const Run &run) 
       broadcast_rows<4>(
           op,
           {{"grad", grad, true}, {"sample", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
-          shape).d;
+          shape)
+          .d;
   const bool sum_mu = wanted.sums(wanted.mu, mu, shape);
   const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
   Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);

@@ -266,8 +266,9 @@ template <class F> void dispatch_float(const char *op, const Tensor &tensor, con
     fail(std::string(op) + ": expected float32 or float64");
 }
 
-// The argument `wanted` of a backward op: which gradients, and whether that of an expanded vector is
-// summed to the vector's own shape (which CPU kernels do) or left with one row for each of the batch.
+// The argument `wanted` of a backward op: which gradients, and whether that of an expanded vector
+// is summed to the vector's own shape (which CPU kernels do) or left with one row for each of the
+// batch.
 struct Wanted {
   bool value, mu, kappa, summed;
 

@@ -152,8 +152,7 @@ void for_each_row(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms,
     }
   };
   const int64_t rows_per_part = std::min(terms, kTermsPerSum);
-  parallel_for(sums * parts, std::max<int64_t>(1, grain / rows_per_part),
-               add_rows);
+  parallel_for(sums * parts, std::max<int64_t>(1, grain / rows_per_part), add_rows);
   if (parts == 1)
     return;
   parallel_for(sums, std::max<int64_t>(1, grain / parts), [&](int64_t begin, int64_t end) {

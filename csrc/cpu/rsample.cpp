@@ -177,7 +177,8 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *mu = read_row(in, args.kMu, i, scratch.row[2]);
     T sums[kSampleSums];
     backward_sums(args.uniform_grad, grad, x, mu, d, sums);
-    const auto g = sample_gradient<Family>(args.kappa(i), args.dim, sums, args.wants(args.kGradKappa));
+    const auto g =
+        sample_gradient<Family>(args.kappa(i), args.dim, sums, args.wants(args.kGradKappa));
     if (grad_mu)
       gradient(args.uniform_grad, g, grad, x, d, grad_mu);
     if (args.wants(args.kGradKappa))
