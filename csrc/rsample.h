@@ -8,93 +8,111 @@
 namespace spherical {
 
 template <class T> struct RSample {
-  RowInputs<T, 2> in; // mu, kappa
+  enum { kMu, kKappa, kOperands };
+  RowInputs<T, kOperands> in;
   Dim<T> dim;
   int32_t device;
   const int64_t *rng_state; // [2] seed, offset
   int64_t rng_stride;
   T *out; // [n, d]
 
-  HD_INLINE const T *mu(int64_t i) const { return in.row(0, i); } // [d]
-  HD_INLINE T kappa(int64_t i) const { return *in.row(1, i); }
+  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); } // [d], if stored as T
+  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
   // Read by the kernel, so that a seed on a GPU causes no synchronisation.
   HD_INLINE RowStream stream(int64_t i) const {
     return {static_cast<uint64_t>(rng_state[0]),
             static_cast<uint64_t>(rng_state[rng_stride]) + static_cast<uint64_t>(i)};
   }
-  bool is_aligned(int64_t bytes) const { return in.is_aligned(0, bytes); }
+  bool is_aligned(int64_t width) const { return in.is_aligned(kMu, width); }
 };
 
-// Calls run(family, RSample<T>), which fills `out`.
+// Calls run(family, RSample<T>), which fills `out`. T is the dtype of kappa.
 template <class Run> void rsample(StableIValue *stack, const Run &run) {
+  constexpr const char *op = "rsample";
   Tensor mu = Tensor(stack[0]).with_dense_rows(), kappa(stack[1]), state(stack[2]);
-  check_same_kind("rsample", mu, {&kappa});
-  check_same_device("rsample", mu, state);
+  check_same_device(op, kappa, mu);
+  check_same_device(op, kappa, state);
   if (state.dtype() != aoti_torch_dtype_int64() || state.dim() != 1 || state.size(0) != 2)
     fail("rsample: rng_state must be int64 of shape (2,): seed and offset");
   std::vector<int64_t> shape;
-  const auto rows =
-      broadcast_rows<2>("rsample", {{"mu", mu, true}, {"kappa", kappa, false}}, shape);
-  Tensor result = mu.empty(with_event(shape, rows.d));
-  dispatch_float("rsample", mu, [&](auto zero) {
+  const Operand operands[] = {{"mu", mu, true}, {"kappa", kappa, false}};
+  const auto rows = broadcast_rows(op, operands, shape);
+  Tensor result = kappa.empty(with_event(shape, rows.d));
+  dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const RSample<T> args{{rows, {mu.in<T>(), kappa.in<T>()}},
+    const RSample<T> args{row_inputs<T>(op, operands, rows),
                           make_dim<T>(rows.d),
-                          mu.device_index(),
+                          kappa.device_index(),
                           state.in<int64_t>(),
                           state.stride(0),
                           result.out<T>()};
-    dispatch_family("rsample", static_cast<int64_t>(stack[3]),
-                    [&](auto family) { run(family, args); });
+    dispatch_family(op, static_cast<int64_t>(stack[3]), [&](auto family) { run(family, args); });
   });
   stack[0] = result.release();
 }
 
-// Gradients that are not wanted are null.
 template <class T> struct RSampleBackward {
-  RowInputs<T, 4> in; // grad, sample, mu, kappa
-  bool uniform_grad;  // a row of grad is one value, as sum().backward() makes it: read that alone
+  enum { kGrad, kSample, kMu, kKappa, kGradMu, kGradKappa, kOperands };
+  RowInputs<T, kOperands> in; // the last two: gradients to be written, null if not wanted
+  bool uniform_grad; // a row of grad is one value, as sum().backward() makes it: read that alone
   Dim<T> dim;
   int32_t device;
-  T *grad_mu;    // [n, d]
-  T *grad_kappa; // [n]
+  int64_t sums, terms; // `terms` neighbouring rows are to be summed for each of `sums` of kGradMu
 
-  HD_INLINE const T *grad(int64_t i) const { return in.row(0, i); }   // [d]
-  HD_INLINE const T *sample(int64_t i) const { return in.row(1, i); } // [d]
-  HD_INLINE const T *mu(int64_t i) const { return in.row(2, i); }     // [d]
-  HD_INLINE T kappa(int64_t i) const { return *in.row(3, i); }
-  bool is_aligned(int64_t bytes) const {
-    return (uniform_grad || in.is_aligned(0, bytes)) && in.is_aligned(1, bytes) &&
-           in.is_aligned(2, bytes);
+  HD_INLINE const T *grad(int64_t i) const { return in.row(kGrad, i); }     // [d], if stored as T
+  HD_INLINE const T *sample(int64_t i) const { return in.row(kSample, i); } // [d], if stored as T
+  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); }         // [d], if stored as T
+  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
+  HD_INLINE bool wants(int gradient) const { return in.data[gradient] != nullptr; }
+  bool is_aligned(int64_t width) const {
+    return (uniform_grad || in.is_aligned(kGrad, width)) && in.is_aligned(kSample, width) &&
+           in.is_aligned(kMu, width);
   }
 };
 
-// Calls run(family, RSampleBackward<T>), which fills the gradients that are wanted.
+// Calls run(family, RSampleBackward<T>), which writes the gradients that are wanted, each in the
+// dtype of its operand.
 template <class Run> void rsample_backward(StableIValue *stack, const Run &run) {
+  constexpr const char *op = "rsample_backward";
   Tensor grad = Tensor(stack[0]).with_dense_or_uniform_rows();
   Tensor x = Tensor(stack[1]).with_dense_rows();
   Tensor mu = Tensor(stack[2]).with_dense_rows(), kappa(stack[3]);
-  const int64_t wanted = static_cast<int64_t>(stack[5]);
-  const bool want_mu = wanted & 2, want_kappa = wanted & 4;
-  check_same_kind("rsample_backward", x, {&grad, &mu, &kappa});
+  const Wanted wanted(stack[5]);
+  for (const Tensor *other : {&grad, &x, &mu})
+    check_same_device(op, kappa, *other);
   std::vector<int64_t> shape;
-  const auto rows = broadcast_rows<4>(
-      "rsample_backward",
-      {{"grad", grad, true}, {"sample", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
-      shape);
-  const std::vector<int64_t> vectors = with_event(shape, rows.d), none = {0};
-  Tensor grad_mu = x.empty(want_mu ? vectors : none);
-  Tensor grad_kappa = x.empty(want_kappa ? shape : none);
-  dispatch_float("rsample_backward", x, [&](auto zero) {
+  const int64_t d =
+      broadcast_rows<4>(
+          op,
+          {{"grad", grad, true}, {"sample", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
+          shape)
+          .d;
+  const bool sum_mu = wanted.sums(wanted.mu, mu, shape);
+  const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
+  Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);
+  Tensor grad_kappa = kappa.empty(wanted.kappa ? shape : none);
+  const Operand operands[] = {{"grad", grad, true},
+                              {"sample", x, true},
+                              {"mu", mu, true},
+                              {"kappa", kappa, false},
+                              {"mu", wanted.mu ? grad_mu : mu, true},
+                              {"kappa", wanted.kappa ? grad_kappa : kappa, false}};
+  auto rows = broadcast_rows(op, operands, shape);
+  dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const RSampleBackward<T> args{{rows, {grad.in<T>(), x.in<T>(), mu.in<T>(), kappa.in<T>()}},
-                                  grad.has_uniform_rows(),
-                                  make_dim<T>(rows.d),
-                                  x.device_index(),
-                                  want_mu ? grad_mu.out<T>() : nullptr,
-                                  want_kappa ? grad_kappa.out<T>() : nullptr};
-    dispatch_family("rsample_backward", static_cast<int64_t>(stack[4]),
-                    [&](auto family) { run(family, args); });
+    using Args = RSampleBackward<T>;
+    int64_t sums = rows.n, terms = 1;
+    if (sum_mu)
+      terms = put_expanded_last(rows, Args::kGradMu, sums);
+    Args args{row_inputs<T>(op, operands, rows),
+              grad.has_uniform_rows(),
+              make_dim<T>(d),
+              kappa.device_index(),
+              sums,
+              terms};
+    args.in.data[Args::kGradMu] = wanted.mu ? grad_mu.out<T>() : nullptr;
+    args.in.data[Args::kGradKappa] = wanted.kappa ? grad_kappa.out<T>() : nullptr;
+    dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
   });
   stack[0] = grad_mu.release();
   stack[1] = grad_kappa.release();

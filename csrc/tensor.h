@@ -67,6 +67,7 @@ public:
     TORCH_C(torch_get_mutable_data_ptr, handle_, &data);
     return static_cast<T *>(data);
   }
+  std::vector<int64_t> shape() const { return std::vector<int64_t>(sizes_, sizes_ + dim_); }
   StableIValue release() { return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr)); }
 
   // A new contiguous tensor of this device and dtype.
@@ -97,7 +98,7 @@ public:
   Tensor with_dense_rows() && {
     if (dim_ == 0 || sizes_[dim_ - 1] <= 1 || strides_[dim_ - 1] == 1)
       return std::move(*this);
-    Tensor copy = empty(std::vector<int64_t>(sizes_, sizes_ + dim_));
+    Tensor copy = empty(shape());
     TORCH_C(aoti_torch_copy_, copy.handle_, handle_, 0);
     return copy;
   }
@@ -199,6 +200,15 @@ Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector
   return rows;
 }
 
+// Whether `tensor`, one row for each of its own, is expanded to rows of this batch shape.
+inline bool is_expanded(const Tensor &tensor, const std::vector<int64_t> &shape) {
+  const int64_t missing = static_cast<int64_t>(shape.size()) - (tensor.dim() - 1);
+  for (int64_t j = 0; j < static_cast<int64_t>(shape.size()); ++j)
+    if ((j < missing ? 1 : tensor.size(j - missing)) != shape[static_cast<size_t>(j)])
+      return true;
+  return false;
+}
+
 inline std::vector<int64_t> with_event(std::vector<int64_t> shape, int64_t d) {
   shape.push_back(d);
   return shape;
@@ -218,6 +228,34 @@ inline void check_same_kind(const char *op, const Tensor &first,
   }
 }
 
+// How an operand is stored, for a kernel that computes in T: as T or in less precision.
+template <class T> Storage storage_of(const char *op, const Operand &operand) {
+  const int32_t dtype = operand.tensor.dtype(), float32 = aoti_torch_dtype_float32();
+  if (dtype == (is_float32<T> ? float32 : aoti_torch_dtype_float64()))
+    return Storage::native;
+  if (dtype == float32)
+    return Storage::float32;
+  if (dtype == aoti_torch_dtype_bfloat16())
+    return Storage::bfloat16;
+  if (dtype == aoti_torch_dtype_float16())
+    return Storage::float16;
+  fail(std::string(op) + ": " + operand.name + " must be a floating-point tensor of no higher " +
+       "precision than kappa");
+}
+
+// The operands of a kernel that computes in T, the dtype of those that are no vectors.
+template <class T, int K>
+RowInputs<T, K> row_inputs(const char *op, const Operand (&operands)[K], const Rows<K> &rows) {
+  RowInputs<T, K> in{rows, {}, {}};
+  for (int k = 0; k < K; ++k) {
+    in.data[k] = operands[k].tensor.template in<void>();
+    in.storage[k] = storage_of<T>(op, operands[k]);
+    if (!operands[k].is_vector && !in.is_native(k))
+      fail(std::string(op) + ": " + operands[k].name + " must have the dtype of kappa");
+  }
+  return in;
+}
+
 // Calls f(T{}) with the element type T of a float32 or float64 tensor.
 template <class F> void dispatch_float(const char *op, const Tensor &tensor, const F &f) {
   if (tensor.dtype() == aoti_torch_dtype_float32())
@@ -227,6 +265,20 @@ template <class F> void dispatch_float(const char *op, const Tensor &tensor, con
   else
     fail(std::string(op) + ": expected float32 or float64");
 }
+
+// The argument `wanted` of a backward op: which gradients, and whether that of an expanded vector
+// is summed to the vector's own shape (which CPU kernels do) or left with one row for each of the
+// batch.
+struct Wanted {
+  bool value, mu, kappa, summed;
+
+  explicit Wanted(StableIValue bits)
+      : value(bits & 1), mu(bits & 2), kappa(bits & 4), summed(bits & 8) {}
+
+  bool sums(bool gradient, const Tensor &of, const std::vector<int64_t> &shape) const {
+    return gradient && summed && is_expanded(of, shape);
+  }
+};
 
 template <class F> void parallel_for(int64_t n, int64_t grain, const F &f) {
   TORCH_C(

@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 _KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
-_VALUE, _MU, _KAPPA = 1, 2, 4  # bits of `wanted`
+_VALUE, _MU, _KAPPA, _SUMMED = 1, 2, 4, 8  # bits of `wanted`: see Wanted in csrc/tensor.h
+
+_INT64 = torch.iinfo(torch.int64)
 
 # The scalar functions of (kappa, d). The raw op takes the index: InKappa in csrc/in_kappa.h.
 IN_KAPPA = (
@@ -51,10 +53,13 @@ _KL, _KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY = range(4)
 
 
 def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
-    """Log-density at ``value`` (..., d) for ``loc`` (..., d) and ``concentration`` (...)."""
-    value, loc, concentration = _promote(value, loc, concentration)
+    """Log-density at ``value`` (..., d) for ``loc`` (..., d) and ``concentration`` (...).
+
+    Computed and returned in the common dtype of the three, and at least in float32.
+    """
     if _needs_reference(value):
-        return reference.log_prob(value, loc, concentration, family)
+        return reference.log_prob(*_promote(value, loc, concentration), family)
+    value, loc, concentration = _for_kernel(value, loc, concentration)
     if torch.is_grad_enabled() and (
         value.requires_grad or loc.requires_grad or concentration.requires_grad
     ):
@@ -64,13 +69,14 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> 
 
 
 def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...).
+    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...), in their
+    common dtype and at least in float32.
 
     A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
     """
-    loc, concentration = _promote(loc, concentration)
     if _needs_reference(loc):
-        return reference.rsample(loc, concentration, rng_state, family)
+        return reference.rsample(*_promote(loc, concentration), rng_state, family)
+    loc, concentration = _for_kernel(loc, concentration)
     if torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad):
         result: Tensor = _RSample.apply(loc, concentration, rng_state, family)
         return result
@@ -130,12 +136,11 @@ def kl(
 
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Seed and offset, int64 of shape (2,), drawn from torch's generator or the one given."""
+    # Without the keyword where it says nothing: it would double the time of this call.
+    options = {} if generator is None else {"generator": generator}
     source = device if generator is None else generator.device
-    limits = torch.iinfo(torch.int64)
-    state = torch.randint(
-        limits.min, limits.max, (2,), dtype=torch.int64, device=source, generator=generator
-    )
-    return state.to(device)
+    state = torch.randint(_INT64.min, _INT64.max, (2,), dtype=torch.int64, device=source, **options)
+    return state if source == device else state.to(device)
 
 
 def common_dtype(*tensors: Tensor) -> torch.dtype:
@@ -144,15 +149,36 @@ def common_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def _promote(*tensors: Tensor) -> tuple[Tensor, ...]:
-    first = tensors[0].dtype
-    if first is torch.float32 or first is torch.float64:
-        for x in tensors:  # not all(...): a generator takes longer than the kernel of a small batch
-            if x.dtype is not first:
-                break
-        else:
-            return tensors
+    if _has_one_dtype(tensors):
+        return tensors
     dtype = common_dtype(*tensors)
     return tuple(x.to(dtype) for x in tensors)
+
+
+def _for_kernel(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors as a kernel takes them; the last is the concentration.
+
+    Kernels read vectors of any dtype, and compute in that of the concentration; but on CUDA those
+    that compute in float64 read nothing else.
+    """
+    if _has_one_dtype(tensors):
+        return tensors
+    *vectors, concentration = tensors
+    dtype = common_dtype(*tensors)
+    if dtype is torch.float64 and concentration.device.type == "cuda":
+        return _promote(*tensors)
+    return *vectors, concentration.to(dtype)
+
+
+def _has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether all are float32, or all float64."""
+    first = tensors[0].dtype
+    if first is not torch.float32 and first is not torch.float64:
+        return False
+    for x in tensors:  # noqa: SIM110  (all(...) takes longer than the kernel of a small batch)
+        if x.dtype is not first:
+            return False
+    return True
 
 
 def transform_active() -> bool:
@@ -163,6 +189,11 @@ def transform_active() -> bool:
 
 def _needs_reference(tensor: Tensor) -> bool:
     return tensor.device.type not in _KERNEL_DEVICES or transform_active()
+
+
+def _summed(grad: Tensor) -> int:
+    """The bit that asks for the gradients of expanded vectors summed, which CPU kernels can do."""
+    return _SUMMED if grad.device.type == "cpu" else 0
 
 
 def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
@@ -255,11 +286,11 @@ class _LogProb(torch.autograd.Function):
         tensors, family = ctx.saved_tensors, ctx.family
         if torch.is_grad_enabled():
             grads = _differentiable_vjp(
-                lambda x, mu, kappa: reference.log_prob(x, mu, kappa, family), tensors, grad
+                lambda *inputs: reference.log_prob(*_promote(*inputs), family), tensors, grad
             )
             return *grads, None
-        bits = zip(ctx.needs_input_grad, (_VALUE, _MU, _KAPPA), strict=False)
-        wanted = sum(bit for needed, bit in bits if needed)
+        in_value, in_mu, in_kappa, _ = ctx.needs_input_grad
+        wanted = _VALUE * in_value + _MU * in_mu + _KAPPA * in_kappa + _summed(grad)
         raw = _raw.log_prob_backward.default(grad, *tensors, family, wanted)
         return *(
             _sum_to(g, x) if needed else None
@@ -281,9 +312,11 @@ class _RSample(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         sample, loc, concentration = ctx.saved_tensors
         if torch.is_grad_enabled():  # the reference raises when this is differentiated again
+            loc = loc.to(sample.dtype)
             raw = reference.rsample_backward(grad, sample, loc, concentration, ctx.family)
         else:
-            wanted = _MU * ctx.needs_input_grad[0] + _KAPPA * ctx.needs_input_grad[1]
+            in_mu, in_kappa, *_ = ctx.needs_input_grad
+            wanted = _MU * in_mu + _KAPPA * in_kappa + _summed(grad)
             raw = _raw.rsample_backward.default(
                 grad, sample, loc, concentration, ctx.family, wanted
             )
@@ -304,6 +337,11 @@ if _library.CPU_KERNELS:
         shape: torch.Size = torch.broadcast_shapes(*shapes)
         return shape
 
+    def _fake_vectors(like: Tensor, batch: torch.Size, wanted: int, bit: int) -> Tensor:
+        if not wanted & bit:
+            return like.new_empty(0)
+        return like.new_empty(like.shape if wanted & _SUMMED else (*batch, like.shape[-1]))
+
     @torch.library.register_fake("powerspherical_ext::in_kappa")
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         return torch.empty_like(kappa, memory_format=torch.contiguous_format)
@@ -316,23 +354,22 @@ if _library.CPU_KERNELS:
 
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-        return value.new_empty(_batch(value.shape[:-1], mu.shape[:-1], kappa.shape))
+        return kappa.new_empty(_batch(value.shape[:-1], mu.shape[:-1], kappa.shape))
 
     @torch.library.register_fake("powerspherical_ext::log_prob_backward")
     def _(
         grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch = _batch(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
-        vectors = (*batch, value.shape[-1])
         return (
-            value.new_empty(vectors if wanted & _VALUE else (0,)),
-            value.new_empty(vectors if wanted & _MU else (0,)),
-            value.new_empty(batch if wanted & _KAPPA else (0,)),
+            _fake_vectors(value, batch, wanted, _VALUE),
+            _fake_vectors(mu, batch, wanted, _MU),
+            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
         )
 
     @torch.library.register_fake("powerspherical_ext::rsample")
     def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-        return mu.new_empty((*_batch(mu.shape[:-1], kappa.shape), mu.shape[-1]))
+        return kappa.new_empty((*_batch(mu.shape[:-1], kappa.shape), mu.shape[-1]))
 
     @torch.library.register_fake("powerspherical_ext::rsample_backward")
     def _(
@@ -340,6 +377,6 @@ if _library.CPU_KERNELS:
     ) -> tuple[Tensor, Tensor]:
         batch = _batch(grad.shape[:-1], sample.shape[:-1], mu.shape[:-1], kappa.shape)
         return (
-            sample.new_empty((*batch, sample.shape[-1]) if wanted & _MU else (0,)),
-            sample.new_empty(batch if wanted & _KAPPA else (0,)),
+            _fake_vectors(mu, batch, wanted, _MU),
+            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
         )

@@ -25,10 +25,10 @@ extern "C" int row_offsets(int ndim, const int64_t *size, const int64_t *strides
   return rows.ndim;
 }
 
-extern "C" bool row_is_aligned(int64_t d, int64_t stride, int64_t address, int64_t bytes) {
+extern "C" bool row_is_aligned(int64_t d, int64_t stride, int64_t address, int64_t width) {
   RowInputs<float, 1> in{};
   in.rows.d = d;
   append_dim(in.rows, 3, {stride});
   in.data[0] = reinterpret_cast<const float *>(address);
-  return in.is_aligned(0, bytes);
+  return in.is_aligned(0, width);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -73,7 +74,7 @@ def raw_calls(dtype):
         sample = raw.rsample(loc, concentration, STATE, FAMILY)
         yield raw.log_prob.default, (*batch, FAMILY)
         yield raw.rsample.default, (loc, concentration, STATE, FAMILY)
-        for wanted in (0, 1, 2, 4, 7):
+        for wanted in (0, 1, 2, 4, 7, 15):
             yield raw.log_prob_backward.default, (output, *batch, FAMILY, wanted)
             arguments = (sample, sample, loc, concentration, FAMILY, wanted)
             yield raw.rsample_backward.default, arguments
@@ -109,7 +110,10 @@ def test_opcheck_of_tracing():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x, mu, k: raw.log_prob(x.double(), mu, k, FAMILY), "one dtype"),
+        (
+            lambda x, mu, k: raw.log_prob(x.double(), mu, k, FAMILY),
+            "value must .* no higher precision",
+        ),
         (
             lambda x, mu, k: raw.log_prob(x.half(), mu.half(), k.half(), FAMILY),
             "float32 or float64",
@@ -125,7 +129,10 @@ def test_opcheck_of_tracing():
         (lambda x, mu, k: raw.log_prob(x, mu, k, -1), "no family has index -1"),
         (lambda x, mu, k: raw.rsample(mu, k, STATE.int(), FAMILY), "rng_state must be int64"),
         (lambda x, mu, k: raw.rsample(mu, k, STATE[:1], FAMILY), r"rng_state must be .* \(2,\)"),
-        (lambda x, mu, k: raw.rsample(mu, k.double(), STATE, FAMILY), "one dtype"),
+        (
+            lambda x, mu, k: raw.rsample(mu.double(), k, STATE, FAMILY),
+            "mu must .* no higher precision",
+        ),
         (lambda x, mu, k: raw.rsample_backward(x, x, mu, k[:2], FAMILY, 7), "does not broadcast"),
         (
             lambda x, mu, k: raw.log_prob_backward(k, x, mu[:, :3], k, FAMILY, 7),
@@ -238,6 +245,72 @@ def test_broadcasting(shapes):
             close(grad, full.sum_to_size(tensor.shape))
 
 
+# 600 terms are added up in three parts, the rest at once.
+EXPANDED = [((600,), ()), ((600, 3), (3,)), ((3, 600), (3, 1)), ((300, 1), (1, 4)), ((), (600,))]
+
+
+@needs_kernels
+@each_family
+@pytest.mark.parametrize(("value_batch", "loc_batch"), EXPANDED, ids=str)
+def test_gradients_of_expanded_vectors_are_summed(value_batch, loc_batch):
+    """To the gradients of their copies, with the same bits on any number of threads."""
+    d = 70
+    value, loc = inputs(*value_batch, d=d)[0], inputs(*loc_batch, d=d)[1]
+    kappa = inputs(*torch.broadcast_shapes(value_batch, loc_batch))[2]
+    upstream = torch.randn(kappa.shape, generator=torch.Generator().manual_seed(0)).double()
+    sample = raw.rsample(loc, kappa, STATE, FAMILY)
+    grad = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0)).double()
+    calls = [
+        (raw.log_prob_backward, (upstream, value, loc, kappa, FAMILY), (value, loc, kappa)),
+        (raw.rsample_backward, (grad, sample, loc, kappa, FAMILY), (loc, kappa)),
+    ]
+    for op, arguments, tensors in calls:
+        for full, summed, tensor in zip(
+            op(*arguments, 7), op(*arguments, 15), tensors, strict=True
+        ):
+            assert summed.shape == tensor.shape
+            close(summed, full.sum_to_size(tensor.shape))
+        single = [x.float() if isinstance(x, torch.Tensor) else x for x in arguments]
+        for wide, narrow in zip(op(*arguments, 15), op(*single, 15), strict=True):
+            size = float(wide.abs().max())
+            close(narrow.double(), wide, rtol=0, atol=1e-4 * size)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            one = op(*single, 15)
+            torch.set_num_threads(3)
+            three = op(*single, 15)
+        finally:
+            torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+MEMORY = """
+import resource, torch
+from powerspherical_ext import PowerSpherical
+n, d = 16384, 1024
+value = torch.full((n, d), d**-0.5, dtype=torch.bfloat16)
+loc, kappa = value[0].clone().requires_grad_(), torch.ones(n, requires_grad=True)
+def step(n):
+    PowerSpherical(loc, kappa[:n], validate_args=False).log_prob(value[:n]).sum().backward()
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(64)
+before = peak()
+step(n)
+print((peak() - before) / (4 * n * d / 1024))
+"""
+
+
+@needs_kernels
+def test_no_temporary_of_the_size_of_a_batch():
+    """Neither value nor loc is converted or expanded, nor are the gradients of the rows kept."""
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 0.2  # of the memory of a float32 tensor (n, d)
+
+
 @both_paths
 def test_only_wanted_gradients_are_computed():
     x, mu, kappa = inputs(4)
@@ -254,6 +327,53 @@ def test_only_wanted_gradients_are_computed():
     with torch.inference_mode():
         log_prob(*inputs(4))
         rsample(*inputs(4)[1:])
+
+
+# Dtypes
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def all_numbers(dtype):
+    """Every number of a half-precision dtype, infinities and NaN too, shape (32768, 2)."""
+    return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).reshape(-1, 2)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("compute", [torch.float32, torch.float64], ids=str)
+def test_every_half_precision_number_is_read_exactly(dtype, compute):
+    x = all_numbers(dtype)
+    mu = torch.tensor([0.75, -0.5], dtype=dtype)
+    kappa = torch.tensor(1.5, dtype=compute)
+    expected = raw.log_prob(x.to(compute), mu.to(compute), kappa, FAMILY)
+    close(raw.log_prob(x, mu, kappa, FAMILY), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
+@each_family
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("compute", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("d", [3, 70])
+def test_half_precision_is_converted_by_the_kernels(dtype, compute, d):
+    """The bits of what converted inputs give; a gradient is rounded once, to its tensor's dtype,
+    be it subnormal or infinite there."""
+    x, mu, kappa = inputs(500, d=d, dtype=compute)
+    scale = torch.logspace(-9, 6, 500, dtype=compute)
+    x, mu = x.to(dtype), mu.to(dtype)
+    wide_x, wide_mu = x.to(compute), mu.to(compute)
+    expected = raw.log_prob_backward(scale, wide_x, wide_mu, kappa, FAMILY, 7)
+    actual = raw.log_prob_backward(scale, x, mu, kappa, FAMILY, 7)
+    assert torch.equal(actual[0], expected[0].to(dtype))
+    assert torch.equal(actual[1], expected[1].to(dtype))
+    assert torch.equal(actual[2], expected[2])
+    sample = raw.rsample(mu, kappa, STATE, FAMILY)
+    assert torch.equal(sample, raw.rsample(wide_mu, kappa, STATE, FAMILY))
+    arguments = scale[:, None] * sample, sample
+    expected = raw.rsample_backward(*arguments, wide_mu, kappa, FAMILY, 6)
+    actual = raw.rsample_backward(*arguments, mu, kappa, FAMILY, 6)
+    assert torch.equal(actual[0], expected[0].to(dtype))
+    assert torch.equal(actual[1], expected[1])
 
 
 # The two paths

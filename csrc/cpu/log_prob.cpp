@@ -1,6 +1,6 @@
 // log_prob and its gradients: one pass over each row, then the scalars of the family.
 #include "../log_prob.h"
-#include "simd.h"
+#include "row_io.h"
 
 namespace {
 using namespace spherical;
@@ -61,29 +61,39 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto dim = make_dim<double>(d);
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
+    std::vector<T> x, mu;
     for (int64_t i = begin; i < end; ++i) {
-      args.out[i] = density<Family>(args.value(i), args.mu(i), d, args.kappa(i), dim);
+      args.out[i] = density<Family>(read_row(args.in, args.kValue, i, x),
+                                    read_row(args.in, args.kMu, i, mu), d, args.kappa(i), dim);
     }
   });
 }
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T *x = args.value(i), *mu = args.mu(i);
-      T sums[2];
-      chord_sums(x, mu, d, sums);
-      const auto g = density_gradient<Family>(args.grad(i), args.kappa(i), args.dim, sums[0],
-                                              sums[1], args.grad_kappa != nullptr);
-      if (args.grad_value)
-        gradient(g, x, mu, d, args.grad_value + i * d);
-      if (args.grad_mu)
-        gradient(g, mu, x, d, args.grad_mu + i * d);
-      if (args.grad_kappa)
-        args.grad_kappa[i] = g.kappa;
+  const auto &in = args.in;
+  // The gradient of one vector goes where for_each_row says, which may add it up.
+  const bool mu_is_main = args.summed == args.kGradMu;
+  const int other = mu_is_main ? args.kGradValue : args.kGradMu;
+  const auto row = [&](int64_t i, T *main_out, Scratch<T> &scratch) {
+    const T *x = read_row(in, args.kValue, i, scratch.row[0]);
+    const T *mu = read_row(in, args.kMu, i, scratch.row[1]);
+    T sums[2];
+    chord_sums(x, mu, d, sums);
+    const auto g = density_gradient<Family>(args.grad(i), args.kappa(i), args.dim, sums[0], sums[1],
+                                            args.wants(args.kGradKappa));
+    const T *main = mu_is_main ? mu : x, *second = mu_is_main ? x : mu;
+    if (main_out)
+      gradient(g, main, second, d, main_out);
+    if (args.wants(other)) {
+      T *out = result_row(in, other, i, scratch.row[2]);
+      gradient(g, second, main, d, out);
+      write_row(in, other, i, out);
     }
-  });
+    if (args.wants(args.kGradKappa))
+      *in.result(args.kGradKappa, i) = g.kappa;
+  };
+  for_each_row(in, args.summed, args.sums, args.terms, row_grain(d, 1, kRowCost), row);
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {

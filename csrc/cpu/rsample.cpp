@@ -1,7 +1,7 @@
 // rsample and its gradients. A sample is x = t mu + r g', see Polar in math/portable.h: no division
 // by a norm that can vanish, no reflection, no clamp (numerics F3).
 #include "../rsample.h"
-#include "simd.h"
+#include "row_io.h"
 
 namespace {
 using namespace spherical;
@@ -132,9 +132,9 @@ FOR_EACH_GRAD(double)
 #undef FOR_EACH_GRAD
 
 // The sample of one row from its normals g, which are overwritten.
-template <class Family, class T> void sample_row(const RSample<T> &args, int64_t i, T *g) {
+template <class Family, class T>
+void sample_row(const RSample<T> &args, int64_t i, const T *mu, T *g) {
   const int64_t d = args.in.rows.d;
-  const T *mu = args.mu(i);
   T sums[3];
   dots(g, mu, d, sums);
   const T length = std::sqrt(sums[1]), p = sums[0] / length;
@@ -157,31 +157,34 @@ template <class Family, class T> void forward(const RSample<T> &args) {
   // Short rows together, so that their normals fill the arrays.
   const int64_t group = std::max<int64_t>(1, kBlocks * kNormalsPerBlock<T> / width);
   parallel_for(args.in.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
-    std::vector<T> g(static_cast<size_t>(group * width));
+    std::vector<T> g(static_cast<size_t>(group * width)), mu;
     for (int64_t first = begin; first < end; first += group) {
       const int64_t rows = std::min(group, end - first);
       fill_normals(args.stream(first), rows, d, g.data());
       for (int64_t r = 0; r < rows; ++r)
-        sample_row<Family>(args, first + r, g.data() + r * width);
+        sample_row<Family>(args, first + r, read_row(args.in, args.kMu, first + r, mu),
+                           g.data() + r * width);
     }
   });
 }
 
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   const int64_t d = args.in.rows.d;
-  parallel_for(args.in.rows.n, row_grain(d, 1, kBackwardRowCost), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T *grad = args.grad(i), *x = args.sample(i);
-      T sums[kSampleSums];
-      backward_sums(args.uniform_grad, grad, x, args.mu(i), d, sums);
-      const auto g =
-          sample_gradient<Family>(args.kappa(i), args.dim, sums, args.grad_kappa != nullptr);
-      if (args.grad_mu)
-        gradient(args.uniform_grad, g, grad, x, d, args.grad_mu + i * d);
-      if (args.grad_kappa)
-        args.grad_kappa[i] = g.kappa;
-    }
-  });
+  const auto &in = args.in;
+  const auto row = [&](int64_t i, T *grad_mu, Scratch<T> &scratch) {
+    const T *grad = args.uniform_grad ? args.grad(i) : read_row(in, args.kGrad, i, scratch.row[0]);
+    const T *x = read_row(in, args.kSample, i, scratch.row[1]);
+    const T *mu = read_row(in, args.kMu, i, scratch.row[2]);
+    T sums[kSampleSums];
+    backward_sums(args.uniform_grad, grad, x, mu, d, sums);
+    const auto g =
+        sample_gradient<Family>(args.kappa(i), args.dim, sums, args.wants(args.kGradKappa));
+    if (grad_mu)
+      gradient(args.uniform_grad, g, grad, x, d, grad_mu);
+    if (args.wants(args.kGradKappa))
+      *in.result(args.kGradKappa, i) = g.kappa;
+  };
+  for_each_row(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), row);
 }
 
 void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {

@@ -2,7 +2,7 @@
 // The second time the elements come from registers, where these hold the row.
 //
 // A kernel is a struct with `args` (see log_prob.h) and
-//   T, S, kSums                    type of the elements, and of kSums sums over them
+//   T, kSums                       the type to compute in; how many sums over a row it needs
 //   kNarrow                        the layout of packs in rows that are not aligned as packs are
 //   kBlocks                        of the most threads, to a multiprocessor: bounds the registers
 //   Row row(i)                     the pointers and scalars of row i
@@ -16,6 +16,7 @@
 //   void write_scalar(row, i, sums, scalars)     the result that a row has one of; by one thread,
 //                                  and last, when registers are free and the stores under way
 #pragma once
+#include "../math/half.h"
 #include "../rows.h"
 #include "device.cuh"
 
@@ -78,74 +79,104 @@ private:
   }
 };
 
-// The elements that a thread handles together: as many, whatever their type in memory, as make 16
-// bytes of the type S in which they are computed with.
+// The elements that a thread handles together: as many as make 16 bytes of the type that they are
+// computed with, however they are stored.
 template <class T, int width> struct alignas(width * sizeof(T)) PackOf {
   T element[width];
 };
-template <class S> using Pack = PackOf<S, kPackWidth<S>>;
+template <class T> using Pack = PackOf<T, kPackWidth<T>>;
 
-template <class T, class S> constexpr int kPackBytes = kPackWidth<S> * sizeof(T);
-
-// Elements that do not exist are 0. The loops have constant strides, so that one address serves.
-template <class S, class T> __device__ __forceinline__ Pack<S> load(const T *row, const Place &at) {
-  constexpr int width = kPackWidth<S>;
-  PackOf<T, width> read{};
+// A pack of the row that begins there. Elements that do not exist are 0. The loops have constant
+// strides, so that one address serves.
+template <int width, class T>
+__device__ __forceinline__ PackOf<T, width> load(const T *row, const Place &at) {
+  PackOf<T, width> pack{};
   row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      read = *reinterpret_cast<const PackOf<T, width> *>(row);
+      pack = *reinterpret_cast<const PackOf<T, width> *>(row);
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        read.element[k] = row[k * 32];
+        pack.element[k] = row[k * 32];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        read.element[k] = row[k];
+        pack.element[k] = row[k];
   }
-  Pack<S> pack;
-  for (int k = 0; k < width; ++k)
-    pack.element[k] = S(read.element[k]);
   return pack;
 }
 
-template <class S, class T>
-__device__ __forceinline__ void store(T *row, const Place &at, const Pack<S> &pack) {
-  constexpr int width = kPackWidth<S>;
-  PackOf<T, width> written;
-  for (int k = 0; k < width; ++k)
-    written.element[k] = T(pack.element[k]);
+template <int width, class T>
+__device__ __forceinline__ void store(T *row, const Place &at, const PackOf<T, width> &pack) {
   row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      *reinterpret_cast<PackOf<T, width> *>(row) = written;
+      *reinterpret_cast<PackOf<T, width> *>(row) = pack;
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k * 32] = written.element[k];
+        row[k * 32] = pack.element[k];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k] = written.element[k];
+        row[k] = pack.element[k];
   }
+}
+
+// A pack of operand k, whose row begins at its element `row`, as T. Float kernels also read and
+// write half precision; the branches are the same for all threads.
+template <class T, int K>
+__device__ __forceinline__ Pack<T> load(const RowInputs<T, K> &in, int k, int64_t row,
+                                        const Place &at) {
+  constexpr int width = kPackWidth<T>;
+  if constexpr (is_float32<T>)
+    if (!in.is_native(k)) {
+      const auto stored = load<width>(static_cast<const uint16_t *>(in.data[k]) + row, at);
+      Pack<T> pack;
+      for (int j = 0; j < width; ++j)
+        pack.element[j] = in.storage[k] == Storage::bfloat16 ? to_float(BFloat16{stored.element[j]})
+                                                             : to_float(Float16{stored.element[j]});
+      return pack;
+    }
+  return load<width>(static_cast<const T *>(in.data[k]) + row, at);
+}
+
+template <class T, int K>
+__device__ __forceinline__ void store(const RowInputs<T, K> &in, int k, int64_t row,
+                                      const Place &at, const Pack<T> &pack) {
+  constexpr int width = kPackWidth<T>;
+  void *data = const_cast<void *>(in.data[k]);
+  if constexpr (is_float32<T>)
+    if (!in.is_native(k)) {
+      PackOf<uint16_t, width> stored;
+      for (int j = 0; j < width; ++j) {
+        BFloat16 bfloat16;
+        Float16 float16;
+        convert(pack.element[j], bfloat16);
+        convert(pack.element[j], float16);
+        stored.element[j] = in.storage[k] == Storage::bfloat16 ? bfloat16.bits : float16.bits;
+      }
+      return store(static_cast<uint16_t *>(data) + row, at, stored);
+    }
+  store(static_cast<T *>(data) + row, at, pack);
 }
 
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
-template <class S> struct Work {
+template <class T> struct Work {
   RowPlan plan;
   Phase phase;
   int64_t items; // rows, or parts of them
-  S *part_sums;  // [n, parts, kSums]: from the first launch to the second
+  T *part_sums;  // [n, parts, kSums]: from the first launch to the second
 };
 
 // One team at work on one row, or on a part of it.
 template <class Kernel> struct RowWorker {
-  using S = typename Kernel::S;
+  using T = typename Kernel::T;
   static constexpr int kSums = Kernel::kSums;
   const Kernel &kernel;
-  const Work<S> &work;
+  const Work<T> &work;
   const Team &team;
   const Item item;
   const typename Kernel::Row row;
@@ -156,7 +187,7 @@ template <class Kernel> struct RowWorker {
   }
 
   // Adds this thread's terms of elements [begin, end): those of a pack, then pack by pack.
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, S (&sums)[kSums]) {
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
 #pragma unroll
       for (int q = 0; q < kPacks; ++q)
@@ -167,9 +198,9 @@ template <class Kernel> struct RowWorker {
           kernel.keep(row, place(chunk, end, q), held[q]);
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
-        S of_pack[kSums] = {};
-        for (int k = 0; k < kPackWidth<S>; ++k) {
-          S out[kSums];
+        T of_pack[kSums] = {};
+        for (int k = 0; k < kPackWidth<T>; ++k) {
+          T out[kSums];
           kernel.terms(held[q], k, out);
           for (int s = 0; s < kSums; ++s)
             of_pack[s] += out[s];
@@ -195,10 +226,10 @@ template <class Kernel> struct RowWorker {
 
   // The sums over all parts of the item, in every thread. Thread r of the team adds parts r,
   // r + size, ..., then a tree adds the threads: in both ways, so that they give the same bits.
-  __device__ __forceinline__ void sum_by_reading(S (&sums)[kSums]) {
+  __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
     const bool one = item.last - item.first == 1;
     for (int32_t p = item.first; p < item.last; ++p) {
-      S of_part[kSums] = {};
+      T of_part[kSums] = {};
       add(work.plan.begin(p), work.plan.begin(p + 1), of_part);
       team.sum(of_part);
       if (one || p % team.size == team.rank)
@@ -208,21 +239,21 @@ template <class Kernel> struct RowWorker {
     if (!one)
       team.sum(sums);
   }
-  __device__ __forceinline__ void sum_of_part_sums(S (&sums)[kSums]) {
+  __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
       for (int s = 0; s < kSums; ++s)
         sums[s] += part_sums(p)[s];
     team.sum(sums);
   }
 
-  __device__ __forceinline__ S *part_sums(int32_t p) const {
+  __device__ __forceinline__ T *part_sums(int32_t p) const {
     return work.part_sums + (item.row * work.plan.parts + p) * kSums;
   }
 
   __device__ __forceinline__ void run() {
     if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
       return;
-    S sums[kSums] = {};
+    T sums[kSums] = {};
     if (work.phase == Phase::parts)
       sum_of_part_sums(sums);
     else
@@ -242,9 +273,9 @@ template <class Kernel> struct RowWorker {
 };
 
 template <class Kernel>
-__global__ void __launch_bounds__(kMaxTeam<typename Kernel::S>, Kernel::kBlocks)
+__global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
     for_each_row(const __grid_constant__ Kernel kernel,
-                 const __grid_constant__ Work<typename Kernel::S> work) {
+                 const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
   const Team team(plan.team);
   const int64_t teams = plan.threads() / team.size;
@@ -254,23 +285,31 @@ __global__ void __launch_bounds__(kMaxTeam<typename Kernel::S>, Kernel::kBlocks)
   }
 }
 
+// Gradients of expanded vectors come with a row for each of the batch; torch sums them.
+inline void require_no_sums(int64_t terms) {
+  if (terms != 1)
+    fail("CUDA kernels do not sum the gradient of an expanded vector");
+}
+
 // Runs the kernel over all rows.
 template <class Kernel> void launch_rows(const Kernel &kernel) {
-  using S = typename Kernel::S;
-  const Layout layout =
-      kernel.args.is_aligned(kPackBytes<typename Kernel::T, S>) ? Layout::wide : Kernel::kNarrow;
-  const RowPlan plan = plan_rows<S>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
+  for (const Storage storage : kernel.args.in.storage)
+    if (!is_float32<typename Kernel::T> && storage != Storage::native)
+      fail("CUDA kernels that compute in float64 take float64 vectors alone");
+  using T = typename Kernel::T;
+  const Layout layout = kernel.args.is_aligned(kPackWidth<T>) ? Layout::wide : Kernel::kNarrow;
+  const RowPlan plan = plan_rows<T>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
   const int32_t device = kernel.args.device;
-  const auto run = [&](Phase phase, int64_t items, S *part_sums) {
+  const auto run = [&](Phase phase, int64_t items, T *part_sums) {
     launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
-           Work<S>{plan, phase, items, part_sums});
+           Work<T>{plan, phase, items, part_sums});
   };
   if (!plan.is_split())
     return run(Phase::rows, plan.n, nullptr);
   const int64_t parts = plan.n * plan.parts;
-  Tensor sums = new_array<S>(device, parts * Kernel::kSums);
-  run(Phase::part_sums, parts, sums.template out<S>());
-  run(Phase::parts, parts, sums.template out<S>());
+  Tensor sums = new_array<T>(device, parts * Kernel::kSums);
+  run(Phase::part_sums, parts, sums.template out<T>());
+  run(Phase::parts, parts, sums.template out<T>());
 }
 
 } // namespace spherical

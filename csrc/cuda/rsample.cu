@@ -9,23 +9,22 @@ using namespace spherical;
 // a block fills a pack. A row too long for registers is kept in that of the result.
 template <class Family, class Element> struct Forward {
   using T = Element;
-  using S = T;
   static constexpr int kSums = 3, kBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
   static constexpr Layout kNarrow = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
   RSample<T> args;
 
   struct Row {
-    const T *mu; // [d]
-    T *x;        // [d]
+    int64_t mu; // where its row begins
+    T *x;       // [d]
     T kappa;
     RowStream stream;
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[2];
     args.in.rows.offsets(i, at);
-    const auto &data = args.in.data;
-    return {data[0] + at[0], args.out + i * args.in.rows.d, data[1][at[1]], args.stream(i)};
+    return {at[args.kMu], args.out + i * args.in.rows.d,
+            args.in.scalar(args.kKappa, at[args.kKappa]), args.stream(i)};
   }
 
   struct Held {
@@ -33,7 +32,7 @@ template <class Family, class Element> struct Forward {
     Pack<T> mu;
   };
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    Held held{{}, load<T>(row.mu, at)};
+    Held held{{}, load(args.in, args.kMu, row.mu, at)};
     if (at.has(0))
       normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
     for (int k = 1; k < kPackWidth<T>; ++k)
@@ -44,7 +43,7 @@ template <class Family, class Element> struct Forward {
     store(row.x, at, held.g);
   }
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load<T>(row.x, at), load<T>(row.mu, at)};
+    return {load<kPackWidth<T>>(row.x, at), load(args.in, args.kMu, row.mu, at)};
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
     const T g = held.g.element[k], mu = held.mu.element[k];
@@ -106,7 +105,6 @@ template <class Family, class Element> struct Forward {
 
 template <class Family, class Element> struct Backward {
   using T = Element;
-  using S = T;
   static constexpr int kSums = kSampleSums;
   // pathwise of von Mises-Fisher spills in double at 4
   static constexpr int kBlocks = is_float32<T> ? 2 : 1;
@@ -114,17 +112,17 @@ template <class Family, class Element> struct Backward {
   RSampleBackward<T> args;
 
   struct Row {
-    const T *grad; // [d], or [1] if args.uniform_grad
-    const T *x;    // [d]
-    const T *mu;   // [d]
+    int64_t grad; // where the rows of the operands begin
+    int64_t x;
+    int64_t mu;
     T kappa;
-    int64_t out; // where the gradient of the row begins
+    int64_t out; // and the gradient of mu
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.in.rows.offsets(i, at);
-    const auto &data = args.in.data;
-    return {data[0] + at[0], data[1] + at[1], data[2] + at[2], data[3][at[3]], i * args.in.rows.d};
+    return {at[args.kGrad], at[args.kSample], at[args.kMu],
+            args.in.scalar(args.kKappa, at[args.kKappa]), i * args.in.rows.d};
   }
 
   struct Held {
@@ -134,18 +132,20 @@ template <class Family, class Element> struct Backward {
   };
   __device__ __forceinline__ Pack<T> load_grad(const Row &row, const Place &at) const {
     if (!args.uniform_grad)
-      return load<T>(row.grad, at);
-    Pack<T> pack; // where no element is, x and mu are 0
-    for (int k = 0; k < kPackWidth<T>; ++k)
-      pack.element[k] = *row.grad;
+      return load(args.in, args.kGrad, row.grad, at);
+    auto pack = load(args.in, args.kGrad, row.grad, Place{Layout::neighbours, 1, 0});
+    for (int k = 1; k < kPackWidth<T>; ++k) // also where no element is: x and mu are 0 there
+      pack.element[k] = pack.element[0];
     return pack;
   }
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load<T>(row.x, at), load<T>(row.mu, at)};
+    return {load_grad(row, at), load(args.in, args.kSample, row.x, at),
+            load(args.in, args.kMu, row.mu, at)};
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load<T>(row.x, at), {}}; // mu is in the sums alone
+    return {
+        load_grad(row, at), load(args.in, args.kSample, row.x, at), {}}; // mu is in the sums alone
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSampleSums]) const {
     sample_terms(held.grad.element[k], held.x.element[k], held.mu.element[k], out);
@@ -157,19 +157,20 @@ template <class Family, class Element> struct Backward {
     return sample_gradient<Family>(worker.row.kappa, args.dim, sums, false);
   }
 
-  __device__ bool writes() const { return args.grad_mu; }
+  __device__ bool writes() const { return args.wants(args.kGradMu); }
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const SampleGradient<T> &g) const {
     Pack<T> out;
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
-    store(args.grad_mu + row.out, at, out);
+    store(args.in, args.kGradMu, row.out, at, out);
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
                                                const T (&sums)[kSampleSums],
                                                const SampleGradient<T> &) const {
-    if (args.grad_kappa)
-      args.grad_kappa[i] = sample_gradient<Family>(row.kappa, args.dim, sums, true).kappa;
+    if (args.wants(args.kGradKappa))
+      *args.in.result(args.kGradKappa, i) =
+          sample_gradient<Family>(row.kappa, args.dim, sums, true).kappa;
   }
 };
 
@@ -182,7 +183,8 @@ void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
   rsample_backward(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.grad_kappa)>;
+    using T = std::decay_t<decltype(args.kappa(0))>;
+    require_no_sums(args.terms);
     launch_rows(Backward<decltype(family), T>{args});
   });
 }

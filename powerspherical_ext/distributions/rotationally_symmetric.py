@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from .. import ops
 from ..reference import fit
-from ._arguments import as_size, check_float, check_value
+from ._arguments import as_size, broadcast_shapes, check_float, check_value
 from .constraints import finite_nonnegative, sphere
 from .cosine_marginal import CosineMarginal
 
@@ -60,7 +60,7 @@ class RotationallySymmetric(Distribution):
                 f"got {concentration.device}"
             )
         try:
-            batch_shape = torch.broadcast_shapes(loc.shape[:-1], concentration.shape)
+            batch_shape = broadcast_shapes(loc.shape[:-1], concentration.shape)
         except RuntimeError:
             raise ValueError(
                 f"{name}: concentration must broadcast against the batch shape "
@@ -68,18 +68,26 @@ class RotationallySymmetric(Distribution):
             ) from None
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
-        dtype = torch.promote_types(loc.dtype, concentration.dtype)
-        self.loc = loc.to(dtype).expand(*batch_shape, loc.shape[-1])
-        self.concentration = concentration.to(dtype).expand(batch_shape)
+        if loc.dtype != concentration.dtype:
+            dtype = torch.promote_types(loc.dtype, concentration.dtype)
+            loc, concentration = loc.to(dtype), concentration.to(dtype)
+        # As given, so that the kernels read and differentiate rows that are not repeated.
+        self._unbroadcasted_loc = loc
+        self._set_parameters(loc, concentration)
+
+    def _set_parameters(self, loc: Tensor, concentration: Tensor) -> None:
+        shape = self._batch_shape + self._event_shape
+        self.loc = loc if loc.shape == shape else loc.expand(shape)
+        same = concentration.shape == self._batch_shape
+        self.concentration = concentration if same else concentration.expand(self._batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         new = self._get_checked_instance(type(self), _instance)  # no subclass adds parameters
-        batch_shape = Size(batch_shape)
-        new.loc = self.loc.expand(batch_shape + self.event_shape)
-        new.concentration = self.concentration.expand(batch_shape)
         super(RotationallySymmetric, new).__init__(
-            batch_shape, self.event_shape, validate_args=False
+            Size(batch_shape), self.event_shape, validate_args=False
         )
+        new._unbroadcasted_loc = self._unbroadcasted_loc
+        new._set_parameters(self.loc, self.concentration)
         new._validate_args = self._validate_args
         return new
 
@@ -92,10 +100,13 @@ class RotationallySymmetric(Distribution):
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
         exact; it is not the derivative at fixed noise, and has no second derivative.
         """
-        shape = self._extended_shape(as_size(sample_shape))
-        rng_state = ops.new_rng_state(self.loc.device, generator)
-        loc = self.loc.expand(shape)
-        return ops.rsample(loc, self.concentration, rng_state, self._family).to(self.loc.dtype)
+        loc, concentration = self._unbroadcasted_loc, self.concentration
+        rng_state = ops.new_rng_state(loc.device, generator)
+        sample_shape = as_size(sample_shape)
+        if sample_shape:
+            concentration = concentration.expand(sample_shape + self._batch_shape)
+        sample = ops.rsample(loc, concentration, rng_state, self._family)
+        return sample if sample.dtype is loc.dtype else sample.to(loc.dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, without gradients."""
@@ -114,7 +125,7 @@ class RotationallySymmetric(Distribution):
         check_value(self, value, self.loc.device)
         if self._validate_args:
             self._validate_sample(value)
-        return ops.log_prob(value, self.loc, self.concentration, self._family)
+        return ops.log_prob(value, self._unbroadcasted_loc, self.concentration, self._family)
 
     @property
     def mode(self) -> Tensor:
