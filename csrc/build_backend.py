@@ -215,11 +215,14 @@ def _cuda_archs(nvcc: str) -> list[str]:
 def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     # One front end for the oldest architecture, then machine code for each from its PTX: the
     # kernels use nothing newer, and the front end takes as long as ptxas for one architecture.
-    oldest = min((arch.rstrip("af") for arch in archs), key=int)  # 90a and 100f: no general PTX
-    codes = ",".join([*(f"sm_{arch}" for arch in archs), f"compute_{oldest}"])
+    oldest = min((arch.rstrip("af") for arch in archs), key=int)
+    codes = ",".join([*(f"sm_{arch}" for arch in archs if arch.isdigit()), f"compute_{oldest}"])
+    targets = [f"-gencode=arch=compute_{oldest},code=[{codes}]"]
+    for arch in archs:
+        if not arch.isdigit():  # 90a and 100f take no general PTX
+            targets.append(f"-gencode=arch=compute_{arch},code=sm_{arch}")
     host = os.environ.get("CUDAHOSTCXX") or shlex.join(cxx)
-    targets = f"-gencode=arch=compute_{oldest},code=[{codes}]"
-    return [nvcc, f"-ccbin={host}", "--threads=0", *NVCC_FLAGS, targets]
+    return [nvcc, f"-ccbin={host}", "--threads=0", *NVCC_FLAGS, *targets]
 
 
 def _libraries(nvcc: str | None) -> list[str]:

@@ -174,6 +174,19 @@ def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Pat
 
 
 @needs_nvcc
+def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
+    """From one PTX, but for architectures with features of their own."""
+    (tmp_path / "empty.cu").write_text("__global__ void nothing() {}\n")
+    code = "b._cuda_compiler('nvcc', ['80', '90', '90a'], ['c++'])"
+    script = f"from csrc import build_backend as b; print(*{code}, sep=chr(10))"
+    command = run_python(script, cwd=ROOT).stdout.splitlines()
+    run(*command, "--fatbin", "empty.cu", "-o", "fat", cwd=tmp_path)
+    fat = (tmp_path / "fat").read_bytes()
+    assert fat.count(b"\x7fELF") == 3
+    assert "-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]" in command
+
+
+@needs_nvcc
 def test_cuda_library_loads_into_a_torch_without_cuda(small_tree: Path) -> None:
     cuda = {"POWERSPHERICAL_CUDA": "1", "POWERSPHERICAL_CUDA_ARCHS": "9.0"}
     kernel = "__global__ void kernel() {}\nvoid launch() { kernel<<<1, 1>>>(); }\n"
