@@ -58,7 +58,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> 
     Computed and returned in the common dtype of the three, and at least in float32.
     """
     if _needs_reference(value):
-        return reference.log_prob(*_promote(value, loc, concentration), family)
+        return _reference_log_prob(value, loc, concentration, family)
     value, loc, concentration = _for_kernel(value, loc, concentration)
     if torch.is_grad_enabled() and (
         value.requires_grad or loc.requires_grad or concentration.requires_grad
@@ -75,7 +75,8 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int) 
     A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
     """
     if _needs_reference(loc):
-        return reference.rsample(*_promote(loc, concentration), rng_state, family)
+        loc, concentration = _promote(loc, concentration)
+        return reference.rsample(loc, concentration, rng_state, family)
     loc, concentration = _for_kernel(loc, concentration)
     if torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad):
         result: Tensor = _RSample.apply(loc, concentration, rng_state, family)
@@ -137,9 +138,11 @@ def kl(
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Seed and offset, int64 of shape (2,), drawn from torch's generator or the one given."""
     # Without the keyword where it says nothing: it would double the time of this call.
-    options = {} if generator is None else {"generator": generator}
+    options: dict[str, Any] = {} if generator is None else {"generator": generator}
     source = device if generator is None else generator.device
-    state = torch.randint(_INT64.min, _INT64.max, (2,), dtype=torch.int64, device=source, **options)
+    state: Tensor = torch.randint(
+        _INT64.min, _INT64.max, (2,), dtype=torch.int64, device=source, **options
+    )
     return state if source == device else state.to(device)
 
 
@@ -214,6 +217,11 @@ def _differentiable_vjp(
     return result
 
 
+def _reference_log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
+    value, loc, concentration = _promote(value, loc, concentration)
+    return reference.log_prob(value, loc, concentration, family)
+
+
 def _reference_in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
     result: Tensor = getattr(reference.FAMILIES[family], function)(concentration, d)
     return result
@@ -286,7 +294,7 @@ class _LogProb(torch.autograd.Function):
         tensors, family = ctx.saved_tensors, ctx.family
         if torch.is_grad_enabled():
             grads = _differentiable_vjp(
-                lambda *inputs: reference.log_prob(*_promote(*inputs), family), tensors, grad
+                lambda x, mu, kappa: _reference_log_prob(x, mu, kappa, family), tensors, grad
             )
             return *grads, None
         in_value, in_mu, in_kappa, _ = ctx.needs_input_grad

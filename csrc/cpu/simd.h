@@ -89,10 +89,10 @@ HD_INLINE void row_sums(int64_t d, T (&sums)[N], const Term &term) {
     block_sums<kLanes>(begin, std::min(begin + kBlock, d), sums, term);
 }
 
-// Rows per task that give a thread about 100 microseconds of work, where an element takes `element`
+// Rows per task that give a thread about 30 microseconds of work, where an element takes `element`
 // and the scalars of a row `row` units of 0.3 ns.
 inline int64_t row_grain(int64_t d, int64_t element, int64_t row) {
-  return std::max<int64_t>(1, 330000 / (d * element + row));
+  return std::max<int64_t>(1, 100000 / (d * element + row));
 }
 
 } // namespace spherical

@@ -20,13 +20,20 @@
 namespace spherical {
 
 struct VonMisesFisher {
-  // log p(mu) = log C + kappa.
+  // log p(mu) = log C + kappa; for d = 3 log(kappa/(2 pi (1 - e^(-2 kappa)))).
   template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
+    if (dim.d == T(3)) {
+      const T half = kappa > T(0) ? kappa / -std::expm1(T(-2) * kappa) : T(0.5) + kappa;
+      return std::log(half * T(0.5L / kPi));
+    }
     return resultant(kappa, dim).log_peak;
   }
 
-  // d/dkappa log p(mu) = 1 - A_d = E[1 - t] > 0.
+  // d/dkappa log p(mu) = 1 - A_d = E[1 - t] > 0; for d = 3 also 1/kappa - 2/(e^(2 kappa) - 1),
+  // whose terms nearly cancel below kappa = 1.
   template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
+    if (dim.d == T(3) && kappa >= T(1))
+      return T(1) / kappa - T(2) / std::expm1(T(2) * kappa);
     return resultant(kappa, dim).complement;
   }
 
