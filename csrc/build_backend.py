@@ -217,10 +217,9 @@ def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     # kernels use nothing newer, and the front end takes as long as ptxas for one architecture.
     oldest = min((arch.rstrip("af") for arch in archs), key=int)
     codes = ",".join([*(f"sm_{arch}" for arch in archs if arch.isdigit()), f"compute_{oldest}"])
+    special = [arch for arch in archs if not arch.isdigit()]  # 90a and 100f take no general PTX
     targets = [f"-gencode=arch=compute_{oldest},code=[{codes}]"]
-    for arch in archs:
-        if not arch.isdigit():  # 90a and 100f take no general PTX
-            targets.append(f"-gencode=arch=compute_{arch},code=sm_{arch}")
+    targets += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in special]
     host = os.environ.get("CUDAHOSTCXX") or shlex.join(cxx)
     return [nvcc, f"-ccbin={host}", "--threads=0", *NVCC_FLAGS, *targets]
 
