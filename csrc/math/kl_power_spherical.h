@@ -140,16 +140,23 @@ private:
   static HD T integrate_angle(T kappa, T b, Chords<T> w, const F &integrand) {
     const T reach = digits<T>(), l = minus_log(w), beta = kappa * w.y + b + T(1);
     const T rate = b + kappa * w.z - T(1), end = reach / (rate > T(1e-3) ? rate : T(1e-3));
-    if (w.y < T(0.25) && end > l) {
-      const T rest = reach - rate * l, length = rest < T(4) ? T(4) : rest < reach ? rest : reach;
-      return integrate_panel(T(0), l, beta, w, integrand) +
-             integrate_panel(l, length / b, T(1), w, integrand);
+    const bool split = w.y < T(0.25) && end > l;
+    T start = T(0), length = l, scale = beta, sum = T(0);
+    if (!split) {
+      length = l + std::log1p(w.y) + reach / b;
+      length = end < length ? end : length;
+      if (kappa * l < reach && length < reach / b)
+        length = reach / b;
     }
-    T length = l + std::log1p(w.y) + reach / b;
-    length = end < length ? end : length;
-    if (kappa * l < reach && length < reach / b)
-      length = reach / b;
-    return integrate_panel(T(0), length, beta, w, integrand);
+    // One call in the source: it is large, and compiled for each integrand.
+    for (int panel = 0; panel < (split ? 2 : 1); ++panel) {
+      sum += integrate_panel(start, length, scale, w, integrand);
+      const T rest = reach - rate * l;
+      start = l;
+      length = (rest < T(4) ? T(4) : rest < reach ? rest : reach) / b;
+      scale = T(1);
+    }
+    return sum;
   }
 
   template <class T, class F>
