@@ -1,4 +1,4 @@
-// KL divergences within a family: a thread for each element.
+// KL divergences: a thread for each element.
 #include "../kl.h"
 #include "device.cuh"
 
