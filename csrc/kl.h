@@ -1,8 +1,11 @@
-// KL(p || q) between two members of one family, elementwise in the concentrations and the chords of
-// the two mean directions: the op's arguments unpacked for the kernels of every device.
+// KL(p || q), elementwise in the concentrations and the chords of the two mean directions: the op's
+// arguments unpacked for the kernels of every device. A divergence is a struct of static functions
+// kl, kl_dkappa_p, kl_dkappa_q and kl_dy of (kappa_p, kappa_q, dim, means); Real<T> is the type
+// that it computes in for arguments of type T.
 #pragma once
 #include "families.h"
 #include "math/kl_power_spherical.h"
+#include "math/kl_power_spherical_von_mises_fisher.h"
 #include "math/kl_von_mises_fisher.h"
 #include "tensor.h"
 
@@ -11,39 +14,42 @@ namespace spherical {
 // The divergence and its derivatives by the index that the op takes, as ops.py lists them.
 enum class KlFunction : int64_t { kl, kl_dkappa_p, kl_dkappa_q, kl_dy, count };
 
-// Calls f(Kl{}) for the divergence of p's family from itself.
-template <class F> void dispatch_kl(int64_t family, const F &f) {
-  switch (family) {
-  case 0:
-    return f(KlPowerSpherical{});
-  case 1:
-    return f(KlVonMisesFisher{});
-  default:
-    throw std::runtime_error("kl: no family has index " + std::to_string(family));
-  }
+inline KlPowerSpherical divergence(PowerSpherical, PowerSpherical) { return {}; }
+inline KlPowerSphericalVonMisesFisher divergence(PowerSpherical, VonMisesFisher) { return {}; }
+inline KlVonMisesFisherPowerSpherical divergence(VonMisesFisher, PowerSpherical) { return {}; }
+inline KlVonMisesFisher divergence(VonMisesFisher, VonMisesFisher) { return {}; }
+
+// Calls f(Kl{}) for the divergence of p's family from q's.
+template <class F> void dispatch_kl(int64_t family_p, int64_t family_q, const F &f) {
+  dispatch_family("kl", family_p, [&](auto p) {
+    dispatch_family("kl", family_q, [&](auto q) { f(divergence(p, q)); });
+  });
 }
 
 template <class T> struct KlArguments {
   RowInputs<T, 4> in; // kappa_p, kappa_q, y, z
-  Dim<T> dim;
+  Dim<double> dim;
   int32_t device;
   KlFunction function;
   T *out; // [n]
 
   template <class Kl> HD void element(int64_t i) const {
-    const T p = *in.row(0, i), q = *in.row(1, i);
-    const Chords<T> means = {*in.row(2, i), *in.row(3, i)};
-    out[i] = function == KlFunction::kl            ? Kl::kl(p, q, dim, means)
-             : function == KlFunction::kl_dkappa_p ? Kl::kl_dkappa_p(p, q, dim, means)
-             : function == KlFunction::kl_dkappa_q ? Kl::kl_dkappa_q(p, q, dim, means)
-                                                   : Kl::kl_dy(p, q, dim, means);
+    using Real = typename Kl::template Real<T>;
+    const Dim<Real> real = {Real(dim.d), Real(dim.b), Real(dim.log_area)};
+    const Real p = *in.row(0, i), q = *in.row(1, i);
+    const Chords<Real> means = {*in.row(2, i), *in.row(3, i)};
+    out[i] =
+        static_cast<T>(function == KlFunction::kl            ? Kl::kl(p, q, real, means)
+                       : function == KlFunction::kl_dkappa_p ? Kl::kl_dkappa_p(p, q, real, means)
+                       : function == KlFunction::kl_dkappa_q ? Kl::kl_dkappa_q(p, q, real, means)
+                                                             : Kl::kl_dy(p, q, real, means));
   }
 };
 
 // Calls run(Kl{}, KlArguments<T>), which fills `out`.
 template <class Run> void kl(StableIValue *stack, const Run &run) {
   const Tensor p(stack[0]), q(stack[1]), y(stack[2]), z(stack[3]);
-  const int64_t d = static_cast<int64_t>(stack[4]), function = static_cast<int64_t>(stack[6]);
+  const int64_t d = static_cast<int64_t>(stack[4]), function = static_cast<int64_t>(stack[7]);
   if (function < 0 || function >= static_cast<int64_t>(KlFunction::count))
     fail("kl: no function has index " + std::to_string(function));
   check_same_kind("kl", p, {&q, &y, &z});
@@ -55,11 +61,12 @@ template <class Run> void kl(StableIValue *stack, const Run &run) {
   dispatch_float("kl", p, [&](auto zero) {
     using T = decltype(zero);
     const KlArguments<T> args{{rows, {p.in<T>(), q.in<T>(), y.in<T>(), z.in<T>()}},
-                              make_dim<T>(d),
+                              make_dim<double>(d),
                               p.device_index(),
                               static_cast<KlFunction>(function),
                               result.out<T>()};
-    dispatch_kl(static_cast<int64_t>(stack[5]), [&](auto divergence) { run(divergence, args); });
+    dispatch_kl(static_cast<int64_t>(stack[5]), static_cast<int64_t>(stack[6]),
+                [&](auto divergence) { run(divergence, args); });
   });
   stack[0] = result.release();
 }

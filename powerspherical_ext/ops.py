@@ -48,7 +48,7 @@ IN_KAPPA = (
     "kl_uniform",
 )
 
-# KL between two members of a family, and its derivatives: KlFunction in csrc/kl.h.
+# KL and its derivatives: KlFunction in csrc/kl.h.
 _KL, _KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY = range(4)
 
 
@@ -125,14 +125,14 @@ def kl(
     divergence = reference.KL.get((family_p, family_q))
     if divergence is None:
         raise NotImplementedError("this KL divergence is not known")
-    if family_p != family_q or _needs_reference(y):
+    if _needs_reference(y):
         return divergence(kappa_p, kappa_q, d, y, z)
     if torch.is_grad_enabled() and (
         kappa_p.requires_grad or kappa_q.requires_grad or y.requires_grad
     ):
-        result: Tensor = _Kl.apply(kappa_p, kappa_q, y, z, d, family_p)
+        result: Tensor = _Kl.apply(kappa_p, kappa_q, y, z, d, family_p, family_q)
         return result
-    return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, _KL)  # type: ignore[no-any-return]
+    return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
 
 
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -258,28 +258,34 @@ _DERIVATIVES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
 class _Kl(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kappa_p: Tensor, kappa_q: Tensor, y: Tensor, z: Tensor, d: int, family: int
+        ctx: Any,
+        kappa_p: Tensor,
+        kappa_q: Tensor,
+        y: Tensor,
+        z: Tensor,
+        d: int,
+        family_p: int,
+        family_q: int,
     ) -> Tensor:
         ctx.save_for_backward(kappa_p, kappa_q, y, z)
-        ctx.arguments = d, family
-        return _raw.kl.default(kappa_p, kappa_q, y, z, d, family, _KL)  # type: ignore[no-any-return]
+        ctx.arguments = d, family_p, family_q
+        return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        tensors, (d, family) = ctx.saved_tensors, ctx.arguments
+        tensors, (d, *families) = ctx.saved_tensors, ctx.arguments
         if torch.is_grad_enabled():
-            grads = _differentiable_vjp(
-                lambda p, q, y, z: reference.KL[family, family](p, q, d, y, z), tensors, grad
-            )
-            return *grads, None, None
+            divergence = reference.KL[tuple(families)]
+            grads = _differentiable_vjp(lambda p, q, y, z: divergence(p, q, d, y, z), tensors, grad)
+            return *grads, None, None, None
         # Along y + z = 1 the derivative in y is the whole one, so that z has none.
         slopes = (
-            _sum_to(grad * _raw.kl.default(*tensors, d, family, function), x) if needed else None
+            _sum_to(grad * _raw.kl.default(*tensors, d, *families, function), x) if needed else None
             for function, x, needed in zip(
                 (_KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY), tensors, ctx.needs_input_grad, strict=False
             )
         )
-        return *slopes, None, None, None
+        return *slopes, None, None, None, None
 
 
 class _LogProb(torch.autograd.Function):
@@ -356,7 +362,14 @@ if _library.CPU_KERNELS:
 
     @torch.library.register_fake("powerspherical_ext::kl")
     def _(
-        kappa_p: Tensor, kappa_q: Tensor, y: Tensor, z: Tensor, d: int, family: int, function: int
+        kappa_p: Tensor,
+        kappa_q: Tensor,
+        y: Tensor,
+        z: Tensor,
+        d: int,
+        family_p: int,
+        family_q: int,
+        function: int,
     ) -> Tensor:
         return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, y.shape, z.shape))
 

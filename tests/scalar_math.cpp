@@ -64,8 +64,10 @@ BOTH(OF_LENGTH, VonMisesFisher, inverse_mean_resultant_length)
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
                                                  const T *kappa_q, const T *y, const T *z,         \
                                                  T *out) {                                         \
+    using R = typename FAMILY::template Real<T>;                                                   \
     for (int64_t i = 0; i < n; ++i)                                                                \
-      out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], make_dim<T>(d[i]), Chords<T>{y[i], z[i]});   \
+      out[i] = static_cast<T>(                                                                     \
+          FAMILY::FUNCTION(R{kappa[i]}, R{kappa_q[i]}, make_dim<R>(d[i]), Chords<R>{y[i], z[i]})); \
   }
 
 BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl)
@@ -78,4 +80,10 @@ BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_q)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dy)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dkappa_p)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dkappa_q)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dy)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_p)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_q)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dy)

@@ -230,13 +230,14 @@ def test_in_kappa(family: int, function: int, dtype: torch.dtype) -> None:
 
 @each_float
 @pytest.mark.parametrize("function", range(4))
+@pytest.mark.parametrize("family_q", range(2))
 @each_index
-def test_kl(family: int, function: int, dtype: torch.dtype) -> None:
+def test_kl(family: int, family_q: int, function: int, dtype: torch.dtype) -> None:
     """Over broadcast arguments of a strided batch."""
     p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
     q = torch.logspace(3, -2, 8, dtype=dtype)
     y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
-    arguments = (p, q, y, 1 - y, 64, family, function)
+    arguments = (p, q, y, 1 - y, 64, family, family_q, function)
     assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -81,8 +82,8 @@ def raw_calls(dtype):
     for function in range(len(ops.IN_KAPPA)):
         yield raw.in_kappa.default, (kappa.mT, 5, FAMILY, function)
     y = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=dtype)
-    for function in range(4):
-        yield raw.kl.default, (kappa, 2 * kappa[:, :1], y, 1 - y, 5, FAMILY, function)
+    for other, function in itertools.product(range(2), range(4)):
+        yield raw.kl.default, (kappa, 2 * kappa[:, :1], y, 1 - y, 5, FAMILY, other, function)
 
 
 @each_family

@@ -1,4 +1,4 @@
-// KL divergences within a family.
+// KL divergences.
 #include "../kl.h"
 #include "device.cuh"
 

@@ -7,7 +7,7 @@
 //   mu . x)/2
 // The closed forms (De Cao & Aziz 2020, appendix) cancel: at kappa_p = kappa_q << d the two
 // families agree to the second order. Both are functions of one row, so double is used for float32
-// as well. Relative error for d = 2 .. 1e5, kappa = 1e-3 .. 1e7: see the two functions.
+// as well.
 #pragma once
 #include "kl_von_mises_fisher.h"
 #include "power_spherical.h"
@@ -39,6 +39,7 @@ struct TiltedLaw {
     double log_weight; // log density of e, up to a constant
     double log_z;      // log(z/z0) = log1p(q), for q near -1 from e - log1p(z0 E)
     double log_ratio;  // log(Q/P), up to a constant
+    double score;      // d/dkappa_p of log_weight, up to a constant: log z, or t
   };
 
   HD Point at(double e) const {
@@ -48,22 +49,24 @@ struct TiltedLaw {
     const double log_weight = a > 0.0
                                   ? -b * e - s * std::log1p(y0 * std::expm1(-e))
                                   : b * e - 2.0 * b * std::log1p(z0 * up) + 2.0 * kappa * z0 * q;
-    return {log_weight, log_z, slope * q + bend * (far ? q - log_z : x_minus_log1p(q))};
+    return {log_weight, log_z, slope * q + bend * (far ? q - log_z : x_minus_log1p(q)),
+            a > 0.0 ? log_z : 2.0 * z0 * q};
   }
 };
 
 // What the same-mean divergence needs of P, by the trapezoid rule in tau, e = scale sinh(tau), 160
 // steps over a range that leaves out less than e^-45 of P: l = log(Q/P) - const, spread = Var[l],
 //   kl = log E exp(l - E l) = log1p(E[exp(l - E l) - 1 - (l - E l)]), positive terms,
-//   minus_log_z = -E[log z].
+//   minus_log_z = -E[log z],
+//   kl_dkappa_p = -Cov[score, l], in which nothing cancels where Q is near P.
 struct TiltedMoments {
-  double spread = 0.0, kl = 0.0, minus_log_z = 0.0;
+  double spread = 0.0, kl = 0.0, minus_log_z = 0.0, kl_dkappa_p = 0.0;
 
   HD explicit TiltedMoments(const TiltedLaw &law) {
     constexpr int half = 80;
     const double reach = 45.0 / law.b / law.scale;
     const double step = std::asinh(reach > 14.0 ? reach : 14.0) / half;
-    double total = 0.0, mean = 0.0, square = 0.0, log_z = 0.0;
+    double total = 0.0, mean = 0.0, square = 0.0, log_z = 0.0, score = 0.0;
     for (int i = -half; i <= half; ++i) {
       const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
       const double weight = std::exp(point.log_weight) * std::cosh(step * i);
@@ -71,14 +74,17 @@ struct TiltedMoments {
       mean += weight * point.log_ratio;
       square += weight * point.log_ratio * point.log_ratio;
       log_z += weight * point.log_z;
+      score += weight * point.score;
     }
     mean /= total;
+    score /= total;
     spread = square / total - mean * mean;
     minus_log_z = -(std::log1p(-law.y0) + log_z / total);
-    double excess = 0.0;
+    double excess = 0.0, covariance = 0.0;
     for (int i = -half; i <= half; ++i) {
       const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
       const double x = point.log_ratio - mean, weight = std::exp(point.log_weight);
+      covariance += std::cosh(step * i) * weight * (point.score - score) * x;
       const double series = // e^x - 1 - x, 3e-11 relative where it is cut
           x * x * (0.5 + x * (1.0 / 6 + x * (1.0 / 24 + x * (1.0 / 120 + x * (1.0 / 720)))));
       excess +=
@@ -87,6 +93,7 @@ struct TiltedMoments {
                                            : std::exp(point.log_weight + x) - weight * (1.0 + x));
     }
     kl = std::log1p(excess / total);
+    kl_dkappa_p = -covariance / total;
   }
 };
 
@@ -94,23 +101,35 @@ struct TiltedMoments {
 // p(mu)/KL: the first is used while Q is near P.
 HD bool overlap(const TiltedMoments &moments) { return moments.spread < 3.0 && moments.kl < 2.0; }
 
-// Dim of float32 rounds log S_d, which the closed forms need in full.
-template <class T> HD Dim<double> in_double(const Dim<T> &dim) {
-  const double d = dim.d, log_pi = 1.1447298858494001741, log_2 = 0.69314718055994530942;
-  return {d, dim.b, log_2 + 0.5 * d * log_pi - std::lgamma(0.5 * d)};
-}
-
-// KL(PS(mu_p, kappa_p) || vMF(mu_q, kappa_q)); means: chords between mu_p and mu_q.
+// KL(PS(mu_p, p) || vMF(mu_q, q)); means: chords between mu_p and mu_q. E[t] = p/(2b + p).
 struct KlPowerSphericalVonMisesFisher {
-  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    const double b = dim.b, p = kappa_p, q = kappa_q;
-    const Dim<double> wide = in_double(dim);
-    const TiltedMoments moments(TiltedLaw::power_spherical(b, p, q));
+  template <class T> using Real = double;
+
+  static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    const double length = PowerSpherical::mean_resultant_length(p, dim);
+    const TiltedMoments moments(TiltedLaw::power_spherical(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
-      kl = (PowerSpherical::log_peak(p, wide) - p * PowerSpherical::log_peak_1(p, wide)) -
-           (VonMisesFisher::log_peak(q, wide) - q * (2.0 * b / (2.0 * b + p)));
-    return static_cast<T>(kl + 2.0 * q * means.y * (p / (2.0 * b + p)));
+      kl = (PowerSpherical::log_peak(p, dim) - p * PowerSpherical::log_peak_1(p, dim)) -
+           (VonMisesFisher::log_peak(q, dim) - q * (2.0 * dim.b / (2.0 * dim.b + p)));
+    return kl + 2.0 * q * means.y * length;
+  }
+
+  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    return TiltedMoments(TiltedLaw::power_spherical(dim.b, p, q)).kl_dkappa_p +
+           2.0 * q * means.y * PowerSpherical::mean_resultant_length_1(p, dim);
+  }
+
+  // A_q - A_p + 2 A_p w, as in KlVonMisesFisher.
+  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    const double m = 2.0 * dim.b, length = p / (m + p);
+    const Resultant<double> own = resultant(q, dim);
+    const double gap = length < 0.5 ? own.length - length : m / (m + p) - own.complement;
+    return gap + 2.0 * length * means.y;
+  }
+
+  static HD double kl_dy(double p, double q, const Dim<double> &dim, Chords<double>) {
+    return 2.0 * q * PowerSpherical::mean_resultant_length(p, dim);
   }
 };
 
@@ -120,24 +139,28 @@ HD double log_vmf_moment(double kappa, const Dim<double> &dim) {
          VonMisesFisher::kl_uniform(kappa, dim);
 }
 
+// The trapezoid rule in log s for mean_log_z_gap, up to where the tail s^-b is below 1e-12.
+struct GapNodes {
+  static constexpr double first = -28.0, step = 0.25;
+  static HD double last(double k, const Dim<double> &dim) {
+    return 4.0 + std::log(2.0 * (k + dim.d)) + 28.0 / dim.b;
+  }
+};
+
 // E log z(mu_p) - E log z(mu_q) >= 0 under vMF(mu_p, k), from log z = int_0^inf (e^-s - e^-sz)
 // ds/s:
 //   int (e^x1 - e^x0) ds/s,  xi = -s/2 + L(ki) - L(k) = log E e^(-s z),  L = log 0F1,
-//   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w,
-// by the trapezoid rule in log s, up to where the tail s^-b is below 1e-12. For k > d, where L is
-// of size k, ki - k - s/2 is taken out: xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_peak(ki) +
+//   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w.  For k > d, where L is of size k, ki - k - s/2 is taken
+//   out: xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_peak(ki) +
 // log_peak(k). x1 - x0 = int A for close arguments, by Gauss and Legendre's rule of 4 nodes.
 HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim) {
   const double w = means.y;
   if (!(k > 0.0 && w > 0.0))
     return 0.0;
-  const double node[2] = {0.33998104358485626, 0.86113631159405258};
-  const double weight[2] = {0.65214515486254614, 0.34785484513745386};
   const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_peak(k, dim);
-  const double step = 0.25, first = -28.0;
-  const double last = 4.0 + std::log(2.0 * (k + dim.d)) + 28.0 / dim.b;
+  const double last = GapNodes::last(k, dim);
   double total = 0.0;
-  for (double log_s = first; log_s < last; log_s += step) {
+  for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
     const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), gain = 2.0 * k * s * w;
     const double k1 = std::sqrt(k0 * k0 + gain), rise = gain / (k1 + k0), sum = k + 0.5 * s;
     const bool dense = sum > dim.d;
@@ -146,8 +169,11 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
     if (rise < 0.1 * (dim.b + k0)) {
       double inner = 0.0;
       for (int i = 0; i < 4; ++i) {
-        const double x = 0.5 + (i < 2 ? 0.5 : -0.5) * node[i & 1];
-        inner += weight[i & 1] * VonMisesFisher::mean_resultant_length(k0 + rise * x, dim);
+        const bool near = i < 2;
+        const double node = near ? 0.33998104358485626 : 0.86113631159405258;
+        const double x = 0.5 + (i & 1 ? -0.5 : 0.5) * node;
+        inner += (near ? 0.65214515486254614 : 0.34785484513745386) *
+                 VonMisesFisher::mean_resultant_length(k0 + rise * x, dim);
       }
       inner *= 0.5 * rise;
       total += inner < 1.0 ? std::exp(x0) * std::expm1(inner) : std::exp(x0 + inner) - std::exp(x0);
@@ -158,20 +184,77 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
       total += std::exp(x1) - std::exp(x0);
     }
   }
-  return total * step;
+  return total * GapNodes::step;
 }
 
-// KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)); means: chords between mu_p and mu_q.
+// Derivatives of mean_log_z_gap in k and w: of e^x1 - e^x0 with L' = A,
+//   dw: e^x1 A(k1) k s/k1,   dk: e^x1 (c1 A(k1) - A(k)) - e^x0 (c0 A(k0) - A(k)),
+//   c1 = dk1/dk = (k - s/2 + s w)/k1,  c0 = dk0/dk = sign(k - s/2),
+// each difference from 1 - A and 1 - c where those are the smaller:
+//   1 - c1 = s^2 w (1 - w)/(k1 (k1 + c1 k1)).
+struct GapSlopes {
+  double dk = 0.0, dw = 0.0;
+
+  HD GapSlopes(double k, Chords<double> means, const Dim<double> &dim) {
+    const double w = means.y, last = GapNodes::last(k, dim);
+    const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_peak(k, dim);
+    const Resultant<double> own = resultant(k, dim);
+    for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
+      const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), sum = k + 0.5 * s;
+      const double k1 = std::sqrt(k0 * k0 + 2.0 * k * s * w), ahead = k - 0.5 * s + s * w;
+      const bool dense = sum > dim.d;
+      for (int i = 0; i < 2; ++i) {
+        const double ki = i == 0 ? k0 : k1, share = i == 0 ? 1.0 : means.z;
+        const Resultant<double> a = resultant(ki, dim);
+        const double x = dense ? peak - a.log_peak - 2.0 * k * s * share / (ki + sum)
+                               : log_vmf_moment(ki, dim) - moment - 0.5 * s;
+        const double weight = std::exp(x), forward = i == 0 ? k - 0.5 * s : ahead;
+        double change = -own.length;
+        if (forward > 0.0) {
+          const double lag = i == 0 ? 0.0 : s * s * w * means.z / (ki * (ki + forward));
+          const double rise =
+              own.length < 0.5 ? a.length - own.length : own.complement - a.complement;
+          change = rise - lag * a.length;
+        } else if (ki > 0.0) {
+          change += forward / ki * a.length;
+        }
+        dk += i == 0 ? -weight * change : weight * change;
+        if (i == 1)
+          dw += weight * k * s * (ki > 0.0 ? a.length / ki : 1.0 / dim.d);
+      }
+    }
+    dk *= GapNodes::step;
+    dw *= GapNodes::step;
+  }
+};
+
+// KL(vMF(mu_p, p) || PS(mu_q, q)); means: chords between mu_p and mu_q.
 struct KlVonMisesFisherPowerSpherical {
-  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    const double b = dim.b, p = kappa_p, q = kappa_q;
-    const Dim<double> wide = in_double(dim);
-    const TiltedMoments moments(TiltedLaw::von_mises_fisher(b, p, q));
+  template <class T> using Real = double;
+
+  static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
-      kl = (VonMisesFisher::log_peak(p, wide) - p * VonMisesFisher::log_peak_1(p, wide)) -
-           (PowerSpherical::log_peak(q, wide) - q * moments.minus_log_z);
-    return static_cast<T>(kl + q * mean_log_z_gap(p, {means.y, means.z}, wide));
+      kl = (VonMisesFisher::log_peak(p, dim) - p * VonMisesFisher::log_peak_1(p, dim)) -
+           (PowerSpherical::log_peak(q, dim) - q * moments.minus_log_z);
+    return kl + q * mean_log_z_gap(p, means, dim);
+  }
+
+  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    return TiltedMoments(TiltedLaw::von_mises_fisher(dim.b, p, q)).kl_dkappa_p +
+           q * GapSlopes(p, means, dim).dk;
+  }
+
+  // -E log z(mu_q) - d/dq log q(mu_q).
+  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
+    return (moments.minus_log_z - PowerSpherical::log_peak_1(q, dim)) +
+           mean_log_z_gap(p, means, dim);
+  }
+
+  static HD double kl_dy(double p, double q, const Dim<double> &dim, Chords<double> means) {
+    return q * GapSlopes(p, means, dim).dw;
   }
 };
 
