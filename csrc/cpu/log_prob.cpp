@@ -88,7 +88,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     if (args.wants(other)) {
       T *out = result_row(in, other, i, scratch.row[2]);
       gradient(g, second, main, d, out);
-      write_row(in, other, i, out);
+      finish_row(in, other, i, out);
     }
     if (args.wants(args.kGradKappa))
       *in.result(args.kGradKappa, i) = g.kappa;

@@ -64,7 +64,7 @@ HD_INLINE const T *read_row(const RowInputs<T, K> &in, int k, int64_t i, std::ve
   return buffer.data();
 }
 
-// Where to put row i of result k: its place, or `buffer` until write_row.
+// Where to put row i of result k: its place, or `buffer` until finish_row.
 template <class T, int K>
 HD_INLINE T *result_row(const RowInputs<T, K> &in, int k, int64_t i, std::vector<T> &buffer) {
   if (in.is_native(k))
@@ -76,13 +76,19 @@ HD_INLINE T *result_row(const RowInputs<T, K> &in, int k, int64_t i, std::vector
 template <class T, int K>
 HD_INLINE void write_row(const RowInputs<T, K> &in, int k, int64_t i, const T *row) {
   if (in.is_native(k)) {
-    if (row != in.row(k, i))
-      std::copy(row, row + in.rows.d, in.result(k, i));
+    std::copy(row, row + in.rows.d, in.result(k, i));
     return;
   }
   dispatch_storage(in, k, i, [&](auto stored, const void *place) {
     convert_row(stored, row, in.rows.d, const_cast<void *>(place));
   });
+}
+
+// After result_row, whose row now holds the result.
+template <class T, int K>
+HD_INLINE void finish_row(const RowInputs<T, K> &in, int k, int64_t i, const T *row) {
+  if (!in.is_native(k))
+    write_row(in, k, i, row);
 }
 
 template <class T, class S> HD_INLINE void add_row_of(const T *row, int64_t d, S *total) {
@@ -120,7 +126,7 @@ void for_each_row(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms,
         T *out = in.data[k] ? result_row(in, k, i, scratch.row[3]) : nullptr;
         f(i, out, scratch);
         if (out)
-          write_row(in, k, i, out);
+          finish_row(in, k, i, out);
       }
     });
     return;
