@@ -1,6 +1,8 @@
 // Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast.
 // family is an index into families.h. Results have the broadcast batch shape; a gradient whose bit
-// (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty.
+// (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty. vi_simsiam_loss takes pred for
+// mu and target for value, in any float type; kappa and grad are float32 at least. It returns the
+// loss and the gradients of target, pred and kappa.
 #include "tensor.h"
 
 namespace {
@@ -20,6 +22,8 @@ const int registered = [] {
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
            "int wanted) -> (Tensor, Tensor)",
+           "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
+           "float beta, int wanted) -> (Tensor, Tensor, Tensor, Tensor)",
        })
     TORCH_C(aoti_torch_library_def, library, schema);
   return 0;
