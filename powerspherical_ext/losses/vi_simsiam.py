@@ -204,7 +204,9 @@ def _direction_loss(
         return loss if row_weight is None else row_weight * loss
     weight = kappa.new_full((), scale) if row_weight is None else scale * row_weight
     loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta, weight)
-    return loss + constant * weight.expand(kappa.shape).sum() if constant else loss
+    if not constant:
+        return loss
+    return loss + constant * (kappa.numel() * scale if row_weight is None else weight.sum())
 
 
 class VISimSiamLoss(nn.Module):
