@@ -1,8 +1,6 @@
 // Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast.
 // family is an index into families.h. Results have the broadcast batch shape; a gradient whose bit
-// (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty. vi_simsiam_loss takes pred for
-// mu and target for value, in any float type; kappa and grad are float32 at least. It returns the
-// loss and the gradients of target, pred and kappa.
+// (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty.
 #include "tensor.h"
 
 namespace {
@@ -22,6 +20,7 @@ const int registered = [] {
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
            "int wanted) -> (Tensor, Tensor)",
+           // the loss, and the gradients of target, pred and kappa
            "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
            "float beta, int wanted) -> (Tensor, Tensor, Tensor, Tensor)",
        })

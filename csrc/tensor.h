@@ -1,6 +1,5 @@
 // Thin owning wrapper over torch's C functions: tensors, broadcasting, parallel_for, registration.
 #pragma once
-#include "math/half.h"
 #include "rows.h"
 #include "torch_c.h"
 #include <algorithm>
@@ -217,26 +216,6 @@ inline void check_same_kind(const char *op, const Tensor &first,
       fail(std::string(op) + ": all tensors must have one dtype");
     check_same_device(op, first, *other);
   }
-}
-
-template <class T> int32_t dtype_of();
-template <> inline int32_t dtype_of<float>() { return aoti_torch_dtype_float32(); }
-template <> inline int32_t dtype_of<double>() { return aoti_torch_dtype_float64(); }
-template <> inline int32_t dtype_of<BFloat16>() { return aoti_torch_dtype_bfloat16(); }
-template <> inline int32_t dtype_of<Float16>() { return aoti_torch_dtype_float16(); }
-
-// Calls f(T{}) with the element type T of a floating-point tensor.
-template <class F> void dispatch_float_or_half(const char *op, const Tensor &tensor, const F &f) {
-  if (tensor.dtype() == dtype_of<float>())
-    f(float{});
-  else if (tensor.dtype() == dtype_of<double>())
-    f(double{});
-  else if (tensor.dtype() == dtype_of<BFloat16>())
-    f(BFloat16{});
-  else if (tensor.dtype() == dtype_of<Float16>())
-    f(Float16{});
-  else
-    fail(std::string(op) + ": expected float16, bfloat16, float32 or float64");
 }
 
 // Calls f(T{}) with the element type T of a float32 or float64 tensor.

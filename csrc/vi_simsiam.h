@@ -9,6 +9,25 @@
 
 namespace spherical {
 
+// What sums over elements of type T, and scalars beside them, are made of.
+template <class T> using Accumulator = std::conditional_t<sizeof(T) == 2, float, T>;
+
+template <class T> HD_INLINE Accumulator<T> widened(T x) {
+  if constexpr (sizeof(T) == 2)
+    return to_float(x);
+  else
+    return x;
+}
+template <class T> HD_INLINE T narrowed(Accumulator<T> x) {
+  if constexpr (sizeof(T) == 2) {
+    T result;
+    convert(x, result);
+    return result;
+  } else {
+    return x;
+  }
+}
+
 // A vector shorter than this has no direction: its cosine counts as 0, its gradient is 0.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
@@ -105,8 +124,10 @@ template <class Family, class T> HD T row_loss_dt(T kappa, T beta, Chords<T> c) 
 template <class T> struct VISimSiamLoss {
   using S = Accumulator<T>;
 
-  RowInputs<T, 4> in; // grad, pred, target, kappa; of which those of type T are given
+  Rows<4> rows; // of the four that follow
   const S *grads;
+  const T *preds;
+  const T *targets;
   const S *kappas;
   S beta;
   Dim<S> dim;
@@ -116,14 +137,45 @@ template <class T> struct VISimSiamLoss {
   T *grad_pred;   // [n, d]
   S *grad_kappa;  // [n]
 
-  HD_INLINE S grad(int64_t i) const { return grads[in.rows.offset(0, i)]; }
-  HD_INLINE const T *pred(int64_t i) const { return in.row(1, i); }   // [d]
-  HD_INLINE const T *target(int64_t i) const { return in.row(2, i); } // [d]
-  HD_INLINE S kappa(int64_t i) const { return kappas[in.rows.offset(3, i)]; }
-  bool is_aligned(int64_t bytes) const {
-    return in.is_aligned(1, bytes) && in.is_aligned(2, bytes);
+  HD_INLINE S grad(int64_t i) const { return grads[rows.offset(0, i)]; }
+  HD_INLINE const T *pred(int64_t i) const { return preds + rows.offset(1, i); }     // [d]
+  HD_INLINE const T *target(int64_t i) const { return targets + rows.offset(2, i); } // [d]
+  HD_INLINE S kappa(int64_t i) const { return kappas[rows.offset(3, i)]; }
+
+  // Whether every row of pred and target consists of whole words of so many bytes.
+  bool is_aligned(uintptr_t bytes) const {
+    uintptr_t odd = reinterpret_cast<uintptr_t>(preds) | reinterpret_cast<uintptr_t>(targets) |
+                    static_cast<uintptr_t>(rows.d) * sizeof(T);
+    for (int j = 0; j < rows.ndim; ++j)
+      odd |= static_cast<uintptr_t>(rows.stride[1][j] | rows.stride[2][j]) * sizeof(T);
+    return odd % bytes == 0;
   }
 };
+
+template <class T> int32_t dtype_of() {
+  if constexpr (std::is_same_v<T, double>)
+    return aoti_torch_dtype_float64();
+  else if constexpr (std::is_same_v<T, float>)
+    return aoti_torch_dtype_float32();
+  else if constexpr (std::is_same_v<T, BFloat16>)
+    return aoti_torch_dtype_bfloat16();
+  else
+    return aoti_torch_dtype_float16();
+}
+
+// Calls f(T{}) with the element type T of a floating-point tensor.
+template <class F> void dispatch_any_float(const char *op, const Tensor &tensor, const F &f) {
+  if (tensor.dtype() == dtype_of<float>())
+    f(float{});
+  else if (tensor.dtype() == dtype_of<double>())
+    f(double{});
+  else if (tensor.dtype() == dtype_of<BFloat16>())
+    f(BFloat16{});
+  else if (tensor.dtype() == dtype_of<Float16>())
+    f(Float16{});
+  else
+    fail(std::string(op) + ": expected float16, bfloat16, float32 or float64");
+}
 
 // Calls run(family, VISimSiamLoss<T>), which fills `out` and the gradients that are wanted.
 template <class Run> void vi_simsiam_loss(StableIValue *stack, const Run &run) {
@@ -148,13 +200,15 @@ template <class Run> void vi_simsiam_loss(StableIValue *stack, const Run &run) {
   Tensor result = kappa.empty(shape), grad_kappa = kappa.empty(want_kappa ? shape : none);
   Tensor grad_target = pred.empty(want_target ? vectors : none);
   Tensor grad_pred = pred.empty(want_pred ? vectors : none);
-  dispatch_float_or_half(name, pred, [&](auto zero) {
+  dispatch_any_float(name, pred, [&](auto zero) {
     using T = decltype(zero);
     using S = Accumulator<T>;
     if (kappa.dtype() != dtype_of<S>())
       fail("vi_simsiam_loss: grad and kappa must be float64 for float64 vectors, else float32");
-    const VISimSiamLoss<T> args{{rows, {nullptr, pred.in<T>(), target.in<T>(), nullptr}},
+    const VISimSiamLoss<T> args{rows,
                                 grad.in<S>(),
+                                pred.in<T>(),
+                                target.in<T>(),
                                 kappa.in<S>(),
                                 static_cast<S>(beta),
                                 make_dim<S>(rows.d),

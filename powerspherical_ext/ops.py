@@ -417,6 +417,25 @@ if _library.CPU_KERNELS:
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         return torch.empty_like(kappa, memory_format=torch.contiguous_format)
 
+    @torch.library.register_fake("powerspherical_ext::vi_simsiam_loss")
+    def _(
+        grad: Tensor,
+        pred: Tensor,
+        target: Tensor,
+        kappa: Tensor,
+        family: int,
+        beta: float,
+        wanted: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        batch = _batch(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
+        vectors = (*batch, pred.shape[-1])
+        return (
+            kappa.new_empty(batch),
+            pred.new_empty(vectors if wanted & _VALUE else (0,)),
+            pred.new_empty(vectors if wanted & _MU else (0,)),
+            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
+        )
+
     @torch.library.register_fake("powerspherical_ext::kl")
     def _(
         kappa_p: Tensor, kappa_q: Tensor, y: Tensor, z: Tensor, d: int, family: int, function: int
@@ -451,23 +470,4 @@ if _library.CPU_KERNELS:
         return (
             sample.new_empty((*batch, sample.shape[-1]) if wanted & _MU else (0,)),
             sample.new_empty(batch if wanted & _KAPPA else (0,)),
-        )
-
-    @torch.library.register_fake("powerspherical_ext::vi_simsiam_loss")
-    def _(
-        grad: Tensor,
-        pred: Tensor,
-        target: Tensor,
-        kappa: Tensor,
-        family: int,
-        beta: float,
-        wanted: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        batch = _batch(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
-        vectors = (*batch, pred.shape[-1])
-        return (
-            kappa.new_empty(batch),
-            pred.new_empty(vectors if wanted & _VALUE else (0,)),
-            pred.new_empty(vectors if wanted & _MU else (0,)),
-            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
         )

@@ -15,7 +15,7 @@ template <class T>
 HD_INLINE void cosine_sums_of(const T *mu, const T *x, int64_t d, double (&sums)[kCosineSums]) {
   row_sums<double, kCosineSums>(
       d, sums, [=](int64_t i, double (&out)[kCosineSums]) __attribute__((always_inline)) {
-        cosine_terms<double>(mu[i], x[i], out);
+        cosine_terms<double>(widened(mu[i]), widened(x[i]), out);
       });
 }
 
@@ -24,7 +24,7 @@ HD_INLINE void pole_sums_of(const Cosine<double> &cosine, const T *mu, const T *
                             double (&sums)[kPoleSums]) {
   row_sums<double, kPoleSums>(
       d, sums, [=](int64_t i, double (&out)[kPoleSums]) __attribute__((always_inline)) {
-        cosine.pole_terms(mu[i], x[i], out);
+        cosine.pole_terms(widened(mu[i]), widened(x[i]), out);
       });
 }
 
@@ -35,12 +35,12 @@ HD_INLINE void orthogonal_of(const Orthogonal<double> &part, bool near_pole, dou
   using S = Accumulator<T>;
   if (near_pole) {
     for (int64_t i = 0; i < d; ++i)
-      out[i] = static_cast<T>(static_cast<S>(scale * part.exact(a[i], b[i])));
+      out[i] = narrowed<T>(static_cast<S>(scale * part.exact(widened(a[i]), widened(b[i]))));
     return;
   }
   const S s = static_cast<S>(scale), ratio = static_cast<S>(part.ratio);
   for (int64_t i = 0; i < d; ++i)
-    out[i] = static_cast<T>(s * (S(a[i]) - ratio * S(b[i])));
+    out[i] = narrowed<T>(s * (widened(a[i]) - ratio * widened(b[i])));
 }
 
 #define LOOPS_OVER_ROWS_OF(T)                                                                      \
@@ -62,9 +62,9 @@ LOOPS_OVER_ROWS_OF(Float16)
 
 template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
   using S = Accumulator<T>;
-  const int64_t d = args.in.rows.d;
+  const int64_t d = args.rows.d;
   const auto dim = make_dim<double>(d);
-  parallel_for(args.in.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
+  parallel_for(args.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T *mu = args.pred(i), *x = args.target(i);
       double sums[kCosineSums];

@@ -43,7 +43,7 @@ template <class Family, class T> struct Loss {
         const auto mus = read<V>(mu + j), xs = read<V>(x + j);
         for (int v = 0; v < V; ++v) {
           S out[N];
-          term(S(mus.at[v]), S(xs.at[v]), out);
+          term(widened(mus.at[v]), widened(xs.at[v]), out);
           for (int k = 0; k < N; ++k)
             partial[k] += out[k];
         }
@@ -63,13 +63,13 @@ template <class Family, class T> struct Loss {
       const auto as = read<V>(a + j), bs = read<V>(b + j);
       Elements<T, V> result;
       for (int v = 0; v < V; ++v)
-        result.at[v] = T(scale * part.exact(S(as.at[v]), S(bs.at[v])));
+        result.at[v] = narrowed<T>(scale * part.exact(widened(as.at[v]), widened(bs.at[v])));
       *reinterpret_cast<Elements<T, V> *>(out + j) = result;
     });
   }
 
   template <int V> __device__ void row(const Team &team, int64_t i) const {
-    const int64_t d = args.in.rows.d;
+    const int64_t d = args.rows.d;
     const T *mu = args.pred(i), *x = args.target(i);
     S sums[kCosineSums];
     sum<V>(team, mu, x, d, sums, [](S m, S v, S(&out)[kCosineSums]) { cosine_terms(m, v, out); });
@@ -100,13 +100,13 @@ template <int V, class Kernel>
 __global__ void __launch_bounds__(kBlockThreads, 2)
     for_each_pair(const __grid_constant__ Kernel kernel, const int team_size) {
   const Team team(team_size);
-  const int64_t n = kernel.args.in.rows.n, per_block = kBlockThreads / team_size;
+  const int64_t n = kernel.args.rows.n, per_block = kBlockThreads / team_size;
   for (int64_t i = blockIdx.x * per_block + team.index; i < n; i += gridDim.x * per_block)
     kernel.template row<V>(team, i);
 }
 
 template <int V, class Kernel> void launch_pairs(const Kernel &kernel) {
-  const int64_t n = kernel.args.in.rows.n, d = kernel.args.in.rows.d;
+  const int64_t n = kernel.args.rows.n, d = kernel.args.rows.d;
   int team = 1;
   while (team < 32 && team * V < d)
     team *= 2;

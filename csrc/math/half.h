@@ -1,66 +1,44 @@
-// bfloat16 and float16 as torch stores them: converted to float when read, rounded to nearest even
-// when written. In integers, so that loops over them vectorise for every instruction set.
+// Conversion of bfloat16 and IEEE half precision, given as their bits. Without branches and without
+// _Float16, which not every compiler has, so that loops over rows vectorise.
 #pragma once
 #include "portable.h"
-#ifdef __CUDACC__
-#include <cuda_fp16.h>
-#endif
 
 namespace spherical {
 
-template <class To, class From> HD_INLINE To bits_as(From from) {
-  static_assert(sizeof(To) == sizeof(From), "the same bits");
-  To to;
-  std::memcpy(&to, &from, sizeof to);
-  return to;
-}
-
-// The upper half of a float.
+// Elements that a tensor stores; kernels compute in float or double.
 struct BFloat16 {
   uint16_t bits;
-
-  BFloat16() = default;
-  HD_INLINE explicit BFloat16(float x) {
-    const uint32_t u = bits_as<uint32_t>(x);
-    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
-  }
-  HD_INLINE operator float() const { return bits_as<float>(static_cast<uint32_t>(bits) << 16); }
 };
-
-// 1 sign, 5 exponent and 10 fraction bits.
 struct Float16 {
   uint16_t bits;
-
-  Float16() = default;
-  HD_INLINE explicit Float16(float x) {
-#ifdef __CUDA_ARCH__
-    bits = __half_as_ushort(__float2half_rn(x));
-#else
-    const uint32_t u = bits_as<uint32_t>(x), a = u & 0x7fffffffu;
-    // 2^-24, the spacing of subnormals, is that of floats near 1/2
-    const uint32_t subnormal = bits_as<uint32_t>(bits_as<float>(a) + 0.5f) - 0x3f000000u;
-    const uint32_t normal = (a + 0xfffu + ((a >> 13) & 1u) - (112u << 23)) >> 13;
-    const uint32_t overflow = a > 0x7f800000u ? 0x7e00u : 0x7c00u;
-    const uint32_t finite = a < 0x38800000u ? subnormal : normal; // below 2^-14
-    bits = static_cast<uint16_t>((u >> 16 & 0x8000u) | (a >= 0x47800000u ? overflow : finite));
-#endif
-  }
-  HD_INLINE operator float() const {
-#ifdef __CUDA_ARCH__
-    return __half2float(__ushort_as_half(bits));
-#else
-    const uint32_t u = bits, exponent = u & 0x7c00u, magnitude = u & 0x7fffu;
-    const uint32_t normal = (magnitude << 13) + (exponent == 0x7c00u ? 224u << 23 : 112u << 23);
-    // below 2^-14: an integer times 2^-24
-    const float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
-    const uint32_t value = exponent == 0 ? bits_as<uint32_t>(subnormal) : normal;
-    return bits_as<float>(value | (u & 0x8000u) << 16);
-#endif
-  }
 };
 
-// What sums over elements of type T, and scalars beside them, are made of.
-template <class T> using Accumulator = std::conditional_t<sizeof(T) == 2, float, T>;
+HD_INLINE float to_float(BFloat16 x) { return from_bits(static_cast<uint32_t>(x.bits) << 16); }
+
+// A subnormal number is its integer times 2^-24: what 2^-14 gains when that integer is put into the
+// last digits of its mantissa.
+HD_INLINE float to_float(Float16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16, size = x.bits & 0x7FFFu;
+  const uint32_t shifted = size << 13; // the exponent is 112 too small
+  const uint32_t normal = shifted + (size < 0x7C00u ? 0x38000000u : 0x70000000u);
+  const uint32_t subnormal = to_bits(from_bits(shifted + 0x38800000u) - 0x1p-14f);
+  return from_bits(sign | (size < 0x400u ? subnormal : normal));
+}
+
+// Both round to the nearest, ties to even.
+HD_INLINE void convert(float from, BFloat16 &to) {
+  const uint32_t x = to_bits(from), rounded = (x + 0x7FFFu + ((x >> 16) & 1u)) >> 16;
+  to.bits = static_cast<uint16_t>(from == from ? rounded : 0x7FC0u);
+}
+
+// Adding 1/2 to a number below 2^-14 rounds it to a multiple of 2^-24 in the last digits.
+HD_INLINE void convert(float from, Float16 &to) {
+  const uint32_t x = to_bits(from), sign = (x >> 16) & 0x8000u, size = x & 0x7FFFFFFFu;
+  const uint32_t subnormal = to_bits(from_bits(size) + 0.5f) - 0x3F000000u;
+  const uint32_t normal = (size - 0x38000000u + 0xFFFu + ((size >> 13) & 1u)) >> 13;
+  const uint32_t special = from == from ? 0x7C00u : 0x7E00u;
+  const uint32_t rounded = size < 0x38800000u ? subnormal : size < 0x47800000u ? normal : special;
+  to.bits = static_cast<uint16_t>(sign | rounded);
+}
 
 } // namespace spherical

@@ -29,22 +29,12 @@ HD_INLINE float square_root(float a) {
   return __builtin_sqrtf(a);
 #endif
 }
-HD_INLINE float from_bits(uint32_t x) {
-  float f;
-  memcpy(&f, &x, sizeof f);
-  return f;
-}
-HD_INLINE uint32_t to_bits(float f) {
-  uint32_t x;
-  memcpy(&x, &f, sizeof x);
-  return x;
-}
 
 // -2 log((k + 1/2) 2^-32), relative error below 2.6 ulp over all k, so that both tails keep their
 // precision: above sqrt(1/2) from 1 - u = (~k + 1/2) 2^-32, which is exact where it is small.
 HD_INLINE float minus_two_log(uint32_t k) {
   const bool near_one = k >= 0xB504F334u; // u > sqrt(1/2)
-  const uint32_t n = near_one ? ~k : k;
+  const uint32_t n = k ^ (0u - near_one);
   // n + 1/2, exact below 2^24; the halved conversion keeps it a signed one, which SIMD units have.
   const float halved = static_cast<float>(static_cast<int32_t>(n >> 1)) * 2.0f;
   const float f = n < 0x1000000u ? static_cast<float>(static_cast<int32_t>(n)) + 0.5f : halved;

@@ -21,6 +21,17 @@ constexpr long double kPi = 3.14159265358979323846264338327950288L;
 
 template <class T> constexpr bool is_float32 = std::is_same<T, float>::value;
 
+HD_INLINE float from_bits(uint32_t x) {
+  float f;
+  memcpy(&f, &x, sizeof f);
+  return f;
+}
+HD_INLINE uint32_t to_bits(float f) {
+  uint32_t x;
+  memcpy(&x, &f, sizeof x);
+  return x;
+}
+
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. Made on the host in
 // long double, so that no kernel evaluates lgamma(d/2), and so that its terms, which cancel near
 // d = 20, leave a log_area that is right to the last digit of double.
