@@ -374,9 +374,11 @@ class _VISimSiamLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         *tensors, weight = ctx.saved_tensors
         family, beta, _ = ctx.arguments
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or transform_active():  # such as the vmap of is_grads_batched
             grads = _differentiable_vjp(
-                lambda *xs: _reference_vi_simsiam_loss(*xs, family, beta, weight),
+                lambda pred, target, kappa: _reference_vi_simsiam_loss(
+                    pred, target, kappa, family, beta, weight
+                ),
                 tuple(tensors),
                 grad,
             )

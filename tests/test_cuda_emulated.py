@@ -167,6 +167,42 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
         assert_rsample_agrees(x, k)
 
 
+def test_only_the_wanted_gradients() -> None:
+    mu, value = points(9, 24, dtype=torch.float32).unflatten(-1, (2, 12)).transpose(0, 1)
+    kappa = torch.rand(9)
+    assert_log_prob_agrees(value, mu, kappa, 0, 1, 2, 4, 3, 5, 6)
+    assert_rsample_agrees(mu, kappa, 0, 2, 4)
+
+
+@each_float
+def test_no_rows(dtype: torch.dtype) -> None:
+    mu, kappa = points(4, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=dtype)
+    assert_log_prob_agrees(mu, mu[:1], kappa)
+    assert_rsample_agrees(mu, kappa)
+    assert cuda.in_kappa(kappa, 3, 0, 0).shape == (4, 0)
+
+
+@each_float
+@pytest.mark.parametrize("function", range(6))
+@each_index
+def test_in_kappa(family: int, function: int, dtype: torch.dtype) -> None:
+    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
+    arguments = (kappa, 64, family, function)
+    assert_same([cuda.in_kappa(*arguments)], [cpu.in_kappa(*arguments)])
+
+
+@each_float
+@pytest.mark.parametrize("function", range(4))
+@each_index
+def test_kl(family: int, function: int, dtype: torch.dtype) -> None:
+    """Over broadcast arguments of a strided batch."""
+    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
+    q = torch.logspace(3, -2, 8, dtype=dtype)
+    y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
+    arguments = (p, q, y, 1 - y, 64, family, function)
+    assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
+
+
 def assert_loss_agrees(
     pred: Tensor, target: Tensor, kappa: Tensor, *bits: int, family: int = 0, beta: float = 0.0
 ) -> None:
@@ -206,42 +242,6 @@ def test_vi_simsiam_loss_broadcast_and_strided() -> None:
     assert_loss_agrees(target, pred, kappa[0, 0])
     assert_loss_agrees(target.transpose(0, 1), pred[:, None], kappa[:, 0])
     assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
-
-
-def test_only_the_wanted_gradients() -> None:
-    mu, value = points(9, 24, dtype=torch.float32).unflatten(-1, (2, 12)).transpose(0, 1)
-    kappa = torch.rand(9)
-    assert_log_prob_agrees(value, mu, kappa, 0, 1, 2, 4, 3, 5, 6)
-    assert_rsample_agrees(mu, kappa, 0, 2, 4)
-
-
-@each_float
-def test_no_rows(dtype: torch.dtype) -> None:
-    mu, kappa = points(4, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=dtype)
-    assert_log_prob_agrees(mu, mu[:1], kappa)
-    assert_rsample_agrees(mu, kappa)
-    assert cuda.in_kappa(kappa, 3, 0, 0).shape == (4, 0)
-
-
-@each_float
-@pytest.mark.parametrize("function", range(6))
-@each_index
-def test_in_kappa(family: int, function: int, dtype: torch.dtype) -> None:
-    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
-    arguments = (kappa, 64, family, function)
-    assert_same([cuda.in_kappa(*arguments)], [cpu.in_kappa(*arguments)])
-
-
-@each_float
-@pytest.mark.parametrize("function", range(4))
-@each_index
-def test_kl(family: int, function: int, dtype: torch.dtype) -> None:
-    """Over broadcast arguments of a strided batch."""
-    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
-    q = torch.logspace(3, -2, 8, dtype=dtype)
-    y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
-    arguments = (p, q, y, 1 - y, 64, family, function)
-    assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
 
 
 def test_float16_raises() -> None:

@@ -350,6 +350,18 @@ def test_transforms(family):
     torch.testing.assert_close(slope, sum(g.flatten(1).sum(1) if g.dim() > 1 else g for g in grads))
 
 
+@both_paths
+def test_batched_upstream_gradients():
+    leaves = inputs(4)
+    for weight in (None, torch.linspace(0, 1, 4).double()):
+        loss = ops.vi_simsiam_loss(*leaves, 0, 0.0, weight)
+        factors = torch.randn(3, *loss.shape, dtype=torch.float64)
+        batched = torch.autograd.grad(loss, leaves, factors, True, is_grads_batched=True)
+        for i, factor in enumerate(factors):
+            grads = torch.autograd.grad(loss, leaves, factor, retain_graph=True)
+            torch.testing.assert_close([g[i] for g in batched], list(grads))
+
+
 @needs_kernels
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compile_with_backward(dynamic):

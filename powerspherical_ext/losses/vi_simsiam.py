@@ -71,6 +71,10 @@ def vi_simsiam_loss(
                                beta = 1 weighs every sample's cosine alike, as SimSiam does
         beta_weighs="loss"     loss times max(kappa, 1)^-beta: kappa learns more slowly, too
 
+    Measured once: ``examples/train_vi_simsiam.py --steps 400 --seed 0`` (d = 128), beta = 0, 0.5, 1
+    gives kNN accuracy .538, .564, .529 on clean test images and .381, .365, .337 on damaged ones,
+    and AUROC .684, .698, .672 of kappa on these (standard error .007). No gain is shown by that.
+
     Collapse: at mu . z = 1 the density has no bound as kappa grows, so embeddings that do not
     depend on the input send the loss to minus infinity, where SimSiam's stops at -1. Log
     :func:`feature_std` of the targets. ``kappa_max`` bounds the loss from below, by replacing
