@@ -374,7 +374,7 @@ class _VISimSiamLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         *tensors, weight = ctx.saved_tensors
         family, beta, _ = ctx.arguments
-        if torch.is_grad_enabled() or transform_active():  # such as the vmap of is_grads_batched
+        if torch.is_grad_enabled():
             grads = _differentiable_vjp(
                 lambda pred, target, kappa: _reference_vi_simsiam_loss(
                     pred, target, kappa, family, beta, weight
@@ -384,7 +384,8 @@ class _VISimSiamLoss(torch.autograd.Function):
             )
             return *grads, None, None, None
         raw, ctx.grads = ctx.grads, None
-        if raw is None:
+        # Many factors in one tensor: is_grads_batched=True. The name is private to torch; tested.
+        if raw is None or torch._C._functorch.is_legacy_batchedtensor(grad):
             upstream = grad if weight is None else grad * weight
             raw = _raw.vi_simsiam_loss.default(upstream, *tensors, *ctx.arguments)[1:]
         elif grad.device.type != "cpu" or grad.item() != 1:  # elsewhere item() would wait
