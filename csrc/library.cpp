@@ -21,6 +21,9 @@ const int registered = [] {
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
            "int wanted) -> (Tensor, Tensor)",
+           // the loss, and the gradients of target, pred and kappa
+           "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
+           "float beta, int wanted) -> (Tensor, Tensor, Tensor, Tensor)",
        })
     TORCH_C(aoti_torch_library_def, library, schema);
   return 0;

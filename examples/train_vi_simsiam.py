@@ -94,7 +94,7 @@ def train(
     stop = min(total_steps, args.stop_after or total_steps)
     run.save(checkpoint)
     last_save = time.monotonic()
-    vi_loss = VISimSiamLoss()
+    vi_loss = VISimSiamLoss(beta=args.beta)
     run.model.train()
     with Progress(run.step, total_steps) as progress:
         while run.step < stop:
@@ -189,6 +189,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--method", choices=("vi-simsiam", "simsiam"), default="vi-simsiam")
+    add("--beta", type=float, default=0.0, help="of the VI-SimSiam loss (default 0, the paper's)")
     add("--data", choices=DATASETS, default="mnist")
     add("--root", type=Path, help="folder of the data; mnist and digits need none")
     add("--out", type=Path, help="folder to write to (default: runs/METHOD-DATA-SEED)")
@@ -240,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
     model = VISimSiam(
         data.train_images.shape[1], args.width, args.dim, with_kappa=args.method == "vi-simsiam"
     ).to(args.device, memory_format=torch.channels_last)
-    names = ("method", "data", "batch_size", "lr", "weight_decay", "width", "dim", "seed")
+    names = ("method", "data", "batch_size", "lr", "weight_decay", "width", "dim", "seed", "beta")
     run = Training(
         model,
         torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay),

@@ -31,6 +31,7 @@ __all__ = [
     "new_rng_state",
     "rsample",
     "transform_active",
+    "vi_simsiam_loss",
 ]
 
 _KERNEL_DEVICES = ("cpu",) * _library.CPU_KERNELS + ("cuda",) * _library.CUDA_KERNELS
@@ -133,6 +134,37 @@ def kl(
         result: Tensor = _Kl.apply(kappa_p, kappa_q, y, z, d, family_p, family_q)
         return result
     return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
+
+
+def vi_simsiam_loss(
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: int,
+    beta: float = 0.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """-log p(x/|x|; mu/|mu|, kappa) - log_area for mu = ``pred`` and x = ``target`` (..., d), and
+    ``kappa`` (...): shape (...). The vectors are read as they are, in half precision, too.
+
+    With ``weight``, a constant that broadcasts against (...): the sum of weight * loss, a scalar.
+    That tells the gradients but for a factor, which is 1 when the loss is not scaled, and the pass
+    over the data that computes the loss computes them as well.
+    """
+    dtype = common_dtype(pred, target, kappa)
+    vectors = torch.promote_types(pred.dtype, target.dtype)
+    if dtype is torch.float64:
+        vectors = dtype
+    pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
+    if _needs_reference(pred):
+        return _reference_vi_simsiam_loss(pred, target, kappa, family, beta, weight)
+    if torch.is_grad_enabled() and (
+        pred.requires_grad or target.requires_grad or kappa.requires_grad
+    ):
+        result: Tensor = _VISimSiamLoss.apply(pred, target, kappa, family, beta, weight)
+        return result
+    loss = _raw.vi_simsiam_loss.default(kappa, pred, target, kappa, family, beta, 0)[0]
+    return _weighted_sum(loss, weight)
 
 
 def new_rng_state(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -343,6 +375,86 @@ class _RSample(torch.autograd.Function):
         return *grads, None, None
 
 
+def _weighted_sum(loss: Tensor, weight: Tensor | None) -> Tensor:
+    return loss if weight is None else (weight * loss).sum()
+
+
+def _reference_vi_simsiam_loss(
+    pred: Tensor, target: Tensor, kappa: Tensor, family: int, beta: float, weight: Tensor | None
+) -> Tensor:
+    loss = reference.vi_simsiam_loss(pred, target, kappa, family, beta)
+    return _weighted_sum(loss, weight)
+
+
+class _VISimSiamLoss(torch.autograd.Function):
+    """Computes the gradients of a weighted sum in the forward pass, up to the factor that arrives
+    in the backward pass: they are then multiplied in place, and not even that if it is 1. They are
+    given away once; should the graph be used again, they are computed anew.
+
+    Not in float16, in which they could underflow without the factor of a GradScaler, nor where a
+    compiler decides what is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        pred: Tensor,
+        target: Tensor,
+        kappa: Tensor,
+        family: int,
+        beta: float,
+        weight: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(pred, target, kappa, weight)
+        bits = zip(ctx.needs_input_grad, (_MU, _VALUE, _KAPPA), strict=False)
+        ctx.arguments = family, beta, sum(bit for needed, bit in bits if needed)
+        ctx.grads = None
+        if weight is None or pred.dtype is torch.float16 or torch.compiler.is_compiling():
+            loss = _raw.vi_simsiam_loss.default(kappa, pred, target, kappa, family, beta, 0)[0]
+        else:
+            loss, *ctx.grads = _raw.vi_simsiam_loss.default(
+                weight, pred, target, kappa, *ctx.arguments
+            )
+        return _weighted_sum(loss, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        *tensors, weight = ctx.saved_tensors
+        family, beta, _ = ctx.arguments
+        if torch.is_grad_enabled():
+            grads = _differentiable_vjp(
+                lambda pred, target, kappa: _reference_vi_simsiam_loss(
+                    pred, target, kappa, family, beta, weight
+                ),
+                tuple(tensors),
+                grad,
+            )
+            return *grads, None, None, None
+        raw, ctx.grads = ctx.grads, None
+        # Many factors in one tensor: is_grads_batched=True. The name is private to torch; tested.
+        if raw is None or torch._C._functorch.is_legacy_batchedtensor(grad):
+            upstream = grad if weight is None else grad * weight
+            raw = _raw.vi_simsiam_loss.default(upstream, *tensors, *ctx.arguments)[1:]
+        elif grad.device.type != "cpu" or grad.item() != 1:  # elsewhere item() would wait
+            for g in raw:
+                g.mul_(grad)
+        grad_target, grad_pred, grad_kappa = raw
+        return (
+            *(
+                _sum_to(g, x) if needed else None
+                for g, x, needed in zip(
+                    (grad_pred, grad_target, grad_kappa),
+                    tensors,
+                    ctx.needs_input_grad,
+                    strict=False,
+                )
+            ),
+            None,
+            None,
+            None,
+        )
+
+
 _raw: Any = torch.ops.powerspherical_ext
 
 if _library.CPU_KERNELS:
@@ -359,6 +471,25 @@ if _library.CPU_KERNELS:
     @torch.library.register_fake("powerspherical_ext::in_kappa")
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         return torch.empty_like(kappa, memory_format=torch.contiguous_format)
+
+    @torch.library.register_fake("powerspherical_ext::vi_simsiam_loss")
+    def _(
+        grad: Tensor,
+        pred: Tensor,
+        target: Tensor,
+        kappa: Tensor,
+        family: int,
+        beta: float,
+        wanted: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        batch = _batch(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
+        vectors = (*batch, pred.shape[-1])
+        return (
+            kappa.new_empty(batch),
+            pred.new_empty(vectors if wanted & _VALUE else (0,)),
+            pred.new_empty(vectors if wanted & _MU else (0,)),
+            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
+        )
 
     @torch.library.register_fake("powerspherical_ext::kl")
     def _(

@@ -241,6 +241,47 @@ def test_kl(family: int, family_q: int, function: int, dtype: torch.dtype) -> No
     assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
 
 
+def assert_loss_agrees(
+    pred: Tensor, target: Tensor, kappa: Tensor, *bits: int, family: int = 0, beta: float = 0.0
+) -> None:
+    """To rounding of the vectors' own type; it sums float rows in float, and the CPU in double."""
+    grad = torch.randn(kappa.shape, dtype=kappa.dtype)
+    for wanted in bits or [7]:
+        arguments = (grad, pred, target, kappa, family, beta, wanted)
+        ours, expected = cuda.vi_simsiam_loss(*arguments), cpu.vi_simsiam_loss(*arguments)
+        assert_same(ours[:1], expected[:1])
+        assert_same(ours[1:], expected[1:])
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+@each_shape
+@pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
+def test_vi_simsiam_loss(n: int, d: int, dtype: torch.dtype, place: Any) -> None:
+    """Rows at and near both poles are among them, and rows without a direction."""
+    torch.manual_seed(n)
+    pred, noise = torch.randn(n, d), torch.randn(n, d)
+    spread = torch.tensor([0.0, 1e-4, 0.03, 1.0])[torch.arange(n) % 4].unsqueeze(-1)
+    sign = torch.tensor([1.0, -1.0])[torch.arange(n) // 4 % 2].unsqueeze(-1)
+    target = place((2 * sign * pred + spread * noise).to(dtype))
+    pred = pred.to(dtype)
+    target[0], pred[-1] = 0, 0
+    kappa = torch.rand(n).to(torch.promote_types(dtype, torch.float32)) * 10
+    assert_loss_agrees(pred, target, kappa)
+    assert_loss_agrees(pred, target, kappa, family=1, beta=0.5)
+
+
+def test_vi_simsiam_loss_broadcast_and_strided() -> None:
+    torch.manual_seed(0)
+    pred, target = torch.randn(5, 12), torch.randn(7, 5, 24)[..., ::2]
+    kappa = torch.rand(7, 1) * 40
+    assert_loss_agrees(pred, target, kappa, 0, 1, 2, 4, 3, 5, 6)
+    assert_loss_agrees(target, pred, kappa[0, 0])
+    assert_loss_agrees(target.transpose(0, 1), pred[:, None], kappa[:, 0])
+    assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
+
+
 def test_float16_raises() -> None:
     mu = torch.zeros(2, 4, dtype=torch.float16)
     with pytest.raises(RuntimeError):

@@ -79,6 +79,10 @@ def raw_calls(dtype):
             yield raw.log_prob_backward.default, (output, *batch, FAMILY, wanted)
             arguments = (sample, sample, loc, concentration, FAMILY, wanted)
             yield raw.rsample_backward.default, arguments
+            arguments = (output, loc, batch[0], concentration, FAMILY, 0.5, wanted)
+            yield raw.vi_simsiam_loss.default, arguments
+    half, k = mu.bfloat16(), kappa.float()
+    yield raw.vi_simsiam_loss.default, (k, half, half, k, FAMILY, 0.0, 7)
     for function in range(len(ops.IN_KAPPA)):
         yield raw.in_kappa.default, (kappa.mT, 5, FAMILY, function)
     y = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=dtype)

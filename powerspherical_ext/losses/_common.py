@@ -11,6 +11,8 @@ __all__ = ["autocast_disabled"]
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
     """Tensors keep their own precision inside, on every device (``meta`` has no autocast)."""
-    if not torch.amp.is_autocast_available(device.type):
+    if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(
+        device.type
+    ):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -1,7 +1,8 @@
-"""VI-SimSiam: the Power Spherical likelihood of one view's embedding given another view."""
+"""VI-SimSiam: the likelihood of one view's embedding under a distribution around another's."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..reference import POWER_SPHERICAL, log_area
+from ..reference import POWER_SPHERICAL, VON_MISES_FISHER, log_area
 from ._common import autocast_disabled
 
 __all__ = ["VISimSiamLoss", "feature_std", "mean_resultant_length", "vi_simsiam_loss"]
 
+DISTRIBUTIONS = {"power_spherical": POWER_SPHERICAL, "von_mises_fisher": VON_MISES_FISHER}
 REDUCTIONS = ("mean", "sum", "none")
+BETA_WEIGHS = ("cosine", "loss")
 
 Views = Tensor | Sequence[Tensor]
 
@@ -24,17 +27,23 @@ def vi_simsiam_loss(
     target: Views,
     kappa: Views,
     *,
+    distribution: str = "power_spherical",
+    beta: float = 0.0,
+    beta_weighs: str = "cosine",
+    kappa_max: float | None = None,
     reduction: str = "mean",
     relative_to_uniform: bool = True,
     detach_target: bool = True,
     check_kappa: bool | None = None,
 ) -> Tensor:
-    r"""Negative log likelihood of a target direction under a Power Spherical around the predicted
+    r"""Negative log likelihood of a target direction under a distribution around the predicted
     direction.
 
     .. code-block:: text
 
-        loss = - log PS(z; mu, kappa) = - log C_PS(kappa) - kappa log(1 + mu . z)
+        loss = - log p(z; mu, kappa)
+             = - log C_PS(kappa) - kappa log(1 + mu . z)     "power_spherical", the paper's
+             = - log C_vMF(kappa) - kappa mu . z             "von_mises_fisher"
         mu = pred / |pred|,   z = stopgrad(target / |target|)
 
     and, with ``relative_to_uniform``, plus the log density of the uniform distribution on the
@@ -52,34 +61,67 @@ def vi_simsiam_loss(
     the same crops (multi-crop: V crops in all, T of them large). It skips the pairs i == j and
     **averages** over the V T - T others.
 
+    Weights: in the gradient of mu, kappa multiplies the cosine term, so that samples which are
+    certain already dominate, and the others are given up (paper, section 6.6). ``beta`` from 0 to 1
+    takes that back, by a factor that has no gradient itself:
+
+    .. code-block:: text
+
+        beta_weighs="cosine"   d loss/d mu times kappa^-beta; value and d loss/d kappa as they are;
+                               beta = 1 weighs every sample's cosine alike, as SimSiam does
+        beta_weighs="loss"     loss times max(kappa, 1)^-beta: kappa learns more slowly, too
+
+    Measured once: ``examples/train_vi_simsiam.py --steps 400 --seed 0`` (d = 128), beta = 0, 0.5, 1
+    gives kNN accuracy .538, .564, .529 on clean test images and .381, .365, .337 on damaged ones,
+    and AUROC .684, .698, .672 of kappa on these (standard error .007). No gain is shown by that.
+
     Collapse: at mu . z = 1 the density has no bound as kappa grows, so embeddings that do not
     depend on the input send the loss to minus infinity, where SimSiam's stops at -1. Log
-    :func:`feature_std` of the targets.
+    :func:`feature_std` of the targets. ``kappa_max`` bounds the loss from below, by replacing
+
+    .. code-block:: text
+
+        kappa   by   kappa / sqrt(1 + (kappa / kappa_max)^2) < kappa_max,
+
+    which is kappa to 1 % up to kappa_max / 7, and whose slope is positive everywhere: a clamp
+    would end the training of every sample beyond it.
 
     Args:
         pred: mu before normalisation, ``(..., d)``, d >= 2; or V such tensors. Gradients flow here
             and to kappa.
         target: z before normalisation, of pred's shape; or T such tensors, T <= V.
         kappa: concentration of each prediction, >= 0, ``(...)`` or ``(..., 1)``; or V such tensors.
+        distribution: ``"power_spherical"`` or ``"von_mises_fisher"``.
+        beta: from 0, the paper's eq. 33, to 1.
+        beta_weighs: ``"cosine"`` or ``"loss"``, see above.
+        kappa_max: a positive bound of kappa, or ``None``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         relative_to_uniform: subtract the uniform distribution's loss.
         detach_target: stop the gradient at the target.
-        check_kappa: whether to verify that kappa is not negative and not NaN. ``None`` does so for
-            CPU tensors, outside of torch.compile and torch.func. ``True`` does so everywhere and
-            makes a GPU wait.
+        check_kappa: whether to verify that kappa is not negative and not NaN, nor the result NaN.
+            ``None`` does so for CPU tensors, outside of torch.compile and torch.func. ``True`` does
+            so everywhere and makes a GPU wait.
 
     Returns:
         A scalar; with ``reduction="none"`` the loss of each sample, ``(...)``, in the list form
         ``(V T - T, ...)`` ordered by prediction, then by target.
 
     Data types:
-        The widest of the arguments' types, and float32 at least: half-precision input is converted
-        and autocast is off inside. float64 stays float64.
+        Half-precision predictions and targets are read as they are and summed in float32 or
+        better; their gradients have their type. The loss and kappa have the widest of the
+        arguments' types, and float32 at least; autocast is off inside. float64 stays float64.
+
+    Zero vectors:
+        A prediction or target shorter than 1e-12 has no direction. As with
+        ``torch.nn.functional.normalize`` its cosine counts as 0; its gradient is 0, too, where
+        ``normalize`` has one of size 1e12.
 
     Raises:
         ValueError: shapes, list lengths or devices that do not fit, a single view, kappa negative
-            or NaN, an unknown reduction, or a target that requires a gradient beside a pred that
-            does not, since then the two were most likely swapped and nothing would train.
+            or NaN, predictions or targets that hold NaN or infinity, an unknown reduction,
+            distribution or weighting, beta outside of [0, 1], kappa_max not positive, or a target
+            that requires a gradient beside a pred that does not, since then the two were most
+            likely swapped and nothing would train.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
     Example::
@@ -95,11 +137,11 @@ def vi_simsiam_loss(
     Source:
         Nakamura, Okada and Taniguchi, "Representation Uncertainty in Self-Supervised Learning as
         Variational Inference", ICCV 2023, eq. 33 and Algorithm 1. The density: De Cao and Aziz,
-        "The Power Spherical distribution", 2020.
+        "The Power Spherical distribution", 2020. Weights of the whole loss: Seitzer et al., "On the
+        Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
+        2022, eq. 6, for a Gaussian's variance in the place of 1 / kappa.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-
+    _check_options(distribution, beta, beta_weighs, kappa_max, reduction)
     is_pair = isinstance(pred, Tensor)
     preds, targets, kappas = _views(pred, "pred"), _views(target, "target"), _views(kappa, "kappa")
     if not (isinstance(target, Tensor) == isinstance(kappa, Tensor) == is_pair):
@@ -111,29 +153,64 @@ def vi_simsiam_loss(
         _check_counts(len(preds), len(targets), len(kappas))
 
     batch_shape = preds[0].shape[:-1]
-    kappas = [k.squeeze(-1) if k.shape == (*batch_shape, 1) else k for k in kappas]
+    kappas = [
+        k.squeeze(-1) if k.ndim > len(batch_shape) and k.shape == (*batch_shape, 1) else k
+        for k in kappas
+    ]
     _check_tensors(preds, targets, kappas)
     if detach_target:
         _check_not_swapped(preds, targets)
-        targets = [z.detach() for z in targets]
-
-    dtype = ops.common_dtype(*preds, *targets, *kappas)
+        targets = [z.detach() if z.requires_grad else z for z in targets]
+    check = _is_checked(kappas[0], check_kappa)
+    if check:
+        _check_kappa_values(kappas)
 
     with autocast_disabled(preds[0].device):
-        mus = [F.normalize(mu.to(dtype), dim=-1) for mu in preds]
-        zs = [F.normalize(z.to(dtype), dim=-1) for z in targets]
-        kappas = [k.to(dtype) for k in kappas]
-        for k in kappas:
-            _check_kappa_values(k, check_kappa)
-        pairs = [(i, j) for i in range(len(mus)) for j in range(len(zs)) if is_pair or i != j]
-        losses = [-ops.log_prob(zs[j], mus[i], kappas[i], POWER_SPHERICAL) for i, j in pairs]
+        dtype = ops.common_dtype(*preds, *targets, *kappas)
+        kappas = [_bounded(k.to(dtype), kappa_max) for k in kappas]
+        pairs = [
+            (i, j) for i in range(len(preds)) for j in range(len(targets)) if is_pair or i != j
+        ]
+        family = DISTRIBUTIONS[distribution]
+        count = math.prod(batch_shape) * len(pairs) if reduction == "mean" else 1
+        constant = 0.0 if relative_to_uniform else log_area(preds[0].shape[-1])
+        scale = None if reduction == "none" else 1 / count if count else math.nan
+        losses = [
+            _direction_loss(
+                preds[i], targets[j], kappas[i], family, beta, beta_weighs, scale, constant
+            )
+            for i, j in pairs
+        ]
         loss = losses[0] if is_pair else torch.stack(losses)
-        if relative_to_uniform:
-            loss = loss - log_area(mus[0].shape[-1])
+        if not is_pair and scale is not None:
+            loss = loss.sum()
+    if check:
+        _check_loss(loss, preds, targets)
+    return loss
 
-    if reduction == "none":
+
+def _direction_loss(
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: int,
+    beta: float,
+    beta_weighs: str,
+    scale: float | None,
+    constant: float,
+) -> Tensor:
+    """The loss of each sample plus the constant; with ``scale``, scale times their sum."""
+    row_weight = None
+    if beta and beta_weighs == "loss":
+        row_weight, beta = kappa.detach().clamp(min=1) ** -beta, 0.0
+    if scale is None:
+        loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta) + constant
+        return loss if row_weight is None else row_weight * loss
+    weight = kappa.new_full((), scale) if row_weight is None else scale * row_weight
+    loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta, weight)
+    if not constant:
         return loss
-    return loss.mean() if reduction == "mean" else loss.sum()
+    return loss + constant * (kappa.numel() * scale if row_weight is None else weight.sum())
 
 
 class VISimSiamLoss(nn.Module):
@@ -147,8 +224,9 @@ class VISimSiamLoss(nn.Module):
     The prediction comes first and the target second: the target is detached inside.
 
     Args:
-        reduction, relative_to_uniform, detach_target, check_kappa: as in :func:`vi_simsiam_loss`,
-            which also says what ``forward`` takes, returns and raises.
+        distribution, beta, beta_weighs, kappa_max, reduction, relative_to_uniform, detach_target,
+            check_kappa: as in :func:`vi_simsiam_loss`, which also says what ``forward`` takes,
+            returns and raises.
 
     Example::
 
@@ -166,14 +244,21 @@ class VISimSiamLoss(nn.Module):
     def __init__(
         self,
         *,
+        distribution: str = "power_spherical",
+        beta: float = 0.0,
+        beta_weighs: str = "cosine",
+        kappa_max: float | None = None,
         reduction: str = "mean",
         relative_to_uniform: bool = True,
         detach_target: bool = True,
         check_kappa: bool | None = None,
     ) -> None:
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        _check_options(distribution, beta, beta_weighs, kappa_max, reduction)
+        self.distribution = distribution
+        self.beta = beta
+        self.beta_weighs = beta_weighs
+        self.kappa_max = kappa_max
         self.reduction = reduction
         self.relative_to_uniform = relative_to_uniform
         self.detach_target = detach_target
@@ -184,6 +269,10 @@ class VISimSiamLoss(nn.Module):
             pred,
             target,
             kappa,
+            distribution=self.distribution,
+            beta=self.beta,
+            beta_weighs=self.beta_weighs,
+            kappa_max=self.kappa_max,
             reduction=self.reduction,
             relative_to_uniform=self.relative_to_uniform,
             detach_target=self.detach_target,
@@ -192,6 +281,8 @@ class VISimSiamLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return (
+            f"distribution={self.distribution!r}, beta={self.beta}, "
+            f"beta_weighs={self.beta_weighs!r}, kappa_max={self.kappa_max}, "
             f"reduction={self.reduction!r}, relative_to_uniform={self.relative_to_uniform}, "
             f"detach_target={self.detach_target}"
         )
@@ -244,6 +335,25 @@ def feature_std(z: Tensor) -> Tensor:
         raise ValueError(f"z must have shape (N, d) with N of 2 or more, got {tuple(z.shape)}")
     dtype = torch.promote_types(z.dtype, torch.float32)
     return F.normalize(z.detach().to(dtype), dim=-1).std(dim=0).mean()
+
+
+def _check_options(
+    distribution: str, beta: float, beta_weighs: str, kappa_max: float | None, reduction: str
+) -> None:
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(f"distribution must be one of {(*DISTRIBUTIONS,)}, got {distribution!r}")
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must be from 0 to 1, got {beta}")
+    if beta_weighs not in BETA_WEIGHS:
+        raise ValueError(f"beta_weighs must be one of {BETA_WEIGHS}, got {beta_weighs!r}")
+    if kappa_max is not None and not kappa_max > 0:
+        raise ValueError(f"kappa_max must be positive, or None for no bound, got {kappa_max}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+
+
+def _bounded(kappa: Tensor, kappa_max: float | None) -> Tensor:
+    return kappa if kappa_max is None else kappa / (1 + (kappa / kappa_max) ** 2).sqrt()
 
 
 def _views(views: Views, name: str) -> list[Tensor]:
@@ -308,12 +418,29 @@ def _check_not_swapped(preds: list[Tensor], targets: list[Tensor]) -> None:
         )
 
 
-def _check_kappa_values(kappa: Tensor, check: bool | None) -> None:
-    if check is None:
-        is_eager = not (torch.compiler.is_compiling() or ops.transform_active())
-        check = kappa.device.type == "cpu" and is_eager
-    if check and not bool((kappa >= 0).all()):
-        raise ValueError(
-            f"kappa must be >= 0 and not NaN, got {kappa.detach().min().item()}: "
-            "end the head in a softplus, as KappaHead does"
-        )
+def _is_checked(kappa: Tensor, check: bool | None) -> bool:
+    if check is not None:
+        return check
+    return kappa.device.type == "cpu" and not (
+        torch.compiler.is_compiling() or ops.transform_active()
+    )
+
+
+def _check_kappa_values(kappas: list[Tensor]) -> None:
+    for kappa in kappas:
+        smallest = kappa.detach().min().item() if kappa.numel() else 0.0
+        if not smallest >= 0:
+            raise ValueError(
+                f"kappa must be >= 0 and not NaN, got {smallest}: "
+                "end the head in a softplus, as KappaHead does"
+            )
+
+
+def _check_loss(loss: Tensor, preds: list[Tensor], targets: list[Tensor]) -> None:
+    """Looks for what is wrong with the vectors only once the loss says that something is."""
+    loss = loss.detach()
+    if not (math.isnan(loss.item()) if loss.ndim == 0 else bool(loss.isnan().any())):
+        return
+    for name, tensors in (("pred", preds), ("target", targets)):
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            raise ValueError(f"{name} must be finite, got NaN or infinity")

@@ -17,6 +17,7 @@ from .sphere import (
     rsample_backward,
     rsample_fixed_noise,
 )
+from .vi_simsiam import vi_simsiam_loss
 
 # KL(p || q) of (kappa_p, kappa_q, d, y, z), by the families of p and q.
 KL = {
@@ -37,4 +38,5 @@ __all__ = [
     "rsample",
     "rsample_backward",
     "rsample_fixed_noise",
+    "vi_simsiam_loss",
 ]
