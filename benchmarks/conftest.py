@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 SECONDS = 0.3  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
 MOST = 1.5  # and no target depends on the row
 MAP_SECONDS = 0.06  # for each cell of the speed map
-COMPILE_SECONDS = 40
+COMPILE_SECONDS = 30
 MEMORY_BOUND = 8 << 20  # bytes; below, caches serve
 
 _rows: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ class _Ive(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: float, z: Tensor) -> Tensor:
-        value = torch.from_numpy(ive(v, z.double().cpu().numpy())).to(z)
+        value = torch.as_tensor(ive(v, z.double().cpu().numpy())).to(z)
         ctx.save_for_backward(z, value)
         ctx.v = v
         return value

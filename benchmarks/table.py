@@ -72,7 +72,9 @@ def _options(config: pytest.Config) -> dict[str, object]:
     }
 
 
-def parametrize(metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()) -> None:
+def parametrize(
+    metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()
+) -> None:
     """Each case with the peers that can do it (and are named), ours first."""
     pairs = [
         pytest.param(case, peer, id=f"{case}-{peer.name}".replace(" ", "_"))

@@ -63,11 +63,10 @@ def named(row: Row) -> bool:
 
 def _matches(row: Row, target: Target, peer: str) -> bool:
     return (
-        (row["family"], row["work"], (row["n"], row["d"])) == (target.family, target.work, target.size)
-        and row["peer"] == peer
-        and row["dtype"] == "float32"
-        and row["device"] == "cpu"
-        and not row.get("variant")
+        (row["family"], row["work"]) == (target.family, target.work)
+        and (row["n"], row["d"]) == target.size
+        and (row["peer"], row["dtype"], row["device"]) == (peer, "float32", "cpu")
+        and not (row.get("variant") or row.get("map"))
     )
 
 

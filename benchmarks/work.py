@@ -163,9 +163,7 @@ def draws(case: Case) -> int:
     """How many results `check` wants."""
     if case.quantity != "rsample":
         return 1
-    return max(
-        1, min(SAMPLES_CHECKED // case.n, MOST_ELEMENTS // (case.n * case.d), MOST_DRAWS)
-    )
+    return max(1, min(SAMPLES_CHECKED // case.n, MOST_ELEMENTS // (case.n * case.d), MOST_DRAWS))
 
 
 @functools.lru_cache(maxsize=1)
