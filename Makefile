@@ -20,7 +20,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
 
-# Six minutes on two idle cores; report.py alone makes tables, pictures and the README's part again.
+# Minutes, on two idle cores; report.py alone makes tables, pictures and the README's part again.
 # BENCH="--device cuda", BENCH=--large and the like go to pytest.
 BENCHMARKS := benchmarks --benchmark-only --benchmark-quiet -q --save
 bench: .venv/test

@@ -3,7 +3,8 @@
 from peers import PEERS
 from table import parametrize, speed_map
 
-RIVALS = [peer.name for peer in PEERS if peer.rival]
+# JAX compiles each cell anew, which would take minutes.
+RIVALS = [peer.name for peer in PEERS if peer.rival and peer.runner != "jax"]
 
 
 def pytest_generate_tests(metafunc):

@@ -21,8 +21,8 @@ from peers import OURS, PEERS, Peer
 from work import Case, check, draws
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS = 0.3  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
-MOST = 1.5  # and no target depends on the row
+SECONDS = 0.25  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
+MOST = 1.0  # and no target depends on the row
 MAP_SECONDS = 0.06  # for each cell of the speed map
 COMPILE_SECONDS = 30
 MEMORY_BOUND = 8 << 20  # bytes; below, caches serve
@@ -119,7 +119,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         del outputs
         ours()
         stopwatch = clock.Clock(case.device)
-        once = min(stopwatch(run) + stopwatch(ours) for _ in range(2))
+        once = stopwatch(run) + stopwatch(ours)
         rounds = int(max(3, min(max(SECONDS / once, 20), MOST / once, 300)))
         if in_map:
             rounds = int(max(3, min(MAP_SECONDS / once, 100)))
