@@ -3,6 +3,7 @@
 To add a peer, write its functions and a row of PEERS. A function has the signature of its quantity
 in `work.QUANTITIES`; the runner of the row (torch, NumPy, JAX) converts the inputs, differentiates
 and waits for the result. A quantity that a peer lacks is left out; nothing else needs to know.
+`work.check` decides whether its results are right.
 """
 
 from __future__ import annotations

@@ -32,12 +32,15 @@ Row = dict[str, Any]
 
 def summary(folder: Path = RESULTS) -> str:
     """What README.md shows: targets and main sizes of each machine, and the pictures."""
-    parts = []
+    parts = [
+        "Written by `python benchmarks/report.py` from `benchmarks/results/*.json`. Medians; each "
+        "result was checked before it was timed."
+    ]
     for file in _results(folder):
         results = json.loads(file.read_text())
         parts += [_head(results), *_targets(results["rows"])]
         parts.append(
-            "Time of the others over ours, from alternating rounds; **bold** where ours is slower, "
+            "Time of the others over ours, in alternating rounds; **bold** where ours is slower, "
             "~~struck~~ where the result of the other is wrong. All sizes, dtypes and threads, "
             f"with times: [{file.stem}.md](benchmarks/results/{file.stem}.md)."
         )
@@ -66,10 +69,12 @@ def _head(results: dict[str, Any]) -> str:
 def _targets(rows: list[Row]) -> Iterator[str]:
     if not any(measured(rows, target) for target in TARGETS):
         return
-    lines = ["| target | wanted | measured | |", "| --- | ---: | ---: | --- |"]
+    lines = [
+        "| target | n x d | ratio | wanted | measured | |",
+        "| --- | --- | --- | ---: | ---: | --- |",
+    ]
     for target in TARGETS:
         found = measured(rows, target)
-        wanted = f"{'at most ' * target.at_most}{_number(target, target.wanted)}"
         value, verdict = "", "not measured"
         if found is not None:
             ratio, rounds, wrong = found
@@ -77,24 +82,29 @@ def _targets(rows: list[Row]) -> Iterator[str]:
             verdict = "met" if met(target, ratio) else "**missed**"
             verdict += "; its result is wrong" * wrong
             verdict += f"; {rounds} rounds" * (target.peer != "memory" and rounds < 20)
-        lines.append(f"| {_sentence(target)} | {wanted} | {value} | {verdict} |")
+        cells = (
+            f"{target.family} {target.work}",
+            _size(target.size),
+            _compared(target),
+            f"{'at most ' * target.at_most}{_number(target, target.wanted)}",
+            value,
+            verdict,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
     yield "\n".join(lines)
 
 
-def _sentence(target: Target) -> str:
-    what = f"{target.family}, {target.work}, {_size(target.size)}"
+def _compared(target: Target) -> str:
     if target.peer == "read bandwidth":
-        return f"{what}: of the read bandwidth"
+        return "of the read bandwidth"
     if target.peer == "memory":
-        return f"{what}: peak memory over that of value and gradients"
-    who = f" ({target.subject.removeprefix('ours, ')})" if target.subject != OURS else ""
-    return f"{what}{who}: time {'over' if target.at_most else 'of'} {target.peer}" + (
-        "" if target.at_most else " over ours"
-    )
+        return "peak memory / value and gradients"
+    first, second = (target.peer, target.subject)[:: -1 if target.at_most else 1]
+    return f"{first} / {second}"
 
 
 def _number(target: Target, value: float) -> str:
-    return f"{value:.0%}" if target.peer == "read bandwidth" else f"{_ratio(value)}"
+    return f"{value:.0%}" if target.peer == "read bandwidth" else _ratio(value)
 
 
 def _main_tables(rows: list[Row]) -> Iterator[str]:
@@ -170,7 +180,10 @@ def tables(results: dict[str, Any]) -> str:
     ]
     memory = [row for row in results["rows"] if row.get("peak_memory")]
     parts += ["\n".join(_memory(memory))] * bool(memory)
-    parts.append("\n".join(_slower(results["rows"])))
+    notes = results["peers"].items()
+    yardsticks = {peer for peer, note in notes if "yardstick" in note or peer.startswith(OURS)}
+    rivals = [row for row in results["rows"] if row["peer"] not in yardsticks]
+    parts.append("\n".join(_slower(rivals)))
     parts.append("\n".join(_wrong(results["rows"])))
     return f"# {results['machine']}\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 

@@ -50,7 +50,7 @@ def _all() -> Iterator[Target]:
     for family in (ps, vmf):
         for quantity in ("log_prob", "rsample"):
             # Inputs apart: a tensor of n x d more than outputs and gradients would be 1.5 or 2.
-            yield Target(family, quantity + both, large, "memory", 1.25, True)
+            yield Target(family, quantity + both, large, "memory", 1.2, True)
 
 
 TARGETS = tuple(_all())
@@ -94,7 +94,8 @@ def measured(rows: list[Row], target: Target) -> tuple[float, int, bool] | None:
     peer = find(target.peer)
     if peer is None:
         return None
-    ratio = peer["ratio"] / subject["ratio"]  # both are over ours, in alternation with it
+    # Both are over ours, in alternation with it.
+    ratio = peer["ratio"] / (1 if target.subject == "ours" else subject["ratio"])
     rounds = min(peer["rounds"], subject["rounds"])
     return 1 / ratio if target.at_most else ratio, rounds, "wrong" in peer
 
