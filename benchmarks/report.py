@@ -178,7 +178,7 @@ def tables(results: dict[str, Any]) -> str:
         + "\n".join(_table(rows))
         for (family, work, dtype, threads), rows in kinds.items()
     ]
-    memory = [row for row in results["rows"] if row.get("peak_memory")]
+    memory = [row for row in results["rows"] if row.get("peak_memory") is not None]
     parts += ["\n".join(_memory(memory))] * bool(memory)
     notes = results["peers"].items()
     yardsticks = {peer for peer, note in notes if "yardstick" in note or peer.startswith(OURS)}

@@ -88,7 +88,7 @@ def measured(rows: list[Row], target: Target) -> tuple[float, int, bool] | None:
         rate = subject["bytes"] / subject["seconds"]
         return rate / subject["read_bandwidth"], subject["rounds"], False
     if target.peer == "memory":
-        if not subject.get("peak_memory"):
+        if subject.get("peak_memory") is None:
             return None
         return subject["peak_memory"] / subject["result_memory"], 1, False
     peer = find(target.peer)
