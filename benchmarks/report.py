@@ -104,7 +104,7 @@ def _compared(target: Target) -> str:
 
 
 def _number(target: Target, value: float) -> str:
-    return f"{value:.0%}" if target.peer == "read bandwidth" else _ratio(value)
+    return f"{value:.0%}" if target.peer == "read bandwidth" else f"{value:.3g}x"
 
 
 def _main_tables(rows: list[Row]) -> Iterator[str]:
