@@ -21,9 +21,11 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
 
-# Five minutes on two idle cores. BENCH="--device cuda", BENCH=--large and the like go to pytest.
+# Minutes, on two idle cores; report.py alone makes tables, pictures and the README's part again.
+# BENCH="--device cuda", BENCH=--large and the like go to pytest.
+BENCHMARKS := benchmarks --benchmark-only --benchmark-quiet -q --save
 bench: .venv/test
-	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest benchmarks --benchmark-only -q --save $(BENCH)
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(BENCHMARKS) $(BENCH)
 	$(BIN)/python benchmarks/stability.py
 	$(BIN)/python benchmarks/report.py
 

@@ -1,12 +1,19 @@
 """Densities and samples of a batch of distributions, one a row, built and used as a model does."""
 
-from table import parametrize
-from work import SIZES
+from table import VARIANT_PEERS, parametrize, suite, variants
 
 
 def pytest_generate_tests(metafunc):
-    parametrize(metafunc, ("log_prob", "rsample"), SIZES)
+    if metafunc.function is test_distribution:
+        quantities = ("log_prob", "log_prob of one law", "rsample")
+        parametrize(metafunc, suite(quantities, metafunc.config))
+    else:
+        parametrize(metafunc, variants(metafunc.config), VARIANT_PEERS)
 
 
 def test_distribution(measure, case, peer):
+    measure(case, peer)
+
+
+def test_dtype_or_threads(measure, case, peer):
     measure(case, peer)

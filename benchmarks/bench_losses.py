@@ -1,11 +1,10 @@
 """The VI-SimSiam loss of a pair of views, both directions, from raw projections to gradients."""
 
-from table import parametrize
-from work import LOSS_SIZES
+from table import parametrize, suite
 
 
 def pytest_generate_tests(metafunc):
-    parametrize(metafunc, ("loss",), LOSS_SIZES)
+    parametrize(metafunc, suite(("loss",), metafunc.config))
 
 
 def test_loss(measure, case, peer):

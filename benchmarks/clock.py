@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -19,7 +20,10 @@ import torch
 
 Run = Callable[[], Any]
 
-VERSIONS = ("torch", "numpy", "scipy", "power-spherical", "jax", "tensorflow-probability")
+VERSIONS = (
+    *("torch", "numpy", "scipy", "power-spherical"),
+    *("jax", "tensorflow-probability", "tfp-nightly", "numpyro"),
+)
 
 
 class Clock:
@@ -54,6 +58,33 @@ def read_bandwidth(device: str, rounds: int = 9) -> float:
     times = {f: [clock(lambda f=f: f(data)) for _ in range(rounds)] for f in (torch.sum, torch.max)}
     seconds = min(statistics.median(t) for t in times.values())
     return data.numel() * data.itemsize / seconds
+
+
+def peak_memory(run: Run, device: str) -> int | None:
+    """Bytes by which memory in use rises during a call, with its results: of the whole process on
+    the CPU, of torch's allocator on CUDA. None where the system does not tell.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # else glibc serves a part from what was freed before
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is in use
+        before = _status("VmRSS")
+        output = run()
+        peak = _status("VmHWM")
+    except OSError:
+        return None
+    del output
+    return peak - before
+
+
+def _status(field: str) -> int:
+    found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) << 10 if found else 0
 
 
 @contextlib.contextmanager

@@ -15,14 +15,16 @@ from typing import Any
 
 import clock
 import pytest
+import targets
 import torch
-from peers import OURS, Peer
-from work import Case, check
+from peers import OURS, PEERS, Peer
+from work import Case, check, draws
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS = 0.5  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
-MOST = 4.0
-COMPILE_SECONDS = 40
+SECONDS = 0.25  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
+MOST = 1.0  # and no target depends on the row
+MAP_SECONDS = 0.06  # for each cell of the speed map
+COMPILE_SECONDS = 30
 MEMORY_BOUND = 8 << 20  # bytes; below, caches serve
 
 _rows: list[dict[str, Any]] = []
@@ -52,6 +54,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not (_rows and session.config.getoption("--save")):
         return
     _head["load_average_after"] = clock.load_average()
+    _head["peers"] = {peer.name: peer.note for peer in PEERS}
     bandwidths = [r["read_bandwidth"] for r in _rows if r.get("read_bandwidth")]
     _head["read_bandwidth"] = statistics.median(bandwidths) if bandwidths else None
     name = re.sub(r"[^a-z0-9]+", "-", _head["machine"].lower()).strip("-")
@@ -72,21 +75,26 @@ def _default_warnings() -> Iterator[None]:
 
 
 @pytest.fixture
-def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[Case, Peer], None]:
+def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """Check a peer's result, then time it in alternation with ours."""
+    threads, disabled = torch.get_num_threads(), request.config.getoption("benchmark_disable")
 
-    def measured(case: Case, peer: Peer) -> None:
+    def measured(case: Case, peer: Peer, in_map: bool = False) -> None:
+        if case.threads:
+            torch.set_num_threads(case.threads)
         row = {
             "work": case.work,
             "n": case.n,
             "d": case.d,
             "family": case.family,
-            "dtype": str(case.dtype).removeprefix("torch."),
+            "dtype": case.dtype_name,
             "device": case.device,
             "threads": torch.get_num_threads(),
             "peer": peer.name,
             "load": clock.load_average(),
         }
+        row |= {"map": True} if in_map else {}
+        row |= {"variant": True} if case.threads else {}
         run, ours = peer.prepare(case), OURS.prepare(case)
         if peer.compiles:
             # One process: a compilation that is given up then stops, and disturbs no later row.
@@ -99,18 +107,28 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[Case, P
                 _rows.append(row)
                 pytest.skip(row["skipped"])
         # The warm-up of both, which also gives the duration of a round.
-        output = run()
+        outputs = [peer.result(run()) for _ in range(1 if peer.part else draws(case))]
         if not peer.part:
-            row["error"] = check(case, peer.result(output))
-        del output
+            try:
+                row["error"] = check(case, outputs)
+            except AssertionError as error:
+                if not peer.flaw:
+                    raise
+                row["wrong"] = str(error).splitlines()[0]
+        row["result_memory"] = sum(v.numel() * v.itemsize for v in outputs[0])
+        del outputs
         ours()
         stopwatch = clock.Clock(case.device)
         once = stopwatch(run) + stopwatch(ours)
         rounds = int(max(3, min(max(SECONDS / once, 20), MOST / once, 300)))
+        if in_map:
+            rounds = int(max(3, min(MAP_SECONDS / once, 100)))
+        elif targets.named(row):
+            rounds = max(rounds, 20)
 
         ours_times: list[float] = []
         times: list[float] = []
-        benchmark.group = f"{case.work} ({case.n}, {case.d})"
+        benchmark.group = str(case)
         benchmark.pedantic(
             lambda: times.append(stopwatch(run)),
             setup=lambda: ours_times.append(stopwatch(ours)),
@@ -121,9 +139,12 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[Case, P
         row["ours_seconds"], row["best"] = statistics.median(ours_times), min(times)
         row["ratio"] = row["seconds"] / row["ours_seconds"]
         row["rounds"], row["bytes"] = len(times), case.bytes_moved
-        if case.bytes_moved >= MEMORY_BOUND and not request.config.getoption("benchmark_disable"):
+        if case.bytes_moved >= MEMORY_BOUND and not (disabled or in_map):
             row["read_bandwidth"] = clock.read_bandwidth(case.device)
+            if case.backward:
+                row["peak_memory"] = clock.peak_memory(run, case.device)
         benchmark.extra_info.update(row)
         _rows.append(row)
 
-    return measured
+    yield measured
+    torch.set_num_threads(threads)

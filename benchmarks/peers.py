@@ -3,6 +3,7 @@
 To add a peer, write its functions and a row of PEERS. A function has the signature of its quantity
 in `work.QUANTITIES`; the runner of the row (torch, NumPy, JAX) converts the inputs, differentiates
 and waits for the result. A quantity that a peer lacks is left out; nothing else needs to know.
+`work.check` decides whether its results are right.
 """
 
 from __future__ import annotations
@@ -17,27 +18,33 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from work import LARGE, SIZES, Case, function, inputs, pair_loss
+from work import Case, function, inputs, pair_loss
 
 import powerspherical_ext
 from powerspherical_ext import ops
 
 Run = Callable[[], Any]
 Functions = Mapping[str, Callable[..., Any]]
+FAMILIES = ("PowerSpherical", "VonMisesFisher")
 
 
 @dataclass(frozen=True)
 class Peer:
     name: str
     functions: Callable[[Case], Functions]  # called once for each case
+    note: str = ""  # what it is, for the reader of the tables
     runner: str = "torch"
     needs: str = ""  # a module; the peer is left out where it cannot be imported
+    families: tuple[str, ...] = FAMILIES
+    sizes: tuple[tuple[int, int], ...] = ()  # (n, d) it is shown at; default all
     backward: bool = True
     part: bool = False  # does only a part of the work, as a yardstick: its result is not checked
-    # By torch.compile; skipped where that is too slow, as it is for samplers (minutes).
+    # Why it is known to be wrong at places: its failures of the check are reported, and its time
+    # with them. A failure of any other peer fails the run.
+    flaw: str = ""
+    # By torch.compile: of densities alone, since for the others that takes up to minutes.
     compiles: bool = False
-    only: tuple[tuple[int, int], ...] = ()  # the sizes (n, d) it is shown at; default all
-    families: tuple[str, ...] = ("PowerSpherical",)
+    rival: bool = True  # counts for the speed map: not a part, and not a variant of ours
 
     def can(self, case: Case) -> bool:
         return (
@@ -45,9 +52,10 @@ class Peer:
             and case.family in self.families
             and case.quantity in self.functions(case)
             and (self.backward or not case.backward)
-            and (not self.only or (case.n, case.d) in self.only)
-            and (not self.compiles or case.quantity != "rsample")
+            and (not self.sizes or (case.n, case.d) in self.sizes)
+            and (not self.compiles or case.quantity == "log_prob")
             and (self.runner == "torch" or case.device == "cpu")
+            and (self.runner == "torch" or case.dtype != torch.bfloat16)
         )
 
     def prepare(self, case: Case) -> Run:
@@ -131,12 +139,17 @@ _RUNNERS: dict[str, Callable[..., Run]] = {
 def _ours(case: Case) -> Functions:
     family = getattr(powerspherical_ext, case.family)
 
+    def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        density: Tensor = family(loc, kappa, validate_args=False).log_prob(x)
+        return density
+
     def loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor, k1: Tensor, k2: Tensor) -> Tensor:
         one = powerspherical_ext.vi_simsiam_loss(p1, z2, k1, relative_to_uniform=False)
         return one + powerspherical_ext.vi_simsiam_loss(p2, z1, k2, relative_to_uniform=False)
 
     return {
-        "log_prob": lambda x, loc, kappa: family(loc, kappa, validate_args=False).log_prob(x),
+        "log_prob": log_prob,
+        "log_prob of one law": log_prob,
         "rsample": lambda loc, kappa: family(loc, kappa, validate_args=False).rsample(),
         "loss": loss,
     }
@@ -147,6 +160,10 @@ def _ours_without_class(case: Case) -> Functions:
 
 
 def _reference(case: Case) -> Functions:
+    # Seconds a call: the generator of the kernels in torch operations, and a series that has a
+    # hundred terms in memory for each concentration.
+    if case.n > 1 << 17 or (case.quantity == "rsample" and case.n * case.d > 1 << 15):
+        return {}
     return {case.quantity: function(case)}
 
 
@@ -159,11 +176,19 @@ def _power_spherical(case: Case) -> Functions:
     def rsample(loc: Tensor, kappa: Tensor) -> Tensor:
         return PowerSpherical(loc, kappa, validate_args=False).rsample()
 
-    return {"log_prob": log_prob, "rsample": rsample, "loss": pair_loss(log_prob)}
+    functions = {"log_prob": log_prob, "rsample": rsample, "loss": pair_loss(log_prob)}
+    if case.dtype == torch.bfloat16:
+        del functions["rsample"]  # not implemented: torch samples no Beta in half precision
+    return functions
 
 
-def _scipy(case: Case) -> Functions:
-    """Nothing there is Power Spherical: what one writes with scipy.special and numpy.random."""
+def _s_vae(case: Case) -> Functions:
+    import s_vae
+
+    return {"log_prob": s_vae.log_prob, "rsample": s_vae.rsample}
+
+
+def _numpy_power_spherical(case: Case) -> Functions:
     import numpy as np
     from scipy.special import gammaln
 
@@ -184,41 +209,181 @@ def _scipy(case: Case) -> Functions:
     return {"log_prob": log_prob, "rsample": rsample}
 
 
-def _tfp_jax(case: Case) -> Functions:
-    from tensorflow_probability.substrates.jax.distributions import PowerSpherical
+def _scipy_von_mises_fisher(case: Case) -> Functions:
+    import numpy as np
+    from scipy.special import ive
+    from scipy.stats import vonmises_fisher
 
-    return {
-        "log_prob": lambda x, loc, kappa, key: PowerSpherical(loc, kappa).log_prob(x),
-        "rsample": lambda loc, kappa, key: PowerSpherical(loc, kappa).sample(seed=key),
-    }
+    v = case.d / 2 - 1
+
+    def log_prob(x: Any, loc: Any, kappa: Any) -> Any:
+        kappa = kappa.astype(np.float64)
+        t = np.einsum("nd,nd->n", x, loc)
+        peak = v * np.log(kappa) - (v + 1) * np.log(2 * np.pi) - np.log(ive(v, kappa))
+        return peak + kappa * (t - 1)
+
+    def of_one_law(x: Any, loc: Any, kappa: Any) -> Any:
+        # A float64 mean direction, of length one to the tolerance of SciPy's check.
+        loc = loc.astype(np.float64)
+        return vonmises_fisher(loc / np.linalg.norm(loc), float(kappa)).logpdf(x)
+
+    return {"log_prob": log_prob, "log_prob of one law": of_one_law}
+
+
+def _tfp_jax(case: Case) -> Functions:
+    from tensorflow_probability.substrates.jax import distributions
+
+    family = getattr(distributions, case.family)
+
+    def log_prob(x: Any, loc: Any, kappa: Any, key: Any) -> Any:
+        return family(loc, kappa).log_prob(x)
+
+    functions = {"log_prob": log_prob, "log_prob of one law": log_prob}
+    # von Mises-Fisher: its rejection loop has no reverse mode; in d = 3 there is none.
+    if case.family == "PowerSpherical" or case.d == 3 or not case.backward:
+        functions["rsample"] = lambda loc, kappa, key: family(loc, kappa).sample(seed=key)
+    return functions
+
+
+def _torch_von_mises(case: Case) -> Functions:
+    def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        angle, centre = (torch.atan2(v[..., 1], v[..., 0]) for v in (x, loc))
+        law = torch.distributions.VonMises(centre, kappa, validate_args=False)
+        density: Tensor = law.log_prob(angle)
+        return density
+
+    return {"log_prob": log_prob}
+
+
+def _numpyro_von_mises(case: Case) -> Functions:
+    from jax import numpy as jnp
+    from numpyro.distributions import VonMises
+
+    def log_prob(x: Any, loc: Any, kappa: Any, key: Any) -> Any:
+        angle, centre = (jnp.arctan2(v[..., 1], v[..., 0]) for v in (x, loc))
+        return VonMises(centre, kappa).log_prob(angle)
+
+    return {"log_prob": log_prob}
 
 
 def _one_torch_op(case: Case) -> Functions:
-    """The least that a call costs, and what the normals of a sample alone cost in torch."""
     return {
         "log_prob": lambda x, loc, kappa: torch.add(x, loc),
         "rsample": lambda loc, kappa: torch.randn_like(loc),
     }
 
 
-LARGEST = (SIZES[-1], LARGE)
+def _three_torch_ops(case: Case) -> Functions:
+    return {"log_prob": lambda x, loc, kappa: kappa * torch.log1p((x * loc).sum(-1))}
 
-# "ours" comes first: ratios are to it. NumPyro has no Power Spherical.
+
+TINY, CIRCLE = ((8, 16),), ((65536, 2),)
+COMPILED = ((4096, 2048), (65536, 2048))
+
+# "ours" comes first: ratios are to it.
 PEERS = (
-    Peer("ours", _ours, families=("PowerSpherical", "VonMisesFisher")),
-    Peer("ours, op only", _ours_without_class, only=((8, 16),)),
-    Peer("plain torch", _reference, families=("PowerSpherical", "VonMisesFisher")),
-    Peer("plain torch, compiled", _reference, compiles=True, only=LARGEST),
-    Peer("power-spherical", _power_spherical, needs="power_spherical"),
+    Peer("ours", _ours),
+    Peer(
+        "ours, op only",
+        _ours_without_class,
+        note="without building a distribution first",
+        families=("PowerSpherical",),
+        sizes=TINY,
+        rival=False,
+    ),
+    Peer("plain torch", _reference, note="`powerspherical_ext.reference`", rival=False),
+    Peer(
+        "plain torch, compiled",
+        _reference,
+        note="the same, by torch.compile",
+        sizes=COMPILED,
+        compiles=True,
+    ),
+    Peer(
+        "power-spherical",
+        _power_spherical,
+        needs="power_spherical",
+        families=("PowerSpherical",),
+        flaw="computes in half precision when its arguments are",
+    ),
     Peer(
         "power-spherical, compiled",
         _power_spherical,
         needs="power_spherical",
+        families=("PowerSpherical",),
+        sizes=COMPILED,
         compiles=True,
-        only=LARGEST,
     ),
-    Peer("NumPy/SciPy", _scipy, runner="numpy", needs="scipy.special", backward=False),
-    Peer("TFP on JAX", _tfp_jax, runner="jax", needs="tensorflow_probability.substrates.jax"),
-    Peer("one torch op", _one_torch_op, part=True, backward=False),
+    Peer(
+        "s-vae style",
+        _s_vae,
+        note="the rejection sampler of Davidson et al. (2018) as commonly copied; see `s_vae.py`",
+        needs="scipy.special",
+        families=("VonMisesFisher",),
+        flaw="an approximate envelope above kappa = 10, a gradient that ignores rejection, and a "
+        "Bessel function that underflows",
+    ),
+    Peer(
+        "NumPy/SciPy",
+        _numpy_power_spherical,
+        note="nothing there is Power Spherical: what one writes with `scipy.special` and "
+        "`numpy.random`; no gradient",
+        runner="numpy",
+        needs="scipy.special",
+        families=("PowerSpherical",),
+        backward=False,
+    ),
+    Peer(
+        "SciPy",
+        _scipy_von_mises_fisher,
+        note="`scipy.stats.vonmises_fisher` for one law; it takes no batches: for these what one "
+        "writes with `scipy.special.ive`. float64, no gradient",
+        runner="numpy",
+        needs="scipy.stats",
+        families=("VonMisesFisher",),
+        backward=False,
+        flaw="its Bessel function underflows",
+    ),
+    Peer(
+        "TFP on JAX",
+        _tfp_jax,
+        note="jitted; no gradient through its von Mises-Fisher samples unless d = 3",
+        runner="jax",
+        needs="tensorflow_probability.substrates.jax",
+    ),
+    Peer(
+        "torch VonMises",
+        _torch_von_mises,
+        note="`torch.distributions`, by angles; it has no other law on a sphere",
+        families=("VonMisesFisher",),
+        sizes=CIRCLE,
+    ),
+    Peer(
+        "NumPyro VonMises",
+        _numpyro_von_mises,
+        note="jitted, by angles; of the laws here it has no other",
+        runner="jax",
+        needs="numpyro",
+        families=("VonMisesFisher",),
+        sizes=CIRCLE,
+    ),
+    Peer(
+        "one torch op",
+        _one_torch_op,
+        note="a yardstick: `add` beside a density, `randn` beside a sample",
+        families=("PowerSpherical",),
+        part=True,
+        backward=False,
+        rival=False,
+    ),
+    Peer(
+        "composed torch ops",
+        _three_torch_ops,
+        note="a yardstick: `kappa * log1p((x * loc).sum(-1))`, no normaliser",
+        families=("PowerSpherical",),
+        sizes=TINY,
+        part=True,
+        rival=False,
+    ),
 )
 OURS = PEERS[0]

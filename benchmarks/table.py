@@ -1,37 +1,86 @@
-"""Parametrises the benchmarks: work x size, and innermost the peers that can do it."""
+"""Which work is timed at which sizes, and with which peers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 import torch
-from peers import PEERS
-from work import LARGE, Case
+from peers import FAMILIES, PEERS
+from work import Case
+
+Sizes = tuple[tuple[int, int], ...]
+LARGEST, LARGE = (4096, 2048), (65536, 2048)
+
+# The first size of each is for --smallest; (8, 16) shows the overhead of a call.
+SIZES: dict[tuple[str, str], Sizes] = {
+    ("PowerSpherical", "log_prob"): ((8, 16), (128, 8), (512, 64), (512, 2048), LARGEST),
+    ("PowerSpherical", "rsample"): ((128, 8), (1024, 8), (512, 64), (512, 2048), LARGEST),
+    ("VonMisesFisher", "log_prob"): ((8, 16), (512, 64), (65536, 2), (1_000_000, 3), LARGEST),
+    ("VonMisesFisher", "log_prob of one law"): ((512, 64), (1_000_000, 3), LARGEST),
+    ("VonMisesFisher", "rsample"): ((1024, 8), (512, 64), (65536, 3), LARGEST),
+    ("PowerSpherical", "loss"): ((128, 8), (512, 64), (512, 2048)),
+}
+# Other dtypes, and at the largest size one thread; these peers alone, to save time.
+DTYPES, DTYPE_SIZE = (torch.float64, torch.bfloat16), (512, 2048)
+VARIANT_PEERS = ("ours", "power-spherical", "one torch op")
+# Of the speed map.
+MAP_N, MAP_D = (8, 64, 512, 4096), (3, 16, 128, 1024)
+
+
+def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
+    """The cases of the tables."""
+    options = _options(config)
+    for (family, quantity), sizes in SIZES.items():
+        if quantity not in quantities:
+            continue
+        if config.getoption("--smallest"):
+            sizes = sizes[:1]
+        elif config.getoption("--large") or config.getoption("--device") == "cuda":
+            sizes = (*sizes, LARGE)
+        for backward in (False, True) if quantity != "loss" else (True,):
+            for n, d in sizes:
+                yield Case(quantity, backward, n, d, family=family, **options)
+
+
+def variants(config: pytest.Config) -> Iterator[Case]:
+    """Other dtypes, and one thread."""
+    rows = [(DTYPE_SIZE, _options(config) | {"dtype": dtype}) for dtype in DTYPES]
+    if config.getoption("--device") == "cpu" and torch.get_num_threads() > 1:
+        rows.append((LARGEST, _options(config) | {"threads": 1}))
+    for (n, d), options in rows:
+        if config.getoption("--smallest"):
+            n, d = 128, 8
+        for quantity in ("log_prob", "rsample"):
+            for backward in (False, True):
+                yield Case(quantity, backward, n, d, **options)
+
+
+def speed_map(config: pytest.Config) -> Iterator[Case]:
+    """The cells of the speed map."""
+    cells = [(n, d) for n in MAP_N for d in MAP_D]
+    for family in FAMILIES:
+        for quantity in ("log_prob", "rsample"):
+            for backward in (False, True):
+                for n, d in cells[:2] if config.getoption("--smallest") else cells:
+                    yield Case(quantity, backward, n, d, family=family, **_options(config))
+
+
+def _options(config: pytest.Config) -> dict[str, object]:
+    return {
+        "dtype": getattr(torch, config.getoption("--dtype")),
+        "device": config.getoption("--device"),
+    }
 
 
 def parametrize(
-    metafunc: pytest.Metafunc, quantities: tuple[str, ...], sizes: tuple[tuple[int, int], ...]
+    metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()
 ) -> None:
-    option = metafunc.config.getoption
-    if option("--smallest"):
-        sizes = sizes[:1]
-    elif option("--large") or option("--device") == "cuda":
-        sizes = (*sizes, LARGE)
+    """Each case with the peers that can do it (and are named), ours first."""
     pairs = [
-        pytest.param(case, peer, id=f"{case.work}-{n}x{d}-{peer.name}".replace(" ", "_"))
-        for quantity in quantities
-        for backward in ((True,) if quantity == "loss" else (False, True))
-        for n, d in sizes
-        for case in [
-            Case(
-                quantity,
-                backward,
-                n,
-                d,
-                dtype=getattr(torch, option("--dtype")),
-                device=option("--device"),
-            )
-        ]
+        pytest.param(case, peer, id=f"{case}-{peer.name}".replace(" ", "_"))
+        for case in cases
         for peer in PEERS
-        if peer.can(case)
+        if peer.can(case) and (not names or peer.name in names)
     ]
     metafunc.parametrize(("case", "peer"), pairs)
