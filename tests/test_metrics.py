@@ -205,7 +205,7 @@ def test_logistic_regression_has_no_gradient_left(pairs):
     score, correct = (np.array(x, dtype=float) for x in zip(*pairs, strict=True))
     right, wrong = score[correct == 1], score[correct == 0]
     if right.min() >= wrong.max() or wrong.min() >= right.max():
-        with pytest.raises(ValueError, match="constant|separates"):
+        with pytest.raises(ValueError, match=r"constant|separates"):
             logistic_regression(score, correct)
         return
     fit = logistic_regression(score, correct)

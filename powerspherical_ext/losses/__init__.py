@@ -2,7 +2,8 @@
 
 from .barlow_twins import barlow_twins_loss, cross_correlation
 from .dino import DINOLoss
-from .heads import KappaHead
+from .direct_pred import DirectPred
+from .heads import KappaHead, VISimSiamHead, VISimSiamOutput
 from .objective import expected_log_prob, j_align, j_kl, j_uniform, log_renormalizer
 from .simclr import nt_xent_loss, simclr_loss, vi_simclr_loss
 from .simsiam import simsiam_loss
@@ -10,8 +11,11 @@ from .vi_simsiam import VISimSiamLoss, feature_std, mean_resultant_length, vi_si
 
 __all__ = [
     "DINOLoss",
+    "DirectPred",
     "KappaHead",
+    "VISimSiamHead",
     "VISimSiamLoss",
+    "VISimSiamOutput",
     "barlow_twins_loss",
     "cross_correlation",
     "expected_log_prob",
