@@ -280,6 +280,15 @@ def test_head_bad_settings(arguments, message):
         VISimSiamHead(**{"in_features": 16, "dim": 8, **arguments})
 
 
+def test_head_takes_modules_of_your_own():
+    head = VISimSiamHead(
+        8, dim=8, projector=nn.Sequential(), predictor=nn.Identity(), kappa_head=nn.Flatten(0)
+    )
+    y = torch.randn(3, 8)
+    for part in head(y):
+        assert torch.equal(part.flatten(), y.flatten())
+
+
 def test_head_bad_input():
     head = VISimSiamHead(16, dim=8)
     with pytest.raises(ValueError, match=r"y must have shape \(N, 16\), got \(8, 15\)"):

@@ -70,8 +70,8 @@ kept = []
 
 
 def import_torchvision():
-    """PyPI's wheel is built for CUDA: beside a torch without CUDA its operators do not load, and the
-    import fails for want of them. Declared without kernels, they let the rest be used."""
+    """PyPI's wheel is built for CUDA: beside a torch without CUDA its operators do not load, and
+    the import fails for want of them. Declared without kernels, they let the rest be used."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError:

@@ -28,7 +28,8 @@ class VISimSiam(nn.Module):
         f = self.backbone(x).flatten(start_dim=1)
         z = self.projection_head(f)
         p = self.prediction_head(z)
-        return z.detach(), p, self.kappa_head(f)  # new: the third
+        z = z.detach()
+        return z, p, self.kappa_head(f)  # new: the third
 
 
 def training_step(model: nn.Module, criterion: VISimSiamLoss, x0: Tensor, x1: Tensor) -> Tensor:

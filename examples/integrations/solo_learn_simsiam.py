@@ -49,8 +49,7 @@ class VISimSiam(SimSiam):
     def training_step(self, batch: Sequence[Any], batch_idx: int) -> Tensor:
         # What SimSiam's own step does first: out[...] are lists with one tensor for each crop.
         out = super(SimSiam, self).training_step(batch, batch_idx)
-        targets = out["z"][: self.num_large_crops]
-        loss = self.vi_loss(out["p"], targets, out["kappa"])
-        metrics = {"train_nll": loss, "train_z_std": feature_std(targets[0])}
+        loss = self.vi_loss(out["p"], out["z"][: self.num_large_crops], out["kappa"])
+        metrics = {"train_nll": loss, "train_z_std": feature_std(out["z"][0])}
         self.log_dict(metrics, on_epoch=True, sync_dist=True)
         return loss + out["loss"]

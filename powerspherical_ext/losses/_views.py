@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import ops
 
-__all__ = ["Views", "check_finite", "check_pair", "pairs", "reduce"]
+__all__ = ["Views", "check_finite", "check_not_swapped", "check_pair", "pairs", "reduce"]
 
 Views = Tensor | Sequence[Tensor]
 
@@ -53,8 +53,10 @@ def check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Non
     for argument, x in ((name, tensor), (other_name, other)):
         if not x.is_floating_point():
             raise TypeError(f"{argument} must be a floating-point tensor, got {x.dtype}")
-    if tensor.ndim != 2 or tensor.shape[-1] < 2:
-        raise ValueError(f"{name} must have shape (N, d) with d >= 2, got {tuple(tensor.shape)}")
+    if tensor.ndim != 2 or tensor.shape[0] < 1 or tensor.shape[1] < 2:
+        raise ValueError(
+            f"{name} must have shape (N, d) with N >= 1 and d >= 2, got {tuple(tensor.shape)}"
+        )
     if other.shape != tensor.shape:
         raise ValueError(
             f"{other_name} must have the shape {tuple(tensor.shape)} of {name}, "
@@ -66,6 +68,17 @@ def check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Non
         )
     check_finite(name, tensor)
     check_finite(other_name, other)
+
+
+def check_not_swapped(views: list[tuple[Tensor, Tensor]]) -> None:
+    """Where the gradient stops at the target, a swapped call would train nothing."""
+    if not torch.is_grad_enabled() or any(pred.requires_grad for pred, _ in views):
+        return
+    if any(target.requires_grad for _, target in views):
+        raise ValueError(
+            "target requires a gradient and pred does not, but the gradient stops at target: "
+            "the prediction comes first, are the two swapped?"
+        )
 
 
 def check_finite(name: str, x: Tensor, nonnegative: bool = False) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import ops
 from ._common import autocast_disabled
 from ._processes import all_mean
-from ._views import Views, pairs
+from ._views import Views, check_not_swapped, pairs
 
 __all__ = ["DINOLoss"]
 
@@ -52,8 +52,8 @@ class DINOLoss(nn.Module):
 
     Raises:
         ValueError: shapes, numbers of views or devices that do not fit, a single view, a
-            temperature that is not positive, a momentum outside [0, 1], or, on the CPU, NaN or
-            infinite logits.
+            temperature that is not positive, a momentum outside [0, 1], NaN or infinite logits (on
+            the CPU), or a target that requires a gradient beside a pred that does not.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
     Example::
@@ -96,6 +96,7 @@ class DINOLoss(nn.Module):
         """The loss of a batch; see the class."""
         self._check_temperatures()
         views = pairs(pred, target)
+        check_not_swapped(views)
         first = views[0][0]
         if first.shape[-1] != len(self.center):
             raise ValueError(

@@ -205,16 +205,18 @@ class VISimSiamHead(nn.Module):
         if dim < (4 if predictor is None else 2):
             raise ValueError(f"dim must be at least {4 if predictor is None else 2}, got {dim}")
         self.in_features = in_features
-        self.projector = projector or nn.Sequential(
-            *_block(in_features, hidden),
-            *_block(hidden, hidden),
-            nn.Linear(hidden, dim, bias=False),
-            nn.BatchNorm1d(dim, affine=False),
-        )
-        self.predictor = predictor or nn.Sequential(
-            *_block(dim, dim // 4), nn.Linear(dim // 4, dim)
-        )
-        self.kappa_head = kappa_head or KappaHead(in_features)
+        if projector is None:
+            projector = nn.Sequential(
+                *_block(in_features, hidden),
+                *_block(hidden, hidden),
+                nn.Linear(hidden, dim, bias=False),
+                nn.BatchNorm1d(dim, affine=False),
+            )
+        if predictor is None:
+            predictor = nn.Sequential(*_block(dim, dim // 4), nn.Linear(dim // 4, dim))
+        self.projector = projector
+        self.predictor = predictor
+        self.kappa_head = KappaHead(in_features) if kappa_head is None else kappa_head
 
     def forward(self, y: Tensor) -> VISimSiamOutput:
         if not y.is_floating_point():

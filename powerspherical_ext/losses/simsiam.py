@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import ops
 from ._common import autocast_disabled
-from ._views import Views, pairs, reduce
+from ._views import Views, check_not_swapped, pairs, reduce
 
 __all__ = ["simsiam_loss"]
 
@@ -47,7 +47,8 @@ def simsiam_loss(
 
     Raises:
         ValueError: shapes, numbers of views or devices that do not fit, a single view, an unknown
-            reduction, or, on the CPU, NaN or infinite features.
+            reduction, NaN or infinite features (on the CPU), or a target that requires a gradient
+            beside a pred that does not, since then the two were most likely swapped.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
     Example::
@@ -61,6 +62,8 @@ def simsiam_loss(
         inference: Nakamura, Okada and Taniguchi 2023, Claim 4.3.
     """
     views = pairs(pred, target)
+    if detach_target:
+        check_not_swapped(views)
     dtype = ops.common_dtype(*(x for pair in views for x in pair))
     with autocast_disabled(views[0][0].device):
         losses = [
