@@ -33,13 +33,18 @@ BOUND = {  # in ulp
 }
 
 
+def scale(path, log_p, peak):
+    """The kernels' errors are in ulp of max(|log p|, 1); those of plain torch, where log p =
+    log p(mu) + log_falloff cancels, in ulp of the largest of the three."""
+    return abs(log_p) if path == "kernels" else max(abs(log_p), abs(peak), abs(log_p - peak))
+
+
 @each_family
 @each_float
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_accuracy(family, dtype, d, path):
     """From the mode through the bulk of the law, where y has the mean (d-1)/2/(d-1 + kappa), to the
-    antipode. log p = log p(mu) + log_falloff can cancel. The float32 kernels allow for that: their
-    errors are in ulp of max(|log p|, 1). Elsewhere they are in ulp of the largest of all three."""
+    antipode."""
     for mu in (unit(d, dtype=dtype), torch.eye(d, dtype=dtype)[0]):
         for kappa in family.kappas:
             mean = (d - 1) / 2 / (d - 1 + kappa)
@@ -51,10 +56,7 @@ def test_accuracy(family, dtype, d, path):
             peak = exact_log_prob(family, mu, mu, concentration.item())
             for row, value in zip(x, actual.tolist(), strict=True):
                 expected = exact_log_prob(family, row, mu, concentration.item())
-                scale = max(abs(expected), abs(peak), abs(expected - peak))
-                if (path, dtype) == ("kernels", torch.float32):
-                    scale = abs(expected)
-                error = ulps(value, expected, dtype, scale)
+                error = ulps(value, expected, dtype, scale(path, expected, peak))
                 assert error <= BOUND[path, dtype], (kappa, mu[0], error)
 
 
@@ -78,6 +80,27 @@ def test_accuracy_at_samples(family, d, path):
         ulp = 2.0 ** (scale.clamp(min=1).log2().floor() - 23)
         error = (family.make(mu, torch.tensor(kappa)).log_prob(x).double() - expected).abs() / ulp
         assert error.max() <= (1 if path == "kernels" else 6), kappa
+
+
+@each_concentrated
+@each_float
+def test_accuracy_where_the_terms_cancel(family, dtype, path):
+    """Random d and kappa, with y from the bulk of the law where |log p| < 2: the sum of two terms
+    of size up to 500."""
+    rng, found, error = np.random.default_rng(0), 0, 0.0
+    while found < 100:
+        d, kappa = int(np.exp(rng.uniform(np.log(2), np.log(300)))), np.exp(rng.uniform(-2, 8))
+        mu = unit(d, dtype=dtype, seed=int(rng.integers(2**31)))
+        y = torch.tensor((d - 1) / 2 / (d - 1 + kappa) * np.exp(rng.normal(0, 0.5)))
+        x = at_distance(mu, y.clamp(max=0.99), seed=int(rng.integers(2**31))).to(dtype)
+        concentration = torch.tensor(kappa, dtype=dtype)
+        actual = family.make(mu, concentration, validate_args=False).log_prob(x).item()
+        if abs(actual) < 2:
+            found += 1
+            expected = exact_log_prob(family, x, mu, concentration.item())
+            peak = exact_log_prob(family, mu, mu, concentration.item())
+            error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
+    assert error <= BOUND[path, dtype]
 
 
 @each_family

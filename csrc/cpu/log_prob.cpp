@@ -39,17 +39,30 @@ SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, con
   gradient_of(g, a, b, d, out);
 }
 
-// In double for float rows, too: log p = log p(mu) + log_falloff cancels where p is of size 1, and
-// keeps the last digit of float only if both are known better. The sums are bound by memory anyway.
+// log p = log p(mu) + log_falloff, which cancels where p is of size 1 and keeps its last digits
+// only if both terms are known better than T. Hence double for float rows (the sums are bound by
+// memory anyway), and long double for the double rows in which it happens.
+template <class Family, class T>
+T density(const T *x, const T *mu, int64_t d, T kappa, const Dim<double> &dim) {
+  double sums[2];
+  chord_sums(x, mu, d, sums);
+  const double peak = Family::log_peak(double{kappa}, dim);
+  const double falloff = Family::log_falloff(double{kappa}, chords_of(sums[0], sums[1]));
+  const double result = peak + falloff;
+  if (is_float32<T> || std::fabs(peak) <= 2 * std::max(std::fabs(result), 1.0))
+    return static_cast<T>(result);
+  long double wide[2];
+  chord_sums_of(x, mu, d, wide);
+  return static_cast<T>(
+      log_density<Family, long double>(kappa, make_dim<long double>(d), wide[0], wide[1]));
+}
+
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto dim = make_dim<double>(d);
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      double sums[2];
-      chord_sums(args.value(i), args.mu(i), d, sums);
-      args.out[i] =
-          static_cast<T>(log_density<Family>(double{args.kappa(i)}, dim, sums[0], sums[1]));
+      args.out[i] = density<Family>(args.value(i), args.mu(i), d, args.kappa(i), dim);
     }
   });
 }

@@ -44,12 +44,14 @@ template <class T> struct DebyeSums {
   T first = T(0);
   T second = T(0);
 
+  using Stored = std::conditional_t<is_float32<T>, float, double>;
+
   HD DebyeSums(T inv_r, T p2, int order) {
     const T q2 = T(1) - p2;
     for (int k = order; k >= 1; --k) {
       T c0 = T(0), c1 = T(0), c2 = T(0);
       for (int j = k; j >= 0; --j) {
-        const T c = DebyeTable<T>::at(k, j), n = T(k + 2 * j);
+        const T c = DebyeTable<Stored>::at(k, j), n = T(k + 2 * j);
         c0 = c0 * p2 + c;
         c1 = c1 * p2 + n * c;
         c2 = c2 * p2 + n * (n + T(2)) * c;
@@ -69,7 +71,7 @@ template <class T> struct DebyeSums {
 //   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
 template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
   const T inv_r2 = T(1) / (v * v + kappa * kappa), inv_r = T(1) / r, p = v * inv_r;
-  const T inv_2pi = T(0.15915494309189533577);
+  constexpr T inv_2pi = T(0.5L / kPi);
   const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
   const T half = (T(0.5) + sums.first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
   return {v * (std::log((v + r) * inv_2pi) - ratio) + (T(0.5) * std::log(r * inv_2pi) - sums.value),
@@ -87,17 +89,18 @@ template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
 // sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of
 // log_peak.
 template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) {
-  const double b = dim.b, m = b + b, x = 2.0 * kappa, hypotenuse = std::sqrt(m * m + x * x);
-  const double centre = (b + b * (m / (hypotenuse + x))) / (m + hypotenuse);
-  const double tiny = is_float32<T> ? 1e-9 : 1e-18;
-  double term = 1.0, total = 1.0, y = 0.5, y_sum = 0.5, off = 0.5 - centre;
-  double off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
-  double inv_mn = 1.0 / m, n = 1.0;
+  using Wide = std::conditional_t<is_float32<T>, double, T>;
+  const Wide b = dim.b, m = b + b, x = 2.0 * kappa, hypotenuse = std::sqrt(m * m + x * x);
+  const Wide centre = (b + b * (m / (hypotenuse + x))) / (m + hypotenuse);
+  const Wide tiny = is_float32<T> ? 1e-9 : 1e-18;
+  Wide term = 1.0, total = 1.0, y = 0.5, y_sum = 0.5, off = 0.5 - centre;
+  Wide off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
+  Wide inv_mn = 1.0 / m, n = 1.0;
   do {
-    const double ratio = x * (b + n - 1.0) * inv_mn, inv = 1.0 / ((m + n) * n);
-    inv_mn = n * inv; // 1/(2b + n)
+    const Wide ratio = x * (b + n - 1.0) / ((m + n - 1.0) * n);
+    inv_mn = 1.0 / (m + n); // 1/(2b + n)
     within += term * y * (1.0 - y) * inv_mn;
-    term *= ratio * ((m + n) * inv);
+    term *= ratio;
     y = b * inv_mn;
     off = y - centre;
     latest = term * n * inv_mn;
@@ -108,8 +111,8 @@ template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) 
     square_sum += term * off * off;
     n += 1.0;
   } while (latest > tiny * length);
-  const double inv_total = 1.0 / total, drift = off_sum * inv_total;
-  const double variance = square_sum * inv_total - drift * drift;
+  const Wide inv_total = 1.0 / total, drift = off_sum * inv_total;
+  const Wide variance = square_sum * inv_total - drift * drift;
   return {static_cast<T>(-(dim.log_area + std::log(std::exp(-x) * total))),
           static_cast<T>(length * inv_total), static_cast<T>(2.0 * y_sum * inv_total),
           static_cast<T>(4.0 * (within * inv_total + variance))};

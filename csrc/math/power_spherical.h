@@ -24,7 +24,7 @@ struct PowerSpherical {
     const int row = tabulated ? static_cast<int>(dim.d) - Base::d_begin : 0;
     const T kappa0 = tabulated ? Base::kappa(row) : T(0);
     const T a = dim.b + kappa, a0 = dim.b + kappa0, x = (kappa - kappa0) / a0;
-    if (x >= T(-0.4) && x <= T(0.85) && a >= (is_float32<T> ? T(5) : T(8)))
+    if (x >= T(-0.4) && x <= T(0.85) && a >= Range<T>::stirling)
       return peak_near_zero(kappa, dim.b, kappa0, tabulated ? Base::value(row) : -dim.log_area);
     return peak_by_stirling(kappa, dim.b);
   }
@@ -163,6 +163,7 @@ struct PowerSpherical {
 private:
   template <class T> struct Range {
     static constexpr T smallest = std::numeric_limits<T>::min();
+    static constexpr T stirling = is_float32<T> ? T(5) : T(7); // remainder to 4e-10, 1e-16 absolute
     static constexpr T antipode = is_float32<T> ? T(1e-30) : T(1e-290);
   };
 
@@ -171,12 +172,12 @@ private:
   // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b,
   // which matters only near the zero of log p(mu) for 8 <= d < 60.
   template <class T> static HD T peak_by_stirling(T kappa, T b) {
-    const T n = b + kappa < Stirling<T>::threshold ? T(Stirling<T>::shift) : T(0);
+    const T lack = Range<T>::stirling - (b + kappa), n = lack > T(0) ? std::ceil(lack) : T(0);
     T product = T(1);
     for (T i = T(0); i < n; i += T(1))
       product *= T(1) + b / (kappa + (b + i));
-    const T a = kappa + (b + n), s = kappa + (b + b + n), v = b / a,
-            four_pi = T(12.566370614359172954);
+    const T a = kappa + (b + n), s = kappa + (b + b + n), v = b / a;
+    constexpr T four_pi = T(4 * kPi);
     const T remainder = stirling_remainder(T(1) / s) - stirling_remainder(T(1) / a);
     return b * std::log(s / four_pi) -
            ((a * x_minus_log1p(v) + T(0.5) * std::log1p(v)) - remainder + std::log(product));

@@ -6,12 +6,12 @@ what runs on a device, or on a machine without a compiler, that has no kernels.
 
 from . import kl_power_spherical, kl_von_mises_fisher
 from . import kl_power_spherical_von_mises_fisher as kl_mixed
+from .area import log_area
 from .sphere import (
     FAMILIES,
     POWER_SPHERICAL,
     VON_MISES_FISHER,
     chords,
-    log_area,
     log_prob,
     rsample,
     rsample_backward,

@@ -29,11 +29,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .area import log_area
 from .gamma import sample_gamma
 from .normal import ProposalNoise, normals
 from .philox import row_words
 from .quadrature import GAUSS_LEGENDRE
-from .sphere import FAMILIES, log_area
+from .sphere import FAMILIES
 from .stirling import x_minus_log1p
 
 # By the dtype of the result. The nodes reach the error left by DROP on the longest interval, d = 2.

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from .area import log_area
 from .gamma import sample_gamma
 from .normal import ProposalNoise
 from .power_spherical_coefficients import PATHWISE, PEAK_BASE
@@ -38,10 +39,10 @@ def log_peak(kappa: Tensor, d: int) -> Tensor:
     if d < min(PEAK_BASE):
         return value
     b = (d - 1) / 2
-    kappa0, c0 = PEAK_BASE[d] if d in PEAK_BASE else (0.0, _log_peak_uniform(d))
+    kappa0, c0 = PEAK_BASE[d] if d in PEAK_BASE else (0.0, -log_area(d))
     constant = kappa.detach()
     x = (constant - kappa0) / (b + kappa0)
-    near = (x >= -0.4) & (x <= 0.85) & (constant + b >= (8 if kappa.dtype == torch.float64 else 5))
+    near = (x >= -0.4) & (x <= 0.85) & (constant + b >= (7 if kappa.dtype == torch.float64 else 5))
     close = _peak_near_zero(torch.where(near, constant, kappa0 + 1), b, kappa0, c0)
     return value + torch.where(near, close - value.detach(), 0.0)
 
@@ -213,11 +214,6 @@ def _log_cosine_half(y: Tensor, z: Tensor) -> Tensor:
     upper = y < z
     from_y = torch.where(upper, -y, 0.0).log1p()
     return torch.where(upper, from_y, torch.where(upper | (z == 0), 1.0, z).log())
-
-
-def _log_peak_uniform(d: int) -> float:
-    """log p(mu) of the uniform, minus the log area of the sphere."""
-    return math.lgamma(d / 2) - math.log(2) - d / 2 * math.log(math.pi)
 
 
 def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:

@@ -20,11 +20,6 @@ FAMILIES: tuple[ModuleType, ...] = (power_spherical, von_mises_fisher)
 POWER_SPHERICAL, VON_MISES_FISHER = range(2)
 
 
-def log_area(d: int) -> float:
-    """Log surface area of the sphere S^{d-1}, log(2 pi^{d/2} / Gamma(d/2))."""
-    return math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
-
-
 def chords(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """y = |x - mu|^2 / S and z = |x + mu|^2 / S, S their sum: (1 - t)/2 and (1 + t)/2.
 

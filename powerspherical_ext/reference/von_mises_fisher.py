@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .area import log_area
 from .gamma import log1p_minus_cubic
 from .normal import ProposalNoise
 from .quadrature import GAUSS_LEGENDRE
@@ -70,7 +71,7 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     k = torch.where(small, DEBYE_RADIUS, k)
     if v < 12:
         a = _debye(k, d)
-        high = (a.log_peak - _log_peak_uniform(d)) - k * a.complement
+        high = (a.log_peak + log_area(d)) - k * a.complement
     else:
         r = (v * v + k * k).sqrt()
         value, first, _ = _debye_sums(1 / r, (v / r) ** 2)
@@ -240,11 +241,6 @@ def row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
-def _log_peak_uniform(d: int) -> float:
-    """log p(mu) at kappa = 0: minus the log area of the sphere."""
-    return math.lgamma(d / 2) - math.log(2) - d / 2 * math.log(math.pi)
-
-
 def resultant(kappa: Tensor, d: int) -> Resultant:
     """log p(mu), A, 1 - A and A'; see csrc/math/bessel.h."""
     v = d / 2 - 1
@@ -300,7 +296,7 @@ def _kummer(kappa: Tensor, d: int) -> Resultant:
     within = (weight * (y * (1 - y) / (m + n + 1))).sum(-1)
     between = (weight * (y - mean.unsqueeze(-1)) ** 2).sum(-1)
     return Resultant(
-        _log_peak_uniform(d) - ((-x).exp() * total).log(),
+        -log_area(d) - ((-x).exp() * total).log(),
         (weight * (n / (m + n))).sum(-1),
         2 * mean,
         4 * (within + between),
