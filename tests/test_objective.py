@@ -412,6 +412,23 @@ def test_the_optimal_q_is_the_normalised_prediction():
     assert objective(PowerSpherical(unit(p.loc + 0.1), p.concentration)) < best
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_stochastic_objective_in_float32_at_the_papers_size(name):
+    inputs = features(8, 2048), features(8, 2048, seed=1), concentrations(8), concentrations(8)
+
+    def objective(z, pred, kappa_q, kappa_p):
+        q = FAMILIES[name](unit(z), 100 * kappa_q)
+        p = FAMILIES[name](unit(pred + z), 100 * kappa_p)
+        return j_align(q, p) + j_kl(q, HypersphericalUniform(2048, dtype=z.dtype))
+
+    single = [x.detach().float().requires_grad_() for x in inputs]
+    exact, ours = objective(*inputs), objective(*single)
+    torch.testing.assert_close(ours.double(), exact, atol=2e-3, rtol=0)
+    gradients = (torch.autograd.grad(x.sum(), y) for x, y in ((ours, single), (exact, inputs)))
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() < 1e-5 * b.norm()
+
+
 def test_uniformity_of_a_stochastic_q():
     q = PowerSpherical(unit(features(N, D)), concentrations(N))
     p = PowerSpherical(unit(features(N, D, seed=1)), concentrations(N))

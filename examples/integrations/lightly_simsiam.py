@@ -35,7 +35,8 @@ class VISimSiam(nn.Module):
 def training_step(model: nn.Module, criterion: VISimSiamLoss, x0: Tensor, x1: Tensor) -> Tensor:
     z0, p0, k0 = model(x0)
     z1, p1, k1 = model(x1)
-    return criterion(p1, z0, k1) + criterion(p0, z1, k0)  # new
+    loss = criterion(p1, z0, k1) + criterion(p0, z1, k0)  # new
+    return loss
 
 
 def main(arguments: list[str] | None = None) -> list[float]:
