@@ -78,7 +78,8 @@ def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
 
     Raises:
         ValueError: numbers of views, batches or spheres that do not fit, a single view, vectors
-            that are not of unit length (NaN among them), a negative n_samples.
+            that are not of unit length, NaN among them (unless p was made with
+            ``validate_args=False``), a negative n_samples.
         TypeError: neither a tensor nor a distribution; a mixture of one view and lists.
         NotImplementedError: no closed form for this pair of distributions is known.
 
