@@ -11,11 +11,11 @@ import pytest
 from torch.distributions import Distribution
 
 import powerspherical_ext
-from powerspherical_ext import distributions, losses
+from powerspherical_ext import distributions, losses, metrics
 
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (powerspherical_ext, distributions, losses)
+    for module in (powerspherical_ext, distributions, losses, metrics)
     for name in module.__all__
     if not name.startswith("__")
 }
@@ -58,6 +58,6 @@ def test_modules_say_what_they_are():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (powerspherical_ext, distributions, losses):
+    for module in (powerspherical_ext, distributions, losses, metrics):
         assert sorted(module.__all__) == sorted(set(module.__all__))
         assert all(hasattr(module, name) for name in module.__all__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Generator, Tensor
 
 from powerspherical_ext.losses import mean_resultant_length
+from powerspherical_ext.metrics import auroc, auroc_chance_sd
 
 from .augment import (
     add_noise,
@@ -135,23 +135,19 @@ def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
     the standard deviation that a meaningless score would have around 0.5.
     """
     parts = list(damaged.values())
-    clean, correct = damaged["clean"], np.concatenate([part.correct for part in parts])
     scores = [confidences(part.outputs) for part in parts]
-    table = {}
-    for name, score in confidences(clean.outputs).items():
-        pooled = np.concatenate([part_scores[name] for part_scores in scores])
-        table[name] = {"clean": auroc(clean.correct, score), "pooled": auroc(correct, pooled)}
-    table["chance_sd"] = {"clean": chance_sd(clean.correct), "pooled": chance_sd(correct)}
-    return table
+    pooled = {name: np.concatenate([score[name] for score in scores]) for name in scores[0]}
+    correct = np.concatenate([part.correct for part in parts])
+    clean = rankings(confidences(damaged["clean"].outputs), damaged["clean"].correct)
+    every = rankings(pooled, correct)
+    return {name: {"clean": clean[name], "pooled": every[name]} for name in clean}
 
 
-def auroc(correct: np.ndarray, score: np.ndarray) -> float:
-    return float(roc_auc_score(correct, score)) if 0 < correct.mean() < 1 else float("nan")
-
-
-def chance_sd(correct: np.ndarray) -> float:
-    n, right = len(correct), correct.sum()
-    return float(np.sqrt((n + 1) / (12 * right * (n - right)))) if 0 < right < n else float("nan")
+def rankings(scores: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
+    if correct.all() or not correct.any():  # nothing to tell apart
+        return dict.fromkeys([*scores, "chance_sd"], float("nan"))
+    table = {name: auroc(score, correct) for name, score in scores.items()}
+    return {**table, "chance_sd": auroc_chance_sd(correct)}
 
 
 def paired_kappas(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:

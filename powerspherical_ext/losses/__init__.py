@@ -1,12 +1,33 @@
 """Self-supervised objectives on the sphere, each a few lines to add to a training loop."""
 
-from .heads import KappaHead
+from .barlow_twins import barlow_twins_loss, cross_correlation
+from .dino import DINOLoss
+from .direct_pred import DirectPred
+from .heads import KappaHead, VISimSiamHead, VISimSiamOutput
+from .objective import expected_log_prob, j_align, j_kl, j_uniform, log_renormalizer
+from .simclr import nt_xent_loss, simclr_loss, vi_simclr_loss
+from .simsiam import simsiam_loss
 from .vi_simsiam import VISimSiamLoss, feature_std, mean_resultant_length, vi_simsiam_loss
 
 __all__ = [
+    "DINOLoss",
+    "DirectPred",
     "KappaHead",
+    "VISimSiamHead",
     "VISimSiamLoss",
+    "VISimSiamOutput",
+    "barlow_twins_loss",
+    "cross_correlation",
+    "expected_log_prob",
     "feature_std",
+    "j_align",
+    "j_kl",
+    "j_uniform",
+    "log_renormalizer",
     "mean_resultant_length",
+    "nt_xent_loss",
+    "simclr_loss",
+    "simsiam_loss",
+    "vi_simclr_loss",
     "vi_simsiam_loss",
 ]

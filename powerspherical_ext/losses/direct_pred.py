@@ -1,0 +1,135 @@
+"""DirectPred: a linear predictor that is computed from the projections instead of trained."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._common import autocast_disabled
+from ._processes import all_mean
+from ._views import check_finite
+
+__all__ = ["DirectPred"]
+
+
+class DirectPred(nn.Module):
+    r"""The predictor h of SimSiam, from the eigenvectors of the projections' correlation.
+
+    .. code-block:: text
+
+        S <- m S + (1 - m) mean over the batch of f f^T,    f = z / |z|        (d, d)
+        S  = U diag(s) U^T
+        W  = U diag( max(sqrt(s / s_max) + eps, floor) ) U^T
+        h(z) = W z
+
+    eq. 23 and 24 of Nakamura et al., h = U Lambda^(1/2) U^T, up to a factor, which no cosine sees,
+    and to eps and floor, which keep directions that have died out within reach. In the frame of
+    :mod:`powerspherical_ext.losses.objective` this predictor is what raises J_uniform (Claim 4.4):
+    with it the cosine weighs each principal direction of z by its standard deviation (eq. 25).
+
+    It has no parameters: gradients flow through W z to z, and none to W. S is updated in training
+    mode, in each call (two in a step that predicts two views one after the other), over all
+    processes, and W every ``every`` calls, by an eigendecomposition of time d^3: seconds on a CPU
+    core at d = 2048, so raise ``every`` there.
+
+    Args:
+        dim: length d of z.
+        momentum: m, the part of S that stays.
+        eps: added to the square roots.
+        floor: least weight of a direction.
+        every: number of training calls from one update of W to the next, >= 1.
+
+    Shape:
+        - z: ``(N, d)``, not normalised; in training N >= 1.
+        - output: ``(N, d)``.
+
+    Data types:
+        S and W are computed in float32, or float64 for a float64 module, and kept in the type of
+        the module; autocast is off inside. The output has the type of z.
+
+    Raises:
+        ValueError: a dim below 2, a momentum outside [0, 1), a negative eps, a floor that is not
+            positive, every below 1, a z of another shape, or, on the CPU, NaN or infinite features.
+        TypeError: z is not a floating-point tensor.
+
+    Example::
+
+        >>> h = DirectPred(dim=2, momentum=0.0, eps=0.0)
+        >>> z = torch.tensor([[2.0, 0.0], [3.0, 0.0], [-1.0, 0.0], [0.0, 5.0]])
+        >>> h(z)[0]                                       # the direction of three of the four
+        tensor([2., 0.])
+        >>> h.correlation.diagonal(), h.weight.diagonal()
+        (tensor([0.7500, 0.2500]), tensor([1.0000, 0.5774]))
+
+    Source:
+        Tian, Chen and Ganguli, "Understanding Self-Supervised Learning Dynamics without Contrastive
+        Pairs", ICML 2021, section 4, whose settings for an update in every step are the defaults;
+        as inference: Nakamura, Okada and Taniguchi 2023, eq. 23 to 25.
+    """
+
+    correlation: Tensor  # S, (d, d)
+    weight: Tensor  # W, (d, d)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        momentum: float = 0.3,
+        eps: float = 0.01,
+        floor: float = 1e-4,
+        every: int = 1,
+    ) -> None:
+        super().__init__()
+        if dim < 2:
+            raise ValueError(f"dim must be at least 2, got {dim}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if not eps >= 0:
+            raise ValueError(f"eps must be >= 0, got {eps}")
+        if not floor > 0:
+            raise ValueError(f"floor must be positive, got {floor}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.dim, self.momentum, self.eps, self.floor, self.every = dim, momentum, eps, floor, every
+        self.register_buffer("correlation", torch.zeros(dim, dim))
+        self.register_buffer("weight", torch.eye(dim))
+        self._calls = 0  # in training
+
+    def forward(self, z: Tensor) -> Tensor:
+        """W z for each row, after an update of W in training mode; see the class."""
+        if not z.is_floating_point():
+            raise TypeError(f"z must be a floating-point tensor, got {z.dtype}")
+        if z.ndim != 2 or z.shape[-1] != self.dim:
+            raise ValueError(f"z must have shape (N, {self.dim}), got {tuple(z.shape)}")
+        if self.training and len(z) == 0:
+            raise ValueError("z must hold one sample or more in training, got none")
+        check_finite("z", z)
+        with autocast_disabled(z.device):
+            if self.training:
+                self._update(z.detach())
+            dtype = torch.promote_types(z.dtype, torch.float32)
+            # A copy: the next call, for another view, may come before this one's backward pass.
+            weight = self.weight.to(dtype, copy=True)
+            return (z.to(dtype) @ weight).to(z.dtype)  # W is symmetric
+
+    @torch.no_grad()
+    def _update(self, z: Tensor) -> None:
+        dtype = torch.promote_types(self.correlation.dtype, torch.float32)
+        f = F.normalize(z.to(dtype), dim=-1)
+        batch = all_mean(f.T @ f / len(f))
+        moved = self.momentum * self.correlation.to(dtype) + (1 - self.momentum) * batch
+        self.correlation.copy_(moved)
+        if self._calls % self.every == 0:
+            s, u = torch.linalg.eigh(moved)  # ascending
+            s = s.clamp_min(0)
+            relative = s / s[-1].clamp_min(torch.finfo(dtype).tiny)
+            gain = (relative.sqrt() + self.eps).clamp_min(self.floor)
+            self.weight.copy_((u * gain) @ u.T)
+        self._calls += 1
+
+    def extra_repr(self) -> str:
+        return (
+            f"dim={self.dim}, momentum={self.momentum}, eps={self.eps}, floor={self.floor}, "
+            f"every={self.every}"
+        )

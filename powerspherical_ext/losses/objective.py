@@ -1,0 +1,323 @@
+r"""The one objective that the others are cases of: J_SSL = J_align + J_uniform + J_KL, to maximise.
+
+The views x_1 .. x_M of an image share one latent z. Each view i has two posteriors over it: the
+target's q(z|x_i) and the prediction's p(z|x_j).
+
+.. code-block:: text
+
+    J_align   =   E_q(z|x_i) [ log p(z|x_j) ]         the views say the same      j_align
+    J_uniform = - E_q(z|x_i) [ log p_D(z|j) ]         and not of every image      j_uniform
+    J_KL      = - KL( q(z|x_i) || prior )             q does not shrink           j_kl
+
+    p_D(z|j) = mean over the images x' of the batch of p(z|x'_j)
+
+each for one sample, and averaged over the pairs of different views i != j. (Nakamura, Okada and
+Taniguchi 2023, eq. 10 to 17: p(z|X) is a product of experts over the views, q(z|X) their uniform
+mixture. Their sum over pairs is the mean times a number.) A method is a choice of posteriors:
+
+.. code-block:: text
+
+    method       q(z|x_i)                   p(z|x_j)              loss            uniformity from
+    SimSiam      point z_i                  vMF(mu_j, const)      -J_align        the predictor
+    SimCLR       point z_i                  vMF(mu_j, const)      -J_align - J_uniform
+    DINO         categorical, sharpened     categorical           -J_align        the centre of q
+    VI-SimSiam   point z_i                  PS(mu_j, kappa_j)     -J_align        the predictor
+    VI-SimCLR    point z_i                  PS(mu_j, kappa_j)     -J_align - J_uniform
+    stochastic   PS or vMF(z_i, kappa_i)    PS or vMF             -J_align - J_KL
+
+The losses beside this module are these cases written out, faster and with half precision; the
+functions here take any distributions, and are the place to try a case that is not in the table::
+
+    q = [PowerSpherical(z1, k1), PowerSpherical(z2, k2)]            # targets, with their own kappa
+    p = [PowerSpherical(mu1, kappa1), PowerSpherical(mu2, kappa2)]
+    loss = -(j_align(q, p) + j_kl(q, HypersphericalUniform(d))).mean()
+
+A point mass is given as a tensor of unit vectors, ``(N, d)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, OneHotCategorical, kl_divergence
+
+from ..distributions import VonMisesFisher
+
+__all__ = ["expected_log_prob", "j_align", "j_kl", "j_uniform", "log_renormalizer"]
+
+Posterior = Tensor | Distribution
+Posteriors = Posterior | Sequence[Posterior]
+Predictions = Distribution | Sequence[Distribution]
+
+CATEGORICAL = (Categorical, OneHotCategorical)
+
+
+def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
+    r"""E_q [log p(z)] for every sample: how well the prediction of one view fits another view.
+
+    .. code-block:: text
+
+        J_align = mean over i != j of  E_q_i(z) [ log p_j(z) ]
+
+    The product of experts' renormaliser, which eq. 17 has and the methods drop, is
+    :func:`log_renormalizer`; or fuse the experts first, and give
+    ``j_align(z, VonMisesFisher.product(p1, p2))``.
+
+    Args:
+        q: the targets: unit vectors ``(N, d)`` (point masses) or a distribution of batch shape
+            ``(N,)``; or T of them, views of the same crops as the first T predictions.
+        p: the prediction, a distribution of batch shape ``(N,)``; or V >= T of them.
+        n_samples: with q a distribution, 0 for the closed form, or the number of reparameterised
+            samples that estimate it.
+
+    Returns:
+        ``(N,)``, in nats.
+
+    Raises:
+        ValueError: numbers of views, batches or spheres that do not fit, a single view, vectors
+            that are not of unit length, NaN among them (unless p was made with
+            ``validate_args=False``), a negative n_samples.
+        TypeError: neither a tensor nor a distribution; a mixture of one view and lists.
+        NotImplementedError: no closed form for this pair of distributions is known.
+
+    Example::
+
+        >>> from powerspherical_ext import PowerSpherical
+        >>> z = torch.eye(3)
+        >>> j_align([z, z], [PowerSpherical(z, torch.ones(3)), PowerSpherical(z, torch.ones(3))])
+        tensor([-1.8379, -1.8379, -1.8379])
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, eq. 11 and 17.
+    """
+    terms = [expected_log_prob(q_i, p_j, n_samples=n_samples) for q_i, p_j in _pairs(q, p)]
+    return torch.stack(terms).mean(dim=0)
+
+
+def j_uniform(q: Posteriors, p: Predictions, *, n_samples: int = 1) -> Tensor:
+    r"""- E_q [log p_D(z)] for every sample: how little the batch's mean prediction expects it.
+
+    .. code-block:: text
+
+        J_uniform = mean over i != j of  - E_q_i(z) [ log (1/N) sum_k p_j(z | image k) ]
+
+    k over the batch, the sample itself included. It is largest, over all p, when their mean is
+    uniform. Memory grows with N^2 d; :func:`vi_simclr_loss` needs N^2, and can gather processes.
+
+    Args:
+        q, p: as in :func:`j_align`.
+        n_samples: number of reparameterised samples when q is a distribution; categorical
+            distributions need none.
+
+    Returns:
+        ``(N,)``, in nats.
+
+    Raises:
+        ValueError, TypeError: as :func:`j_align`; n_samples must be 1 or more.
+
+    Example::
+
+        >>> from powerspherical_ext import VonMisesFisher
+        >>> z = torch.eye(3)
+        >>> j_uniform(z, VonMisesFisher(z, torch.full((3,), 1.0)))
+        tensor([2.2396, 2.2396, 2.2396])
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, eq. 12 and 14.
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be 1 or more, got {n_samples}")
+    terms = [_surprise(q_i, p_j, n_samples) for q_i, p_j in _pairs(q, p)]
+    return torch.stack(terms).mean(dim=0)
+
+
+def j_kl(q: Posteriors, prior: Distribution | None = None) -> Tensor:
+    r"""-KL(q || prior) for every sample: what keeps q from becoming a point.
+
+    .. code-block:: text
+
+        J_KL = mean over i of  - KL( q_i(z) || prior(z) )
+
+    Of the mixture over the views (eq. 16) this is a lower bound, KL being convex. For a point mass
+    it is a constant, without gradient and infinite, which is left out: the result is 0.
+
+    Args:
+        q: as in :func:`j_align`.
+        prior: ``HypersphericalUniform(d)``, or any distribution with a known divergence. A
+            categorical q needs none: its prior is uniform.
+
+    Returns:
+        ``(N,)``, in nats.
+
+    Raises:
+        ValueError: a prior is missing; otherwise as :func:`j_align`.
+        TypeError: neither a tensor nor a distribution.
+        NotImplementedError: the divergence is not known.
+
+    Example::
+
+        >>> from powerspherical_ext import HypersphericalUniform, PowerSpherical
+        >>> q = PowerSpherical(torch.eye(3), torch.tensor([0.0, 1.0, 10.0]))
+        >>> j_kl(q, HypersphericalUniform(3))
+        tensor([ 0.0000, -0.1931, -1.4888])
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, eq. 13.
+    """
+    terms = []
+    for q_i in [q] if isinstance(q, (Tensor, Distribution)) else q:
+        _batch_shape(q_i, "q")
+        if isinstance(q_i, Tensor):
+            terms.append(q_i.new_zeros(q_i.shape[:-1]))
+        elif isinstance(q_i, CATEGORICAL) and prior is None:
+            terms.append(q_i.entropy() - math.log(q_i.logits.shape[-1]))
+        elif prior is None:
+            raise ValueError(f"prior must be given for q of type {type(q_i).__name__}")
+        else:
+            terms.append(-kl_divergence(q_i, prior))
+    if not terms:
+        raise ValueError("q must hold one view or more, got 0")
+    return torch.stack(terms).mean(dim=0)
+
+
+def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> Tensor:
+    r"""E_q [log p(z)], one pair of posteriors.
+
+    .. code-block:: text
+
+        log p(z)                                 q a point mass at z
+        sum_k q_k log p_k                        both categorical
+        - H(q) - KL(q || p)                      other distributions, n_samples = 0
+        mean of log p(z_s), z_s ~ q              n_samples > 0, with the gradient of rsample
+
+    Args:
+        q: unit vectors ``(N, d)``, or a distribution of batch shape ``(N,)``.
+        p: a distribution of batch shape ``(N,)``.
+        n_samples: number of samples, or 0 for the closed form.
+
+    Returns:
+        ``(N,)``, in nats.
+
+    Example::
+
+        >>> from powerspherical_ext import VonMisesFisher
+        >>> q = VonMisesFisher(torch.eye(3), torch.tensor(20.0))
+        >>> expected_log_prob(q, VonMisesFisher(torch.eye(3), torch.tensor(2.0)))
+        tensor([-1.2262, -1.2262, -1.2262])
+    """
+    if n_samples < 0:
+        raise ValueError(f"n_samples must be 0 or more, got {n_samples}")
+    _check_pair(q, p)
+    result: Tensor
+    if isinstance(q, Tensor):
+        result = p.log_prob(q)
+    elif n_samples:
+        result = p.log_prob(q.rsample((n_samples,))).mean(dim=0)
+    elif isinstance(q, CATEGORICAL) and isinstance(p, CATEGORICAL):
+        result = (q.probs * p.logits).sum(-1)
+    else:
+        result = -q.entropy() - kl_divergence(q, p)
+    return result
+
+
+def log_renormalizer(*experts: VonMisesFisher) -> Tensor:
+    r"""log eta of a product of von Mises-Fisher experts, which eq. 17 carries and all methods drop.
+
+    .. code-block:: text
+
+        p(z|X) = eta prod_j p_j(z),     log eta = log C(kappa) - sum_j log C(kappa_j)
+        kappa  = | sum_j kappa_j mu_j |
+
+    The product is ``VonMisesFisher.product(*experts)``; its log density is
+    sum_j log p_j(z) + log eta. The term is constant neither in the mean directions, since experts
+    that disagree have a flatter product, nor in the concentrations. A product of Power Spherical
+    densities is none, and has no closed form.
+
+    Args:
+        experts: one or more, of one sphere; their batches broadcast.
+
+    Returns:
+        The batch shape, in nats.
+
+    Raises:
+        ValueError: no expert, or experts on different spheres.
+        TypeError: an expert that is no ``VonMisesFisher``.
+
+    Example::
+
+        >>> from powerspherical_ext import VonMisesFisher
+        >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 10.0)
+        >>> log_renormalizer(p, p)
+        tensor(0.2284)
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, eq. 15 and 17.
+    """
+    for p in experts:
+        if not isinstance(p, VonMisesFisher):
+            raise TypeError(
+                "experts must be VonMisesFisher, whose product has a closed form, "
+                f"got {type(p).__name__}"
+            )
+    fused = VonMisesFisher.product(*experts)
+    return fused.log_normalizer() - torch.stack(
+        [p.log_normalizer().expand(fused.batch_shape) for p in experts]
+    ).sum(dim=0)
+
+
+def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
+    """- E_q [log (1/N) sum_k p_k(z)], ``(N,)``."""
+    _check_pair(q, p)
+    if p.batch_shape[0] < 1:
+        raise ValueError("p must hold one sample or more, got none")
+    log_n = math.log(p.batch_shape[0])
+    if isinstance(q, CATEGORICAL) and isinstance(p, CATEGORICAL):
+        log_mean = torch.logsumexp(p.logits, dim=0) - log_n  # (K,)
+        cross_entropy: Tensor = -(q.probs * log_mean).sum(-1)
+        return cross_entropy
+    z = q.unsqueeze(0) if isinstance(q, Tensor) else q.rsample((n_samples,))  # (S, N, d)
+    log_p = p.log_prob(z.unsqueeze(-2))  # (S, N, N): [s, i, k] = log p_k(z_si)
+    return (log_n - torch.logsumexp(log_p, dim=-1)).mean(dim=0)
+
+
+def _pairs(q: Posteriors, p: Predictions) -> list[tuple[Posterior, Distribution]]:
+    """(q_i, p_j): the two given, or those of two lists with i != j."""
+    if isinstance(q, (Tensor, Distribution)) and isinstance(p, Distribution):
+        return [(q, p)]
+    if not isinstance(q, (list, tuple)) or not isinstance(p, (list, tuple)):
+        raise TypeError(
+            "q must be a tensor or a distribution and p a distribution, or both lists of them, got "
+            f"{type(q).__name__} and {type(p).__name__}"
+        )
+    if len(p) < 2:
+        raise ValueError(
+            f"p must hold two views or more, got {len(p)}: a view is not compared with itself"
+        )
+    if not 1 <= len(q) <= len(p):
+        raise ValueError(
+            f"q must hold 1 to {len(p)} views, of the same crops as the first views of p, "
+            f"got {len(q)}"
+        )
+    return [(q_i, p_j) for i, q_i in enumerate(q) for j, p_j in enumerate(p) if i != j]
+
+
+def _check_pair(q: object, p: object) -> None:
+    if not isinstance(p, Distribution):
+        raise TypeError(f"p must be a distribution, got {type(p).__name__}")
+    q_batch, p_batch = _batch_shape(q, "q"), _batch_shape(p, "p")
+    if q_batch != p_batch:
+        raise ValueError(f"q must have the batch shape {p_batch} of p, got {q_batch}")
+
+
+def _batch_shape(posterior: object, name: str) -> tuple[int, ...]:
+    if not isinstance(posterior, (Tensor, Distribution)):
+        raise TypeError(
+            f"{name} must be a tensor or a distribution, got {type(posterior).__name__}"
+        )
+    batch = posterior.shape[:-1] if isinstance(posterior, Tensor) else posterior.batch_shape
+    if len(batch) != 1:
+        raise ValueError(f"{name} must have one batch dimension, (N,), got {tuple(batch)}")
+    return tuple(batch)
