@@ -98,7 +98,7 @@ enum class Storage : int32_t { native, float32, bfloat16, float16 };
 template <class T, int K> struct RowInputs {
   Rows<K> rows;
   const void *data[K];
-  Storage storage[K];
+  Storage storage[K] = {}; // native
 
   HD_INLINE bool is_native(int k) const { return storage[k] == Storage::native; }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import torch
@@ -10,7 +10,16 @@ from torch import Tensor
 
 from .. import ops
 
-__all__ = ["Views", "check_finite", "check_not_swapped", "check_pair", "pairs", "reduce"]
+__all__ = [
+    "REDUCTIONS",
+    "Views",
+    "check_counts",
+    "check_finite",
+    "check_not_swapped",
+    "check_pair",
+    "pairs",
+    "reduce",
+]
 
 Views = Tensor | Sequence[Tensor]
 
@@ -32,20 +41,24 @@ def pairs(pred: Views, target: Views) -> list[tuple[Tensor, Tensor]]:
                 "pred and target must be two tensors, or two lists of tensors, got "
                 f"{type(views).__name__} for {name}"
             )
-    if len(pred) < 2:
-        raise ValueError(
-            f"pred must hold two views or more, got {len(pred)}: a view is not compared with itself"
-        )
-    if not 1 <= len(target) <= len(pred):
-        raise ValueError(
-            f"target must hold 1 to {len(pred)} views, of the same crops as the first views of "
-            f"pred, got {len(target)}"
-        )
+    check_counts(len(pred), len(target))
     for views, name in ((pred[1:], "pred"), (target, "target")):
         for view in views:
             check_pair("pred", pred[0], name, view)
     indices = product(range(len(pred)), range(len(target)))
     return [(pred[i], target[j]) for i, j in indices if i != j]
+
+
+def check_counts(n_preds: int, n_targets: int, pred: str = "pred", target: str = "target") -> None:
+    if n_preds < 2:
+        raise ValueError(
+            f"{pred} must hold two views or more, got {n_preds}: a view is not compared with itself"
+        )
+    if not 1 <= n_targets <= n_preds:
+        raise ValueError(
+            f"{target} must hold 1 to {n_preds} views, of the same crops as the first views of "
+            f"{pred}, got {n_targets}"
+        )
 
 
 def check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
@@ -70,11 +83,11 @@ def check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Non
     check_finite(other_name, other)
 
 
-def check_not_swapped(views: list[tuple[Tensor, Tensor]]) -> None:
+def check_not_swapped(preds: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
     """Where the gradient stops at the target, a swapped call would train nothing."""
-    if not torch.is_grad_enabled() or any(pred.requires_grad for pred, _ in views):
+    if not torch.is_grad_enabled() or any(pred.requires_grad for pred in preds):
         return
-    if any(target.requires_grad for _, target in views):
+    if any(target.requires_grad for target in targets):
         raise ValueError(
             "target requires a gradient and pred does not, but the gradient stops at target: "
             "the prediction comes first, are the two swapped?"

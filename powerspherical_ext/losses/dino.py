@@ -96,7 +96,7 @@ class DINOLoss(nn.Module):
         """The loss of a batch; see the class."""
         self._check_temperatures()
         views = pairs(pred, target)
-        check_not_swapped(views)
+        check_not_swapped(*zip(*views, strict=True))
         first = views[0][0]
         if first.shape[-1] != len(self.center):
             raise ValueError(

@@ -45,6 +45,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, kl_divergence
 
 from ..distributions import VonMisesFisher
+from ._views import check_counts
 
 __all__ = ["expected_log_prob", "j_align", "j_kl", "j_uniform", "log_renormalizer"]
 
@@ -292,15 +293,7 @@ def _pairs(q: Posteriors, p: Predictions) -> list[tuple[Posterior, Distribution]
             "q must be a tensor or a distribution and p a distribution, or both lists of them, got "
             f"{type(q).__name__} and {type(p).__name__}"
         )
-    if len(p) < 2:
-        raise ValueError(
-            f"p must hold two views or more, got {len(p)}: a view is not compared with itself"
-        )
-    if not 1 <= len(q) <= len(p):
-        raise ValueError(
-            f"q must hold 1 to {len(p)} views, of the same crops as the first views of p, "
-            f"got {len(q)}"
-        )
+    check_counts(len(p), len(q), "p", "q")
     return [(q_i, p_j) for i, q_i in enumerate(q) for j, p_j in enumerate(p) if i != j]
 
 

@@ -7,15 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from ..reference import POWER_SPHERICAL, VON_MISES_FISHER
-from ._common import autocast_disabled
+from ..reference import VON_MISES_FISHER
+from ._common import autocast_disabled, family_index
 from ._processes import gather as gather_rows
 from ._processes import rank
 from ._views import Views, check_finite, check_pair, pairs, reduce
 
 __all__ = ["nt_xent_loss", "simclr_loss", "vi_simclr_loss"]
-
-FAMILIES = {"power_spherical": POWER_SPHERICAL, "von_mises_fisher": VON_MISES_FISHER}
 
 
 def simclr_loss(
@@ -140,9 +138,7 @@ def vi_simclr_loss(
     Source:
         Nakamura, Okada and Taniguchi 2023, eq. 11, 12 and 14, with the posterior of eq. 31.
     """
-    if distribution not in FAMILIES:
-        raise ValueError(f"distribution must be one of {tuple(FAMILIES)}, got {distribution!r}")
-    family = FAMILIES[distribution]
+    family = family_index(distribution)
     views = pairs(pred, target)
     kappas = _kappas(pred, target, kappa)
     dtype = ops.common_dtype(*(x for pair in views for x in pair), *kappas)

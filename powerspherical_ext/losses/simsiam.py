@@ -63,7 +63,7 @@ def simsiam_loss(
     """
     views = pairs(pred, target)
     if detach_target:
-        check_not_swapped(views)
+        check_not_swapped(*zip(*views, strict=True))
     dtype = ops.common_dtype(*(x for pair in views for x in pair))
     with autocast_disabled(views[0][0].device):
         losses = [

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..reference import POWER_SPHERICAL, VON_MISES_FISHER, log_area
-from ._common import autocast_disabled
+from ..reference import POWER_SPHERICAL, log_area
+from ._common import autocast_disabled, family_index
+from ._views import REDUCTIONS, Views, check_counts, check_not_swapped
 
 __all__ = ["VISimSiamLoss", "feature_std", "mean_resultant_length", "vi_simsiam_loss"]
 
-DISTRIBUTIONS = {"power_spherical": POWER_SPHERICAL, "von_mises_fisher": VON_MISES_FISHER}
-REDUCTIONS = ("mean", "sum", "none")
 BETA_WEIGHS = ("cosine", "loss")
-
-Views = Tensor | Sequence[Tensor]
 
 
 def vi_simsiam_loss(
@@ -150,7 +146,11 @@ def vi_simsiam_loss(
             f"pred, target and kappa must be three tensors, or three lists of tensors, got {kinds}"
         )
     if not is_pair:
-        _check_counts(len(preds), len(targets), len(kappas))
+        check_counts(len(preds), len(targets))
+        if len(kappas) != len(preds):
+            raise ValueError(
+                f"kappa must hold one tensor for each view of pred, {len(preds)}, got {len(kappas)}"
+            )
 
     batch_shape = preds[0].shape[:-1]
     kappas = [
@@ -159,7 +159,7 @@ def vi_simsiam_loss(
     ]
     _check_tensors(preds, targets, kappas)
     if detach_target:
-        _check_not_swapped(preds, targets)
+        check_not_swapped(preds, targets)
         targets = [z.detach() if z.requires_grad else z for z in targets]
     check = _is_checked(kappas[0], check_kappa)
     if check:
@@ -171,7 +171,7 @@ def vi_simsiam_loss(
         pairs = [
             (i, j) for i in range(len(preds)) for j in range(len(targets)) if is_pair or i != j
         ]
-        family = DISTRIBUTIONS[distribution]
+        family = family_index(distribution)
         count = math.prod(batch_shape) * len(pairs) if reduction == "mean" else 1
         constant = 0.0 if relative_to_uniform else log_area(preds[0].shape[-1])
         scale = None if reduction == "none" else 1 / count if count else math.nan
@@ -340,8 +340,7 @@ def feature_std(z: Tensor) -> Tensor:
 def _check_options(
     distribution: str, beta: float, beta_weighs: str, kappa_max: float | None, reduction: str
 ) -> None:
-    if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"distribution must be one of {(*DISTRIBUTIONS,)}, got {distribution!r}")
+    family_index(distribution)
     if not 0 <= beta <= 1:
         raise ValueError(f"beta must be from 0 to 1, got {beta}")
     if beta_weighs not in BETA_WEIGHS:
@@ -362,22 +361,6 @@ def _views(views: Views, name: str) -> list[Tensor]:
     if not isinstance(views, (list, tuple)) or not all(isinstance(v, Tensor) for v in views):
         raise TypeError(f"{name} must be a tensor or a list of tensors, got {type(views).__name__}")
     return list(views)
-
-
-def _check_counts(n_preds: int, n_targets: int, n_kappas: int) -> None:
-    if n_preds < 2:
-        raise ValueError(
-            f"pred must hold two views or more, got {n_preds}: a view is not compared with itself"
-        )
-    if not 1 <= n_targets <= n_preds:
-        raise ValueError(
-            f"target must hold 1 to {n_preds} views, of the same crops as the first views of pred, "
-            f"got {n_targets}"
-        )
-    if n_kappas != n_preds:
-        raise ValueError(
-            f"kappa must hold one tensor for each view of pred, {n_preds}, got {n_kappas}"
-        )
 
 
 def _check_tensors(preds: list[Tensor], targets: list[Tensor], kappas: list[Tensor]) -> None:
@@ -406,16 +389,6 @@ def _check_tensors(preds: list[Tensor], targets: list[Tensor], kappas: list[Tens
                 f"kappa must have shape {batch_shape} or {(*batch_shape, 1)}, one for each sample "
                 f"of pred {tuple(first.shape)}, got {tuple(k.shape)}"
             )
-
-
-def _check_not_swapped(preds: list[Tensor], targets: list[Tensor]) -> None:
-    if not torch.is_grad_enabled() or any(mu.requires_grad for mu in preds):
-        return
-    if any(z.requires_grad for z in targets):
-        raise ValueError(
-            "target requires a gradient and pred does not, but the gradient stops at target: "
-            "the call is vi_simsiam_loss(pred, target, kappa), are the first two swapped?"
-        )
 
 
 def _is_checked(kappa: Tensor, check: bool | None) -> bool:
