@@ -90,7 +90,7 @@ def check_not_swapped(preds: Iterable[Tensor], targets: Iterable[Tensor]) -> Non
     if any(target.requires_grad for target in targets):
         raise ValueError(
             "target requires a gradient and pred does not, but the gradient stops at target: "
-            "the prediction comes first, are the two swapped?"
+            "the prediction comes first, are the first two swapped?"
         )
 
 
