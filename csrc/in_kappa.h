@@ -36,13 +36,15 @@ template <class Family, class T> HD T in_kappa(InKappa function, T kappa, const 
 
 template <class T> struct InKappaArguments {
   RowInputs<T, 1> in; // kappa
-  Dim<T> dim;
+  Dim<double> dim;
   int32_t device;
   InKappa function;
   T *out; // [n]
 
-  template <class Family> HD void element(int64_t i) const {
-    out[i] = in_kappa<Family>(function, *in.row(0, i), dim);
+  // Computed in Real.
+  template <class Family, class Real> HD void element(int64_t i) const {
+    const Real kappa = *in.row(0, i);
+    out[i] = static_cast<T>(in_kappa<Family>(function, kappa, convert_dim<Real>(dim)));
   }
 };
 
@@ -58,7 +60,7 @@ template <class Run> void in_kappa(StableIValue *stack, const Run &run) {
   dispatch_float("in_kappa", kappa, [&](auto zero) {
     using T = decltype(zero);
     const InKappaArguments<T> args{{rows, {kappa.in<T>()}},
-                                   make_dim<T>(d),
+                                   make_dim<double>(d),
                                    kappa.device_index(),
                                    static_cast<InKappa>(function),
                                    result.out<T>()};

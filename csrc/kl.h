@@ -1,7 +1,7 @@
 // KL(p || q), elementwise in the concentrations and the chords of the two mean directions: the op's
 // arguments unpacked for the kernels of every device. A divergence is a struct of static functions
-// kl, kl_dkappa_p, kl_dkappa_q and kl_dy of (kappa_p, kappa_q, dim, means); Real<T> is the type
-// that it computes in for arguments of type T.
+// kl, kl_dkappa_p, kl_dkappa_q and kl_dy of (kappa_p, kappa_q, dim, means), all of the type
+// Real<S>: S, or double where S = float would lose too much.
 #pragma once
 #include "families.h"
 #include "math/kl_power_spherical.h"
@@ -33,9 +33,10 @@ template <class T> struct KlArguments {
   KlFunction function;
   T *out; // [n]
 
-  template <class Kl> HD void element(int64_t i) const {
-    using Real = typename Kl::template Real<T>;
-    const Dim<Real> real = {Real(dim.d), Real(dim.b), Real(dim.log_area)};
+  // Computed in Kl::Real<S>.
+  template <class Kl, class S> HD void element(int64_t i) const {
+    using Real = typename Kl::template Real<S>;
+    const Dim<Real> real = convert_dim<Real>(dim);
     const Real p = *in.row(0, i), q = *in.row(1, i);
     const Chords<Real> means = {*in.row(2, i), *in.row(3, i)};
     out[i] =

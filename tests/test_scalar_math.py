@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from powerspherical_ext import _library, ops
 from powerspherical_ext.reference import kl_power_spherical, power_spherical, von_mises_fisher
 
 HERE = Path(__file__).parent
@@ -303,3 +304,22 @@ def test_reference_under_transforms() -> None:
         expected = power_spherical.pathwise(kappa, d, y, 1 - y)
         batched = torch.vmap(lambda k, u, d=d: power_spherical.pathwise(k, d, u, 1 - u))(kappa, y)
         torch.testing.assert_close(batched, expected)
+
+
+@pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
+@pytest.mark.parametrize("family", [0, 1])
+def test_float32_ops_on_the_cpu_round_once(family: int) -> None:
+    """They have the errors of float64, and one rounding."""
+    raw = torch.ops.powerspherical_ext
+    kappa = torch.logspace(-3, 7, 200)
+    y = torch.logspace(-7, 0, 200).flip(0)
+    for d in (2, 3, 16, 20, 300):
+        for function in range(len(ops.IN_KAPPA)):
+            exact = raw.in_kappa(kappa.double(), d, family, function)
+            assert raw.in_kappa(kappa, d, family, function).equal(exact.float())
+        for other in range(2):
+            for function in range(4):
+                operands = (kappa, kappa.roll(7), y, 1 - y)
+                arguments = (d, family, other, function)
+                exact = raw.kl(*(x.double() for x in operands), *arguments)
+                assert raw.kl(*operands, *arguments).equal(exact.float())

@@ -1,4 +1,4 @@
-// Functions of (kappa, d) alone.
+// Functions of (kappa, d) alone, computed in double: float results are rounded once.
 #include "../in_kappa.h"
 
 namespace {
@@ -10,7 +10,7 @@ void in_kappa_cpu(StableIValue *stack, uint64_t, uint64_t) {
   in_kappa(stack, [](auto family, const auto &args) {
     parallel_for(args.in.rows.n, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        args.template element<decltype(family)>(i);
+        args.template element<decltype(family), double>(i);
     });
   });
 }

@@ -7,7 +7,7 @@ using namespace spherical;
 
 template <class Family, class T> struct Element {
   InKappaArguments<T> args;
-  __device__ void operator()(int64_t i) const { args.template element<Family>(i); }
+  __device__ void operator()(int64_t i) const { args.template element<Family, T>(i); }
 };
 
 void in_kappa_cuda(StableIValue *stack, uint64_t, uint64_t) {

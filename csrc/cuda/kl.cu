@@ -7,7 +7,7 @@ using namespace spherical;
 
 template <class Kl, class T> struct Element {
   KlArguments<T> args;
-  __device__ void operator()(int64_t i) const { args.template element<Kl>(i); }
+  __device__ void operator()(int64_t i) const { args.template element<Kl, T>(i); }
 };
 
 void kl_cuda(StableIValue *stack, uint64_t, uint64_t) {

@@ -47,6 +47,10 @@ template <class T> Dim<T> make_dim(int64_t d) {
   return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
 }
 
+template <class T> HD Dim<T> convert_dim(const Dim<double> &dim) {
+  return {static_cast<T>(dim.d), static_cast<T>(dim.b), static_cast<T>(dim.log_area)};
+}
+
 // Position of x relative to mu, t = mu . x, as the two fractions that keep their relative accuracy
 // at either pole (Kahan, "How futile are mindless assessments of roundoff", angle from chords):
 //   y = (1 - t) / 2 = |x - mu|^2 / S,  z = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x +
