@@ -29,6 +29,14 @@ template <int K> struct Rows {
     return sum;
   }
 
+  // Whether operand k is the same for all rows.
+  bool is_shared(int k) const {
+    bool shared = true;
+    for (int j = 0; j < ndim; ++j)
+      shared = shared && stride[k][j] == 0;
+    return shared;
+  }
+
   // Those of the first N operands, with one division for each dimension.
   template <int N> HD_INLINE void offsets(int64_t i, int64_t (&out)[N]) const {
     for (int k = 0; k < N; ++k)

@@ -24,27 +24,28 @@ template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T 
   return Family::log_peak(kappa, dim) + Family::log_falloff(kappa, chords_of(minus, plus));
 }
 
-// The gradients of log p, times an upstream gradient:
-//   grad_x = step (mu - x + twice_y x),  grad_mu = step (x - mu + twice_y mu),  grad_kappa,
+// The gradients of log p in x and mu, times an upstream gradient:
+//   grad_x = step (mu - x + twice_y x),  grad_mu = step (x - mu + twice_y mu),
 // the exact derivatives of the chord formula, in which mu - t x = (mu - x) + 2 y x does not cancel.
 template <class T> struct DensityGradient {
   T step;
   T twice_y;
-  T kappa;
 
   // An element of grad_a, where b is the other of x and mu.
   HD_INLINE T element(T a, T b) const { return step * ((b - a) + twice_y * a); }
 };
 
 template <class Family, class T>
-HD DensityGradient<T> density_gradient(T upstream, T kappa, const Dim<T> &dim, T minus, T plus,
-                                       bool want_kappa) {
+HD DensityGradient<T> density_gradient(T upstream, T kappa, T minus, T plus) {
   const Chords<T> c = chords_of(minus, plus);
   // dt/dx = 4 (mu - t x) / S
-  const T step = upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus));
-  const T slope =
-      want_kappa ? Family::log_peak_1(kappa, dim) + Family::log_falloff_dkappa(c) : T(0);
-  return {step, T(2) * c.y, upstream * slope};
+  return {upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus)), T(2) * c.y};
+}
+
+// The gradient in kappa, given that of log_peak.
+template <class Family, class T>
+HD T density_gradient_kappa(T upstream, T log_peak_1, T minus, T plus) {
+  return upstream * (log_peak_1 + Family::log_falloff_dkappa(chords_of(minus, plus)));
 }
 
 // Below this dimension |g'| can be so small that the rounding of g - (g . m) m is not small beside

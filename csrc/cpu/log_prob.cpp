@@ -43,10 +43,9 @@ SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, con
 // only if both terms are known better than T. Hence double for float rows (the sums are bound by
 // memory anyway), and long double for the double rows in which it happens.
 template <class Family, class T>
-T density(const T *x, const T *mu, int64_t d, T kappa, const Dim<double> &dim) {
+T density(const T *x, const T *mu, int64_t d, T kappa, double peak) {
   double sums[2];
   chord_sums(x, mu, d, sums);
-  const double peak = Family::log_peak(double{kappa}, dim);
   const double falloff = Family::log_falloff(double{kappa}, chords_of(sums[0], sums[1]));
   const double result = peak + falloff;
   if (is_float32<T> || std::fabs(peak) <= 2 * std::max(std::fabs(result), 1.0))
@@ -60,11 +59,15 @@ T density(const T *x, const T *mu, int64_t d, T kappa, const Dim<double> &dim) {
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto dim = make_dim<double>(d);
+  const bool one_law = args.in.rows.is_shared(args.kKappa) && args.in.rows.n > 0;
+  const double its_peak = one_law ? Family::log_peak(double{args.kappa(0)}, dim) : 0;
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> x, mu;
     for (int64_t i = begin; i < end; ++i) {
+      const T kappa = args.kappa(i);
+      const double peak = one_law ? its_peak : Family::log_peak(double{kappa}, dim);
       args.out[i] = density<Family>(read_row(args.in, args.kValue, i, x),
-                                    read_row(args.in, args.kMu, i, mu), d, args.kappa(i), dim);
+                                    read_row(args.in, args.kMu, i, mu), d, kappa, peak);
     }
   });
 }
@@ -75,13 +78,16 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   // The gradient of one vector goes where for_each_row says, which may add it up.
   const bool mu_is_main = args.summed == args.kGradMu;
   const int other = mu_is_main ? args.kGradValue : args.kGradMu;
+  const bool one_law = in.rows.is_shared(args.kKappa) && in.rows.n > 0;
+  const T its_slope =
+      one_law && args.wants(args.kGradKappa) ? Family::log_peak_1(args.kappa(0), args.dim) : T(0);
   const auto row = [&](int64_t i, T *main_out, Scratch<T> &scratch) {
     const T *x = read_row(in, args.kValue, i, scratch.row[0]);
     const T *mu = read_row(in, args.kMu, i, scratch.row[1]);
     T sums[2];
     chord_sums(x, mu, d, sums);
-    const auto g = density_gradient<Family>(args.grad(i), args.kappa(i), args.dim, sums[0], sums[1],
-                                            args.wants(args.kGradKappa));
+    const T kappa = args.kappa(i);
+    const auto g = density_gradient<Family>(args.grad(i), kappa, sums[0], sums[1]);
     const T *main = mu_is_main ? mu : x, *second = mu_is_main ? x : mu;
     if (main_out)
       gradient(g, main, second, d, main_out);
@@ -91,7 +97,9 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
       finish_row(in, other, i, out);
     }
     if (args.wants(args.kGradKappa))
-      *in.result(args.kGradKappa, i) = g.kappa;
+      *in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
+          args.grad(i), one_law ? its_slope : Family::log_peak_1(kappa, args.dim), sums[0],
+          sums[1]);
   };
   for_each_row(in, args.summed, args.sums, args.terms, row_grain(d, 1, kRowCost), row);
 }

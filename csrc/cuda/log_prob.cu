@@ -73,14 +73,9 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
             i * args.in.rows.d};
   }
 
-  __device__ __forceinline__ DensityGradient<T> gradient(const Row &row, const T (&sums)[2],
-                                                         bool want_kappa) const {
-    return density_gradient<Family>(row.upstream, row.kappa, args.dim, sums[0], sums[1],
-                                    want_kappa);
-  }
   template <class Worker>
   __device__ __forceinline__ DensityGradient<T> scalars(Worker &worker, const T (&sums)[2]) const {
-    return gradient(worker.row, sums, false);
+    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, sums[0], sums[1]);
   }
 
   __device__ bool writes() const { return args.wants(args.kGradValue) || args.wants(args.kGradMu); }
@@ -101,7 +96,8 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
                                                const DensityGradient<T> &) const {
     if (args.wants(args.kGradKappa))
-      *args.in.result(args.kGradKappa, i) = gradient(row, sums, true).kappa;
+      *args.in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
+          row.upstream, Family::log_peak_1(row.kappa, args.dim), sums[0], sums[1]);
   }
 };
 
