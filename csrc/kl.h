@@ -8,6 +8,7 @@
 #include "math/kl_power_spherical_von_mises_fisher.h"
 #include "math/kl_von_mises_fisher.h"
 #include "tensor.h"
+#include <limits>
 
 namespace spherical {
 
@@ -38,7 +39,11 @@ template <class T> struct KlArguments {
     using Real = typename Kl::template Real<S>;
     const Dim<Real> real = convert_dim<Real>(dim);
     const Real p = *in.row(0, i), q = *in.row(1, i);
-    const Chords<Real> means = {*in.row(2, i), *in.row(3, i)};
+    Chords<Real> means = {*in.row(2, i), *in.row(3, i)};
+    // Where the derivative in y has no bound as y -> 0, it must not overflow T.
+    constexpr T smallest = std::numeric_limits<T>::min();
+    if (function == KlFunction::kl_dy && means.y < smallest)
+      means.y = smallest;
     out[i] =
         static_cast<T>(function == KlFunction::kl            ? Kl::kl(p, q, real, means)
                        : function == KlFunction::kl_dkappa_p ? Kl::kl_dkappa_p(p, q, real, means)

@@ -319,7 +319,7 @@ def test_float32_ops_on_the_cpu_round_once(family: int) -> None:
             assert raw.in_kappa(kappa, d, family, function).equal(exact.float())
         for other in range(2):
             for function in range(4):
-                operands = (kappa, kappa.roll(7), y, 1 - y)
+                operands = (kappa, kappa.roll(7), y, 1 - y)  # y > 0
                 arguments = (d, family, other, function)
                 exact = raw.kl(*(x.double() for x in operands), *arguments)
                 assert raw.kl(*operands, *arguments).equal(exact.float())
