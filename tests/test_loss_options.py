@@ -96,7 +96,7 @@ def test_gradients_of_the_list_form(reduction, relative):
 
 def test_kappa_max_bounds_the_loss_and_keeps_a_slope():
     pred = torch.randn(5, 16, dtype=torch.float64)
-    kappa = torch.tensor([0.0, 1.0, 100.0, 1e4, 1e7], dtype=torch.float64, requires_grad=True)
+    kappa = torch.tensor([0.01, 1.0, 100.0, 1e4, 1e7], dtype=torch.float64, requires_grad=True)
     bounded = vi_simsiam_loss(pred, pred, kappa, kappa_max=50.0, reduction="none")
     limit = torch.full_like(kappa, 50.0)
     least = vi_simsiam_loss(pred, pred, limit, reduction="none")

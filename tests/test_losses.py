@@ -85,7 +85,8 @@ def test_relative_to_uniform_is_a_constant_shift_to_zero_at_kappa_zero(d):
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
-    uniform = vi_simsiam_loss(pred, target, torch.zeros(6, dtype=torch.float64))
+    none = torch.zeros(6, dtype=torch.float64)
+    uniform = vi_simsiam_loss(pred, target, none, check_kappa=False)
     torch.testing.assert_close(uniform, torch.zeros((), dtype=torch.float64), atol=1e-9, rtol=0)
 
 
@@ -303,8 +304,9 @@ def test_two_processes_have_the_gradient_of_one():
         (lambda p, z, k: (p, z, p), ValueError, r"kappa .*got \(6, 8\)"),
         (lambda p, z, k: (p[:, :1], z[:, :1], k), ValueError, r"pred .*d >= 2, got \(6, 1\)"),
         (lambda p, z, k: (p.sum(), z.sum(), k), ValueError, r"pred .*got \(\)"),
-        (lambda p, z, k: (p, z, -k), ValueError, r"kappa must be >= 0 .*got -"),
-        (lambda p, z, k: (p, z, k * math.nan), ValueError, r"kappa must be >= 0 .*got nan"),
+        (lambda p, z, k: (p, z, -k), ValueError, r"kappa must be > 0 .*got -"),
+        (lambda p, z, k: (p, z, k * 0), ValueError, r"kappa must be > 0 .*got 0"),
+        (lambda p, z, k: (p, z, k * math.nan), ValueError, r"kappa must be > 0 .*got nan"),
         (lambda p, z, k: (p.long(), z, k), TypeError, r"pred .*floating-point.*torch.int64"),
         (lambda p, z, k: (p, z.int(), k), TypeError, r"target .*floating-point.*torch.int32"),
         (lambda p, z, k: (p, z, k.long()), TypeError, r"kappa .*floating-point.*torch.int64"),
@@ -383,6 +385,12 @@ def test_kappa_head_stays_in_float32():
     assert head.double()(y.double()).dtype == torch.float64
     for dtype in (torch.bfloat16, torch.float16):
         assert head.to(dtype)(y.to(dtype)).dtype == torch.float32
+
+
+def test_kappa_head_is_positive_where_softplus_underflows():
+    head = KappaHead(16, 32).eval()
+    torch.nn.init.constant_(head.out.bias, -1e4)
+    assert (head(torch.randn(8, 16)) > 0).all()
 
 
 def test_kappa_head_learns_the_spread_of_the_targets():

@@ -177,7 +177,7 @@ def test_vi_simclr_at_constant_kappa_is_simclr():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_vi_simclr_of_collapsed_features_is_log_n(name):
     same = torch.ones(N, D)
-    for kappa in (0.0, 1.0, 1e4):
+    for kappa in (0.01, 1.0, 1e4):
         loss = vi_simclr_loss(same, same, torch.full((N,), kappa), distribution=name)
         assert loss.item() == pytest.approx(math.log(N), abs=1e-3)
 
@@ -595,7 +595,7 @@ NAN = torch.full_like(X, math.nan)
         (lambda: simclr_loss(NAN, X), ValueError, "pred must be finite"),
         (lambda: nt_xent_loss(X, X, temperature=-1), ValueError, "temperature .*got -1"),
         (lambda: nt_xent_loss(X, NAN), ValueError, "z2 must be finite"),
-        (lambda: vi_simclr_loss(X, X, -K), ValueError, "kappa must be >= 0, got -5"),
+        (lambda: vi_simclr_loss(X, X, -K), ValueError, "kappa must be > 0, got -5"),
         (lambda: vi_simclr_loss(X, X, K * math.nan), ValueError, "kappa must be finite"),
         (lambda: vi_simclr_loss(X, X, K[:3]), ValueError, r"kappa .*\(4,\) or \(4, 1\).*\(3,\)"),
         (lambda: vi_simclr_loss(X, X, [K]), TypeError, "kappa .*got list beside Tensor"),

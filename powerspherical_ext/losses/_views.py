@@ -94,8 +94,8 @@ def check_not_swapped(preds: Iterable[Tensor], targets: Iterable[Tensor]) -> Non
         )
 
 
-def check_finite(name: str, x: Tensor, nonnegative: bool = False) -> None:
-    """No NaN and no infinity, and nothing negative where that is wanted.
+def check_finite(name: str, x: Tensor, positive: bool = False) -> None:
+    """No NaN and no infinity, and nothing but positive numbers where that is wanted.
 
     Looked at where it is cheap: on the CPU, outside of compile and functorch. On
     a GPU the check would make it wait; there the loss is NaN, which every trainer looks for.
@@ -104,8 +104,8 @@ def check_finite(name: str, x: Tensor, nonnegative: bool = False) -> None:
         return
     if not bool(x.detach().isfinite().all()):
         raise ValueError(f"{name} must be finite, got NaN or infinite values")
-    if nonnegative and not bool((x >= 0).all()):
-        raise ValueError(f"{name} must be >= 0, got {x.detach().min().item()}")
+    if positive and not bool((x > 0).all()):
+        raise ValueError(f"{name} must be > 0, got {x.detach().min().item()}")
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:

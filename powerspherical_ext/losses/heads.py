@@ -16,7 +16,7 @@ PARAMETRIZATIONS = ("softplus", "softplus_d")
 
 
 class KappaHead(nn.Module):
-    r"""Predicts the concentration kappa >= 0 of a sample from its features.
+    r"""Predicts the concentration kappa > 0 of a sample from its features.
 
     Two linear layers with BatchNorm and ReLU after the first, and softplus at the end (Nakamura,
     Okada and Taniguchi 2023, Appendix B):
@@ -59,7 +59,7 @@ class KappaHead(nn.Module):
 
         >>> head = KappaHead(in_features=16, hidden_features=32)
         >>> kappa = head(torch.randn(8, 16))
-        >>> kappa.shape, kappa.dtype, bool((kappa >= 0).all())
+        >>> kappa.shape, kappa.dtype, bool((kappa > 0).all())
         (torch.Size([8]), torch.float32, True)
     """
 
@@ -108,7 +108,8 @@ class KappaHead(nn.Module):
         with autocast_disabled(y.device):
             hidden = self.hidden(y.reshape(-1, self.in_features).to(weight.dtype))
             s = F.linear(hidden.to(dtype), weight.to(dtype), bias.to(dtype))
-            kappa = F.softplus(s).reshape(y.shape[:-1])
+            # softplus underflows to 0 for s < -100, and the losses want a positive kappa.
+            kappa = F.softplus(s).clamp(min=torch.finfo(dtype).tiny).reshape(y.shape[:-1])
         return kappa if self.dim is None else (self.dim - 1) * kappa
 
     def extra_repr(self) -> str:

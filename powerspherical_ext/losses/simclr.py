@@ -114,7 +114,7 @@ def vi_simclr_loss(
 
     Args:
         pred, target, reduction, gather: as in :func:`simclr_loss`.
-        kappa: concentration of each prediction, >= 0, ``(N,)`` or ``(N, 1)``; or V such tensors.
+        kappa: concentration of each prediction, > 0, ``(N,)`` or ``(N, 1)``; or V such tensors.
         distribution: ``"power_spherical"`` or ``"von_mises_fisher"``.
 
     Returns:
@@ -266,7 +266,7 @@ def _kappas(pred: Views, target: Views, kappa: Views) -> list[Tensor]:
             raise ValueError(
                 f"kappa must be on the device of pred, {preds[0].device}, got {k.device}"
             )
-        check_finite("kappa", k, nonnegative=True)
+        check_finite("kappa", k, positive=True)
         checked.append(k.reshape(n))
     if is_pair:
         return checked

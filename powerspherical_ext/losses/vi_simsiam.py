@@ -86,7 +86,7 @@ def vi_simsiam_loss(
         pred: mu before normalisation, ``(..., d)``, d >= 2; or V such tensors. Gradients flow here
             and to kappa.
         target: z before normalisation, of pred's shape; or T such tensors, T <= V.
-        kappa: concentration of each prediction, >= 0, ``(...)`` or ``(..., 1)``; or V such tensors.
+        kappa: concentration of each prediction, > 0, ``(...)`` or ``(..., 1)``; or V such tensors.
         distribution: ``"power_spherical"`` or ``"von_mises_fisher"``.
         beta: from 0, the paper's eq. 33, to 1.
         beta_weighs: ``"cosine"`` or ``"loss"``, see above.
@@ -94,7 +94,7 @@ def vi_simsiam_loss(
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         relative_to_uniform: subtract the uniform distribution's loss.
         detach_target: stop the gradient at the target.
-        check_kappa: whether to verify that kappa is not negative and not NaN, nor the result NaN.
+        check_kappa: whether to verify that kappa is positive and not NaN, and the result not NaN.
             ``None`` does so for CPU tensors, outside of torch.compile and torch.func. ``True`` does
             so everywhere and makes a GPU wait.
 
@@ -113,8 +113,8 @@ def vi_simsiam_loss(
         ``normalize`` has one of size 1e12.
 
     Raises:
-        ValueError: shapes, list lengths or devices that do not fit, a single view, kappa negative
-            or NaN, predictions or targets that hold NaN or infinity, an unknown reduction,
+        ValueError: shapes, list lengths or devices that do not fit, a single view, kappa not
+            positive or NaN, predictions or targets that hold NaN or infinity, an unknown reduction,
             distribution or weighting, beta outside of [0, 1], kappa_max not positive, or a target
             that requires a gradient beside a pred that does not, since then the two were most
             likely swapped and nothing would train.
@@ -401,10 +401,10 @@ def _is_checked(kappa: Tensor, check: bool | None) -> bool:
 
 def _check_kappa_values(kappas: list[Tensor]) -> None:
     for kappa in kappas:
-        smallest = kappa.detach().min().item() if kappa.numel() else 0.0
-        if not smallest >= 0:
+        smallest = kappa.detach().min().item() if kappa.numel() else 1.0
+        if not smallest > 0:
             raise ValueError(
-                f"kappa must be >= 0 and not NaN, got {smallest}: "
+                f"kappa must be > 0 and not NaN, got {smallest}: "
                 "end the head in a softplus, as KappaHead does"
             )
 
