@@ -15,6 +15,7 @@ const int registered = [] {
            "in_kappa(Tensor kappa, int d, int family, int function) -> Tensor",
            "kl(Tensor kappa_p, Tensor kappa_q, Tensor y, Tensor z, int d, int family_p, "
            "int family_q, int function) -> Tensor",
+           "multiply_(Tensor(a!) x, Tensor factor) -> ()",
            "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",
            "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
            "int wanted) -> (Tensor, Tensor, Tensor)",

@@ -1,5 +1,6 @@
 // Thin owning wrapper over torch's C functions: tensors, broadcasting, parallel_for, registration.
 #pragma once
+#include "math/half.h"
 #include "rows.h"
 #include "torch_c.h"
 #include <algorithm>
@@ -264,6 +265,31 @@ template <class F> void dispatch_float(const char *op, const Tensor &tensor, con
     f(double{});
   else
     fail(std::string(op) + ": expected float32 or float64");
+}
+
+template <class T> int32_t dtype_of() {
+  if constexpr (std::is_same_v<T, double>)
+    return aoti_torch_dtype_float64();
+  else if constexpr (std::is_same_v<T, float>)
+    return aoti_torch_dtype_float32();
+  else if constexpr (std::is_same_v<T, BFloat16>)
+    return aoti_torch_dtype_bfloat16();
+  else
+    return aoti_torch_dtype_float16();
+}
+
+// Calls f(T{}) with the element type T of a floating-point tensor.
+template <class F> void dispatch_any_float(const char *op, const Tensor &tensor, const F &f) {
+  if (tensor.dtype() == dtype_of<float>())
+    f(float{});
+  else if (tensor.dtype() == dtype_of<double>())
+    f(double{});
+  else if (tensor.dtype() == dtype_of<BFloat16>())
+    f(BFloat16{});
+  else if (tensor.dtype() == dtype_of<Float16>())
+    f(Float16{});
+  else
+    fail(std::string(op) + ": expected float16, bfloat16, float32 or float64");
 }
 
 // The argument `wanted` of a backward op: which gradients, and whether that of an expanded vector

@@ -4,29 +4,9 @@
 // the arguments of the op for the kernels of every device.
 #pragma once
 #include "families.h"
-#include "math/half.h"
 #include "tensor.h"
 
 namespace spherical {
-
-// What sums over elements of type T, and scalars beside them, are made of.
-template <class T> using Accumulator = std::conditional_t<sizeof(T) == 2, float, T>;
-
-template <class T> HD_INLINE Accumulator<T> widened(T x) {
-  if constexpr (sizeof(T) == 2)
-    return to_float(x);
-  else
-    return x;
-}
-template <class T> HD_INLINE T narrowed(Accumulator<T> x) {
-  if constexpr (sizeof(T) == 2) {
-    T result;
-    convert(x, result);
-    return result;
-  } else {
-    return x;
-  }
-}
 
 // A vector shorter than this has no direction: its cosine counts as 0, its gradient is 0.
 constexpr double kShortest = 1e-12; // as in torch's normalize
@@ -151,31 +131,6 @@ template <class T> struct VISimSiamLoss {
     return odd % bytes == 0;
   }
 };
-
-template <class T> int32_t dtype_of() {
-  if constexpr (std::is_same_v<T, double>)
-    return aoti_torch_dtype_float64();
-  else if constexpr (std::is_same_v<T, float>)
-    return aoti_torch_dtype_float32();
-  else if constexpr (std::is_same_v<T, BFloat16>)
-    return aoti_torch_dtype_bfloat16();
-  else
-    return aoti_torch_dtype_float16();
-}
-
-// Calls f(T{}) with the element type T of a floating-point tensor.
-template <class F> void dispatch_any_float(const char *op, const Tensor &tensor, const F &f) {
-  if (tensor.dtype() == dtype_of<float>())
-    f(float{});
-  else if (tensor.dtype() == dtype_of<double>())
-    f(double{});
-  else if (tensor.dtype() == dtype_of<BFloat16>())
-    f(BFloat16{});
-  else if (tensor.dtype() == dtype_of<Float16>())
-    f(Float16{});
-  else
-    fail(std::string(op) + ": expected float16, bfloat16, float32 or float64");
-}
 
 // Calls run(family, VISimSiamLoss<T>), which fills `out` and the gradients that are wanted.
 template <class Run> void vi_simsiam_loss(StableIValue *stack, const Run &run) {

@@ -388,8 +388,9 @@ def _reference_vi_simsiam_loss(
 
 class _VISimSiamLoss(torch.autograd.Function):
     """Computes the gradients of a weighted sum in the forward pass, up to the factor that arrives
-    in the backward pass: they are then multiplied in place, and not even that if it is 1. They are
-    given away once; should the graph be used again, they are computed anew.
+    in the backward pass: they are then multiplied in place, by an op that does nothing if it is 1
+    and needs no answer from a GPU. They are given away once; should the graph be used again, they
+    are computed anew.
 
     Not in float16, in which they could underflow without the factor of a GradScaler, nor where a
     compiler decides what is kept.
@@ -435,9 +436,9 @@ class _VISimSiamLoss(torch.autograd.Function):
         if raw is None or torch._C._functorch.is_legacy_batchedtensor(grad):
             upstream = grad if weight is None else grad * weight
             raw = _raw.vi_simsiam_loss.default(upstream, *tensors, *ctx.arguments)[1:]
-        elif grad.device.type != "cpu" or grad.item() != 1:  # elsewhere item() would wait
+        else:
             for g in raw:
-                g.mul_(grad)
+                _raw.multiply_.default(g, grad)
         grad_target, grad_pred, grad_kappa = raw
         return (
             *(
@@ -503,6 +504,10 @@ if _library.CPU_KERNELS:
         function: int,
     ) -> Tensor:
         return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, y.shape, z.shape))
+
+    @torch.library.register_fake("powerspherical_ext::multiply_")
+    def _(x: Tensor, factor: Tensor) -> None:
+        return None
 
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:

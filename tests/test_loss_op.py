@@ -403,3 +403,24 @@ def test_wrong_calls(change, message):
         torch.ops.powerspherical_ext.vi_simsiam_loss(
             *change(torch.ones(3), pred, target, kappa), 0, 0.0, 7
         )
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+def test_multiply(dtype):
+    """In place; bits stay as they are where the factor is 1, NaN among them."""
+    multiply = torch.ops.powerspherical_ext.multiply_.default
+    x = torch.randn(3, 40_001, dtype=torch.float64).to(dtype)
+    factor = torch.tensor(0.3, dtype=torch.promote_types(dtype, torch.float32))
+    product, same = x.clone(), x.clone()
+    multiply(product, factor)
+    assert torch.equal(product, (x.to(factor.dtype) * factor).to(dtype))
+    multiply(same, torch.ones_like(factor))
+    assert torch.equal(same, x)
+    torch.library.opcheck(multiply, (x.clone(), factor))
+    with pytest.raises(RuntimeError, match="x must be contiguous"):
+        multiply(x.t(), factor)
+    with pytest.raises(RuntimeError, match="factor must be a scalar"):
+        multiply(x, factor.expand(2))

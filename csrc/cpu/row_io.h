@@ -1,7 +1,6 @@
 // Rows that a kernel reads and writes as T, however they are stored, and the sums of rows that are
 // the gradient of an expanded operand. No tensor is converted or expanded as a whole.
 #pragma once
-#include "../math/half.h"
 #include "../tensor.h"
 #include "simd.h"
 

@@ -41,4 +41,23 @@ HD_INLINE void convert(float from, Float16 &to) {
   to.bits = static_cast<uint16_t>(sign | rounded);
 }
 
+// What sums over elements of type T, and scalars beside them, are made of.
+template <class T> using Accumulator = std::conditional_t<sizeof(T) == 2, float, T>;
+
+template <class T> HD_INLINE Accumulator<T> widened(T x) {
+  if constexpr (sizeof(T) == 2)
+    return to_float(x);
+  else
+    return x;
+}
+template <class T> HD_INLINE T narrowed(Accumulator<T> x) {
+  if constexpr (sizeof(T) == 2) {
+    T result;
+    convert(x, result);
+    return result;
+  } else {
+    return x;
+  }
+}
+
 } // namespace spherical
