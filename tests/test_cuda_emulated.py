@@ -282,6 +282,19 @@ def test_vi_simsiam_loss_broadcast_and_strided() -> None:
     assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+def test_multiply(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 1001, dtype=torch.float64).to(dtype)
+    for by in (1.0, -0.3):
+        factor = torch.tensor(by, dtype=torch.promote_types(dtype, torch.float32))
+        ours, expected = x.clone(), x.clone()
+        cuda.multiply_(ours, factor)
+        cpu.multiply_(expected, factor)
+        assert torch.equal(ours, expected)
+
+
 def test_float16_raises() -> None:
     mu = torch.zeros(2, 4, dtype=torch.float16)
     with pytest.raises(RuntimeError):

@@ -141,6 +141,29 @@ def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
     assert state.tolist() == [5, 3 * rows]
 
 
+@each_family
+def test_graph_of_the_loss(family: Family) -> None:
+    """Forward and backward; the factor that arrives in the backward pass stays on the GPU."""
+    target, pred, kappa, _ = inputs()
+    leaves = [pred.requires_grad_(), kappa.requires_grad_()]
+    weight, loss = torch.full((), 0.25, device="cuda"), torch.empty((), device="cuda")
+    grads = [torch.empty_like(x) for x in leaves]
+
+    def step() -> None:
+        value = 3 * ops.vi_simsiam_loss(pred, target, kappa, family.index, 0.0, weight)
+        for grad, new in zip(grads, torch.autograd.grad(value, leaves), strict=True):
+            grad.copy_(new)
+        loss.copy_(value.detach())
+
+    graph = captured(step)
+    for x in (loss, *grads):
+        x.zero_()
+    graph.replay()
+    found = [x.clone() for x in (loss, *grads)]
+    step()
+    assert all(torch.equal(a, b) for a, b in zip(found, (loss, *grads), strict=True))
+
+
 def test_graph_of_a_distribution() -> None:
     """torch's own generator advances between the replays of a captured rsample()."""
     _, loc, kappa, _ = inputs()
