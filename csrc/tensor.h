@@ -151,8 +151,8 @@ struct Operand {
 // Broadcasts the batch dimensions of K operands and returns their common shape through `shape`. d
 // is wanted only where no operand is a vector.
 template <int K>
-Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K], std::vector<int64_t> &shape,
-                       int64_t d = 0) {
+__attribute__((cold)) Rows<K> broadcast_rows(const char *op, const Operand (&operands)[K],
+                                             std::vector<int64_t> &shape, int64_t d = 0) {
   Rows<K> rows{};
   rows.n = 1;
   rows.d = d;

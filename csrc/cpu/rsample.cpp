@@ -102,34 +102,46 @@ SIMD_CLONES void combine(double a, const double *u, double b, const double *v, i
   combine_of(a, u, b, v, d, out);
 }
 
-// What a row of the upstream gradient holds: d values, or, uniform, one.
-template <bool uniform, class T>
+template <class T>
 HD_INLINE void backward_sums_of(const T *grad, const T *x, const T *mu, int64_t d,
                                 T (&sums)[kSampleSums]) {
   row_sums<T, kSampleSums>(d, sums,
                            [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                             sample_terms(grad[uniform ? 0 : i], x[i], mu[i], out);
+                             sample_terms(grad[i], x[i], mu[i], out);
                            });
 }
-template <bool uniform, class T>
+SIMD_CLONES void backward_sums(const float *grad, const float *x, const float *mu, int64_t d,
+                               float (&sums)[kSampleSums]) {
+  backward_sums_of(grad, x, mu, d, sums);
+}
+SIMD_CLONES void backward_sums(const double *grad, const double *x, const double *mu, int64_t d,
+                               double (&sums)[kSampleSums]) {
+  backward_sums_of(grad, x, mu, d, sums);
+}
+
+template <class T>
 HD_INLINE void gradient_of(const SampleGradient<T> &g, const T *grad, const T *x, int64_t d,
                            T *out) {
   for (int64_t i = 0; i < d; ++i)
-    out[i] = g.element(grad[uniform ? 0 : i], x[i]);
+    out[i] = g.element(grad[i], x[i]);
 }
-#define FOR_EACH_GRAD(T)                                                                           \
-  SIMD_CLONES void backward_sums(bool uniform, const T *grad, const T *x, const T *mu, int64_t d,  \
-                                 T(&sums)[kSampleSums]) {                                          \
-    uniform ? backward_sums_of<true>(grad, x, mu, d, sums)                                         \
-            : backward_sums_of<false>(grad, x, mu, d, sums);                                       \
-  }                                                                                                \
-  SIMD_CLONES void gradient(bool uniform, const SampleGradient<T> &g, const T *grad, const T *x,   \
-                            int64_t d, T *out) {                                                   \
-    uniform ? gradient_of<true>(g, grad, x, d, out) : gradient_of<false>(g, grad, x, d, out);      \
-  }
-FOR_EACH_GRAD(float)
-FOR_EACH_GRAD(double)
-#undef FOR_EACH_GRAD
+SIMD_CLONES void gradient(const SampleGradient<float> &g, const float *grad, const float *x,
+                          int64_t d, float *out) {
+  gradient_of(g, grad, x, d, out);
+}
+SIMD_CLONES void gradient(const SampleGradient<double> &g, const double *grad, const double *x,
+                          int64_t d, double *out) {
+  gradient_of(g, grad, x, d, out);
+}
+
+// Row i of the upstream gradient; of sum().backward() it is one value, repeated.
+template <class T>
+const T *grad_row(const RSampleBackward<T> &args, int64_t i, std::vector<T> &buffer) {
+  if (!args.uniform_grad)
+    return read_row(args.in, args.kGrad, i, buffer);
+  buffer.assign(static_cast<size_t>(args.in.rows.d), *args.grad(i));
+  return buffer.data();
+}
 
 // The sample of one row from its normals g, which are overwritten.
 template <class Family, class T>
@@ -171,16 +183,16 @@ template <class Family, class T> void forward(const RSample<T> &args) {
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto &in = args.in;
-  const auto row = [&](int64_t i, T *grad_mu, Scratch<T> &scratch) {
-    const T *grad = args.uniform_grad ? args.grad(i) : read_row(in, args.kGrad, i, scratch.row[0]);
+  const auto row = [&](int64_t i, T *grad_mu, Scratch<T> &scratch) __attribute__((noinline)) {
+    const T *grad = grad_row(args, i, scratch.row[0]);
     const T *x = read_row(in, args.kSample, i, scratch.row[1]);
     const T *mu = read_row(in, args.kMu, i, scratch.row[2]);
     T sums[kSampleSums];
-    backward_sums(args.uniform_grad, grad, x, mu, d, sums);
+    backward_sums(grad, x, mu, d, sums);
     const auto g =
         sample_gradient<Family>(args.kappa(i), args.dim, sums, args.wants(args.kGradKappa));
     if (grad_mu)
-      gradient(args.uniform_grad, g, grad, x, d, grad_mu);
+      gradient(g, grad, x, d, grad_mu);
     if (args.wants(args.kGradKappa))
       *in.result(args.kGradKappa, i) = g.kappa;
   };
