@@ -1,14 +1,12 @@
 // KL(p || q), elementwise in the concentrations and the chords of the two mean directions: the op's
 // arguments unpacked for the kernels of every device. A divergence is a struct of static functions
-// kl, kl_dkappa_p, kl_dkappa_q and kl_dy of (kappa_p, kappa_q, dim, means), all of the type
-// Real<S>: S, or double where S = float would lose too much.
+// kl, kl_dkappa_p, kl_dkappa_q and kl_dy of (kappa_p, kappa_q, dim, means).
 #pragma once
 #include "families.h"
 #include "math/kl_power_spherical.h"
 #include "math/kl_power_spherical_von_mises_fisher.h"
 #include "math/kl_von_mises_fisher.h"
 #include "tensor.h"
-#include <limits>
 
 namespace spherical {
 
@@ -27,32 +25,41 @@ template <class F> void dispatch_kl(int64_t family_p, int64_t family_q, const F 
   });
 }
 
-template <class T> struct KlArguments {
-  RowInputs<T, 4> in; // kappa_p, kappa_q, y, z
+// Of float32 or float64, computed in double: results of float32 are rounded once.
+struct KlArguments {
+  Rows<4> rows; // kappa_p, kappa_q, y, z
+  const void *data[4];
+  void *out; // [n]
+  bool is_float64;
   Dim<double> dim;
   int32_t device;
   KlFunction function;
-  T *out; // [n]
 
-  // Computed in Kl::Real<S>.
-  template <class Kl, class S> HD void element(int64_t i) const {
-    using Real = typename Kl::template Real<S>;
-    const Dim<Real> real = convert_dim<Real>(dim);
-    const Real p = *in.row(0, i), q = *in.row(1, i);
-    Chords<Real> means = {*in.row(2, i), *in.row(3, i)};
-    // Where the derivative in y has no bound as y -> 0, it must not overflow T.
-    constexpr T smallest = std::numeric_limits<T>::min();
+  HD double operand(int k, int64_t i) const {
+    const int64_t at = rows.offset(k, i);
+    return is_float64 ? static_cast<const double *>(data[k])[at]
+                      : double{static_cast<const float *>(data[k])[at]};
+  }
+
+  template <class Kl> HD void element(int64_t i) const {
+    const double p = operand(0, i), q = operand(1, i);
+    Chords<double> means = {operand(2, i), operand(3, i)};
+    // Where the derivative in y has no bound as y -> 0, it must not overflow float32.
+    const double smallest = is_float64 ? 2.3e-308 : 1.2e-38;
     if (function == KlFunction::kl_dy && means.y < smallest)
       means.y = smallest;
-    out[i] =
-        static_cast<T>(function == KlFunction::kl            ? Kl::kl(p, q, real, means)
-                       : function == KlFunction::kl_dkappa_p ? Kl::kl_dkappa_p(p, q, real, means)
-                       : function == KlFunction::kl_dkappa_q ? Kl::kl_dkappa_q(p, q, real, means)
-                                                             : Kl::kl_dy(p, q, real, means));
+    const double result = function == KlFunction::kl            ? Kl::kl(p, q, dim, means)
+                          : function == KlFunction::kl_dkappa_p ? Kl::kl_dkappa_p(p, q, dim, means)
+                          : function == KlFunction::kl_dkappa_q ? Kl::kl_dkappa_q(p, q, dim, means)
+                                                                : Kl::kl_dy(p, q, dim, means);
+    if (is_float64)
+      static_cast<double *>(out)[i] = result;
+    else
+      static_cast<float *>(out)[i] = static_cast<float>(result);
   }
 };
 
-// Calls run(Kl{}, KlArguments<T>), which fills `out`.
+// Calls run(Kl{}, KlArguments), which fills `out`.
 template <class Run> void kl(StableIValue *stack, const Run &run) {
   const Tensor p(stack[0]), q(stack[1]), y(stack[2]), z(stack[3]);
   const int64_t d = static_cast<int64_t>(stack[4]), function = static_cast<int64_t>(stack[7]);
@@ -66,11 +73,13 @@ template <class Run> void kl(StableIValue *stack, const Run &run) {
   Tensor result = p.empty(shape);
   dispatch_float("kl", p, [&](auto zero) {
     using T = decltype(zero);
-    const KlArguments<T> args{{rows, {p.in<T>(), q.in<T>(), y.in<T>(), z.in<T>()}},
-                              make_dim<double>(d),
-                              p.device_index(),
-                              static_cast<KlFunction>(function),
-                              result.out<T>()};
+    const KlArguments args{rows,
+                           {p.in<T>(), q.in<T>(), y.in<T>(), z.in<T>()},
+                           result.out<T>(),
+                           !is_float32<T>,
+                           make_dim<double>(d),
+                           p.device_index(),
+                           static_cast<KlFunction>(function)};
     dispatch_kl(static_cast<int64_t>(stack[5]), static_cast<int64_t>(stack[6]),
                 [&](auto divergence) { run(divergence, args); });
   });

@@ -64,7 +64,7 @@ BOTH(OF_LENGTH, VonMisesFisher, inverse_mean_resultant_length)
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
                                                  const T *kappa_q, const T *y, const T *z,         \
                                                  T *out) {                                         \
-    using R = typename FAMILY::template Real<T>;                                                   \
+    using R = double; /* as csrc/kl.h does */                                                      \
     for (int64_t i = 0; i < n; ++i)                                                                \
       out[i] = static_cast<T>(                                                                     \
           FAMILY::FUNCTION(R{kappa[i]}, R{kappa_q[i]}, make_dim<R>(d[i]), Chords<R>{y[i], z[i]})); \

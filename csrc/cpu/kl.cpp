@@ -1,4 +1,4 @@
-// KL divergences, computed in double: float results are rounded once.
+// KL divergences.
 #include "../kl.h"
 
 namespace {
@@ -7,10 +7,10 @@ using namespace spherical;
 constexpr int64_t kGrain = 64; // of some microseconds each
 
 void kl_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  kl(stack, [](auto divergence, const auto &args) {
-    parallel_for(args.in.rows.n, kGrain, [&](int64_t begin, int64_t end) {
+  kl(stack, [](auto divergence, const KlArguments &args) {
+    parallel_for(args.rows.n, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        args.template element<decltype(divergence), double>(i);
+        args.element<decltype(divergence)>(i);
     });
   });
 }

@@ -5,15 +5,14 @@
 namespace {
 using namespace spherical;
 
-template <class Kl, class T> struct Element {
-  KlArguments<T> args;
-  __device__ void operator()(int64_t i) const { args.template element<Kl, T>(i); }
+template <class Kl> struct Element {
+  KlArguments args;
+  __device__ void operator()(int64_t i) const { args.element<Kl>(i); }
 };
 
 void kl_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  kl(stack, [](auto divergence, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.out)>;
-    launch_elements(args.device, args.in.rows.n, Element<decltype(divergence), T>{args});
+  kl(stack, [](auto divergence, const KlArguments &args) {
+    launch_elements(args.device, args.rows.n, Element<decltype(divergence)>{args});
   });
 }
 

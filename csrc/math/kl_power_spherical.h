@@ -22,8 +22,6 @@
 namespace spherical {
 
 struct KlPowerSpherical {
-  template <class T> using Real = T;
-
   // KL, at least 0. Relative error: see tests/test_scalar_math.py.
   template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> w) {
     return same_mean(kappa_p, kappa_q, dim) + kappa_q * mean_gap(kappa_p, dim, w);

@@ -103,8 +103,6 @@ HD bool overlap(const TiltedMoments &moments) { return moments.spread < 3.0 && m
 
 // KL(PS(mu_p, p) || vMF(mu_q, q)); means: chords between mu_p and mu_q. E[t] = p/(2b + p).
 struct KlPowerSphericalVonMisesFisher {
-  template <class T> using Real = double;
-
   static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
     const double length = PowerSpherical::mean_resultant_length(p, dim);
     const TiltedMoments moments(TiltedLaw::power_spherical(dim.b, p, q));
@@ -230,8 +228,6 @@ struct GapSlopes {
 
 // KL(vMF(mu_p, p) || PS(mu_q, q)); means: chords between mu_p and mu_q.
 struct KlVonMisesFisherPowerSpherical {
-  template <class T> using Real = double;
-
   static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
     const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
     double kl = moments.kl;

@@ -12,8 +12,6 @@ namespace spherical {
 
 // means: chords between the two mean directions, so that means.y = w.
 struct KlVonMisesFisher {
-  template <class T> using Real = T;
-
   template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
     return same_mean(kappa_p, kappa_q, dim) + kl_dy(kappa_p, kappa_q, dim, means) * means.y;
   }
