@@ -214,6 +214,10 @@ each_concentrated = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
 each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 needs_kernels = pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
+ignores_warnings_of_torch = pytest.mark.filterwarnings(  # within torch.func and torch._dynamo
+    "ignore:.*torch.jit.script:DeprecationWarning",
+    "ignore:.*should not be instantiated:DeprecationWarning",
+)
 
 
 @pytest.fixture(params=[pytest.param("kernels", marks=needs_kernels), "reference"])
@@ -222,6 +226,10 @@ def path(request, monkeypatch):
     if request.param == "reference":
         monkeypatch.setattr(ops, "_KERNEL_DEVICES", ())
     return request.param
+
+
+def close(actual: Any, expected: Any, **tolerances: Any) -> None:
+    torch.testing.assert_close(actual, expected, **tolerances)
 
 
 def unit(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:

@@ -8,7 +8,15 @@ from typing import Any
 import mpmath
 import pytest
 import torch
-from cases import CONCENTRATED, UNIFORM, cached_log_normalizer, exact_y, needs_kernels, path
+from cases import (
+    CONCENTRATED,
+    UNIFORM,
+    cached_log_normalizer,
+    exact_y,
+    ignores_warnings_of_torch,
+    needs_kernels,
+    path,
+)
 from mpmath import mpf
 from torch import func
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,10 +26,7 @@ from powerspherical_ext import ops, reference
 both_paths = pytest.mark.usefixtures(path.__name__)
 each_family = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
 each_half = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-pytestmark = pytest.mark.filterwarnings(  # within torch.func and torch._dynamo
-    "ignore:.*torch.jit.script:DeprecationWarning",
-    "ignore:.*should not be instantiated:DeprecationWarning",
-)
+pytestmark = ignores_warnings_of_torch
 
 
 def inputs(*batch, d=5, dtype=torch.float64, grad=True):

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from cases import at_distance, each_float, unit
+from cases import at_distance, close, each_float, unit
 from torch.autograd import gradcheck
 from torch.distributions import VonMises, kl_divergence
 
 from powerspherical_ext import HypersphericalUniform, PowerSpherical, VonMisesFisher
 from powerspherical_ext.distributions import RotationallySymmetric
-
-
-def close(actual, expected, **tolerances):
-    torch.testing.assert_close(actual, expected, **tolerances)
-
 
 # Products
 
