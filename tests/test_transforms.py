@@ -1,0 +1,172 @@
+"""The ops within torch.func, forward-mode AD, torch.compile and torch.export."""
+
+from __future__ import annotations
+
+import op_calls
+import pytest
+import torch
+from cases import (
+    close,
+    each_float,
+    ignores_warnings_of_torch,
+    needs_kernels,
+    path,
+    unit,
+)
+from op_calls import STATE, family, inputs, log_prob, rsample
+from torch import func
+from torch.autograd import forward_ad
+
+from powerspherical_ext import ops
+
+both_paths = pytest.mark.usefixtures(path.__name__)
+each_family = pytest.mark.usefixtures(family.__name__)
+pytestmark = ignores_warnings_of_torch
+
+
+# Transforms
+
+
+def test_the_private_names_still_answer():
+    """ops.transform_active asks torch by names that are not public."""
+    seen = []
+
+    def spy(x):
+        seen.append(ops.transform_active())
+        return x.sum()
+
+    x = torch.ones(3)
+    spy(x)
+    func.vmap(spy)(x.view(3, 1))
+    func.grad(spy)(x)
+    func.jvp(spy, (x,), (x,))
+    with forward_ad.dual_level():
+        spy(forward_ad.make_dual(x, x))
+    spy(x)
+    assert seen == [False, True, True, True, True, False]
+
+
+@each_family
+@both_paths
+@each_float
+def test_vmap(dtype):
+    x, mu, kappa = inputs(6, dtype=dtype)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {}
+    expected = log_prob(x, mu, kappa)
+    close(func.vmap(log_prob)(x, mu, kappa), expected, **tolerance)
+    close(func.vmap(log_prob, (0, None, None))(x, mu[0], kappa[0]), log_prob(x, mu[0], kappa[0]))
+    outer = func.vmap(func.vmap(log_prob, (None, 0, 0)), (0, None, None))(x, mu, kappa)
+    close(outer, log_prob(x.unsqueeze(1), mu, kappa), **tolerance)
+    for i, sample in enumerate(func.vmap(rsample)(mu, kappa)):  # one rng_state for all
+        close(sample, rsample(mu[i], kappa[i]), rtol=1e-4, atol=1e-5)
+    entropy = func.vmap(lambda m, k: op_calls.DISTRIBUTION(m, k, validate_args=False).entropy())
+    close(entropy(mu, kappa), op_calls.DISTRIBUTION(mu, kappa).entropy())
+
+
+@each_family
+@both_paths
+def test_gradients_by_transforms():
+    tensors = inputs(3)
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    numbers = (0, 1, 2)
+    expected = torch.autograd.grad(log_prob(*leaves).sum(), leaves)
+    close(func.grad(lambda *t: log_prob(*t).sum(), numbers)(*tensors), expected)
+    per_row = func.vmap(func.grad(log_prob, numbers))(*tensors)
+    close(per_row, expected)
+    rows = func.jacrev(log_prob, numbers)(*tensors)
+    columns = func.jacfwd(log_prob, numbers)(*tensors)
+    close(rows, columns)
+    for jacobian, grad in zip(rows, expected, strict=True):
+        close(jacobian.sum(0), grad)
+    tangents = [unit(*tensor.shape, seed=i) for i, tensor in enumerate(tensors)]
+    _, slope = func.jvp(log_prob, tuple(tensors), tuple(tangents))
+    close(slope.sum(), sum((g * t).sum() for g, t in zip(expected, tangents, strict=True)))
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(tensors, tangents, strict=True)]
+        close(forward_ad.unpack_dual(log_prob(*duals)).tangent, slope)
+
+
+@each_family
+@both_paths
+def test_second_derivatives():
+    tensors = [tensor[0] for tensor in inputs(1)]
+    hessian = func.hessian(log_prob, (0, 1, 2))(*tensors)
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    twice = torch.autograd.functional.hessian(log_prob, tuple(leaves))
+    close(hessian, twice)
+    grads = torch.autograd.grad(log_prob(*leaves), leaves, create_graph=True)
+    penalty = sum(grad.square().sum() for grad in grads)
+    vhp = torch.autograd.functional.vhp(log_prob, tuple(leaves), tuple(2 * g for g in grads))[1]
+    close(torch.autograd.grad(penalty, leaves), vhp)
+
+
+@each_family
+@both_paths
+def test_sample_gradients_by_transforms():
+    _, mu, kappa = inputs(3)
+    leaves = mu.detach().requires_grad_(), kappa.detach().requires_grad_()
+    expected = torch.autograd.grad(rsample(*leaves).sin().sum(), leaves)
+    actual = func.grad(lambda m, k: rsample(m, k).sin().sum(), (0, 1))(mu, kappa)
+    close(actual, expected)
+    tangents = unit(3, 5, seed=7), unit(3, seed=8)
+    sample, slope = func.jvp(rsample, (mu, kappa), tangents)
+    directional = sum((g * t).sum() for g, t in zip(expected, tangents, strict=True))
+    close((sample.cos() * slope).sum(), directional)
+
+
+# Compilers
+
+
+def loss(value, loc, kappa):
+    x = ops.rsample(loc, kappa, STATE, op_calls.FAMILY)
+    p = op_calls.DISTRIBUTION(loc, kappa, validate_args=False)
+    return (p.log_prob(value) + x.sum(-1) + p.entropy()).sum()
+
+
+@each_family
+@needs_kernels
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_with_backward(dynamic):
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for batch in (4, 6):
+        eager, traced = inputs(batch, grad=True), inputs(batch, grad=True)
+        expected, actual = loss(*eager), compiled(*traced)
+        close(actual, expected)
+        close(torch.autograd.grad(actual, traced), torch.autograd.grad(expected, eager))
+    torch.compiler.reset()
+
+
+@needs_kernels
+def test_compile_of_sampling_draws_anew():
+    torch.compiler.reset()
+    loc, kappa = inputs(4)[1:]
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def draw(loc, kappa):
+        return op_calls.DISTRIBUTION(loc, kappa, validate_args=False).rsample((2,))
+
+    torch.manual_seed(0)
+    one, two = draw(loc, kappa), draw(loc, kappa)
+    torch.manual_seed(0)
+    assert torch.equal(one, draw(loc, kappa))
+    assert not torch.equal(one, two)
+    torch.manual_seed(0)
+    close(one, op_calls.DISTRIBUTION(loc, kappa).rsample((2,)))
+    torch.compiler.reset()
+
+
+@each_family
+@needs_kernels
+def test_export():
+    class Density(torch.nn.Module):
+        def forward(self, value, loc, kappa):
+            return op_calls.DISTRIBUTION(loc, kappa, validate_args=False).log_prob(value)
+
+    tensors = tuple(inputs(4))
+    batch = torch.export.Dim("batch", min=2)
+    shapes = ({0: batch}, {0: batch}, {0: batch})
+    program = torch.export.export(Density(), tensors, dynamic_shapes=shapes)
+    more = inputs(9)
+    close(program.module()(*more), Density()(*more))
+    assert any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
