@@ -189,6 +189,10 @@ class Case:
     def make(self, **options: Any) -> Any:
         return self.family.make(*self.parameters(), **options)
 
+    def uniform(self) -> HypersphericalUniform:
+        """On the same sphere, without a batch."""
+        return HypersphericalUniform(self.d, dtype=self.dtype)
+
     @property
     def batch_shape(self) -> torch.Size:
         loc_shape, kappa_shape = BATCHES[self.batch]

@@ -1,0 +1,198 @@
+"""Parameters, support, and what is said of bad input, for every row of the table in cases.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import close, each_case, each_concentrated, each_family, unit
+from torch.distributions import Distribution
+
+from powerspherical_ext import HypersphericalUniform, PowerSpherical
+from powerspherical_ext.distributions import constraints
+
+# Parameters and support
+
+
+@each_case
+def test_parameters_satisfy_their_constraints(case):
+    p = case.make()
+    for name, constraint in p.arg_constraints.items():
+        assert constraint.check(getattr(p, name)).all()
+    assert p.support is constraints.sphere
+    assert p.support.event_dim == 1
+    assert not p.support.is_discrete
+    assert p.support.check(p.mode).shape == case.batch_shape
+    with pytest.raises(NotImplementedError):
+        p.enumerate_support()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [2, 64, 2048])
+def test_sphere(dtype, d):
+    x = unit(200, d, dtype=dtype)
+    assert constraints.sphere.check(x).all()
+    for wrong in (0 * x, 1.05 * x, 0.95 * x, x * float("nan"), x / 0):
+        assert not constraints.sphere.check(wrong).any()
+    assert constraints.sphere.check(x[0]).shape == ()
+
+
+def test_sphere_is_strict_in_float32():
+    x = torch.tensor([1.0, 0.0, 0.0])
+    assert not constraints.sphere.check(x * (1 + 1e-5))
+    assert constraints.sphere.check(x * (1 + 5e-7))
+
+
+@each_concentrated
+def test_finite_concentration_number(family):
+    """A Python number takes the dtype and device of loc."""
+    for number in (2.5, 3):
+        p = family.make(unit(4, 3), number)
+        assert p.concentration.dtype == torch.float64
+        assert p.concentration.shape == p.batch_shape == (4,)
+        assert (p.concentration == number).all()
+
+
+@each_concentrated
+def test_dtypes_promote(family):
+    p = family.make(unit(4, 3, dtype=torch.float32), torch.ones(4, dtype=torch.float64))
+    assert p.loc.dtype == p.concentration.dtype == p.sample().dtype == torch.float64
+    p = family.make(unit(4, 3, dtype=torch.bfloat16), torch.ones(4))
+    assert p.sample().dtype == p.mode.dtype == torch.float32
+
+
+def test_scale_is_concentration():
+    """Code written for the power-spherical package."""
+    loc, kappa = unit(2, 3), torch.tensor([1.0, 2.0], dtype=torch.float64)
+    x = unit(2, 3, seed=3)
+    expected = PowerSpherical(loc, kappa).log_prob(x)
+    for p in (
+        PowerSpherical(loc, scale=kappa),
+        PowerSpherical(loc=loc, scale=kappa),
+        PowerSpherical(loc, concentration=kappa),
+    ):
+        assert p.scale is p.concentration
+        close(p.log_prob(x), expected)
+    for wrong in ({}, {"concentration": kappa, "scale": kappa}):
+        with pytest.raises(TypeError, match="exactly one of concentration and scale"):
+            PowerSpherical(loc, **wrong)
+
+
+def test_validate_args():
+    loc, value = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0])
+    assert PowerSpherical(loc, -1.0, validate_args=False).batch_shape == ()
+    with pytest.raises(ValueError, match="loc"):
+        PowerSpherical(loc, 1.0, validate_args=True)
+    try:
+        Distribution.set_default_validate_args(False)
+        PowerSpherical(loc, 1.0).log_prob(value)
+        HypersphericalUniform(2).log_prob(value)
+    finally:
+        Distribution.set_default_validate_args(True)
+    with pytest.raises(ValueError, match="value"):
+        HypersphericalUniform(2).log_prob(value)
+
+
+# Bad input: what was wrong, what was wanted, what came
+
+E1 = torch.tensor([1.0, 0.0, 0.0])
+BAD_PARAMETERS = {
+    "loc of a wrong length": ((2 * E1, 1.0), ValueError, r"loc .* Sphere\(\)[\s\S]*2\."),
+    "zero loc": ((0 * E1, 1.0), ValueError, r"loc .* Sphere\(\)"),
+    "NaN loc": ((E1 * float("nan"), 1.0), ValueError, r"loc .* Sphere\(\)[\s\S]*nan"),
+    "scalar loc": ((torch.tensor(1.0), 1.0), ValueError, r"loc .*\(\.\.\., d\).*got \(\)"),
+    "d = 1": ((torch.ones(5, 1), 1.0), ValueError, r"loc .*d >= 2, got \(5, 1\)"),
+    "d = 0": ((torch.ones(0), 1.0), ValueError, r"loc .*d >= 2, got \(0,\)"),
+    "integer loc": ((E1.long(), 1.0), TypeError, "loc .*floating-point.*int64"),
+    "complex loc": ((E1.cfloat(), 1.0), TypeError, "loc .*floating-point.*complex64"),
+    "numpy loc": ((E1.numpy(), 1.0), TypeError, "loc must be a tensor, got ndarray"),
+    "list loc": (([1.0, 0.0], 1.0), TypeError, "loc must be a tensor, got list"),
+    "negative kappa": ((E1, -1.0), ValueError, r"concentration .*Nonnegative[\s\S]*-1"),
+    "NaN kappa": ((E1, float("nan")), ValueError, r"concentration .*Nonnegative[\s\S]*nan"),
+    "inf kappa": ((E1, float("inf")), ValueError, r"concentration .*Finite[\s\S]*inf"),
+    "integer kappa": ((E1, torch.tensor(1)), TypeError, "concentration .*floating.*int64"),
+    "numpy kappa": ((E1, np.ones(3)), TypeError, "concentration must be a tensor.*ndarray"),
+    "string kappa": ((E1, "1"), TypeError, "concentration must be a tensor.*str"),
+    "wrong shape": (
+        (E1.expand(2, 3), torch.ones(5)),
+        ValueError,
+        r"concentration must broadcast .*\(2,\).*\(5,\)",
+    ),
+    "column": (
+        (E1.expand(2, 3), torch.ones(3, 1, 5)),
+        ValueError,
+        r"concentration must broadcast .*\(2,\).*\(3, 1, 5\)",
+    ),
+    "mixed devices": (
+        (E1, torch.ones((), device="meta")),
+        ValueError,
+        "concentration must be on the device of loc, cpu, got meta",
+    ),
+}
+
+
+@each_concentrated
+@pytest.mark.parametrize("bad", BAD_PARAMETERS)
+def test_bad_parameters(family, bad):
+    arguments, error, message = BAD_PARAMETERS[bad]
+    with pytest.raises(error, match=f"{family}.*{message}|{message}") as caught:
+        family.make(*arguments)
+    assert family.distribution.__name__ in str(caught.value)
+
+
+BAD_VALUES = {
+    "length 2": (2 * E1, ValueError, r"value argument .*Sphere\(\)[\s\S]*2\."),
+    "zero": (0 * E1, ValueError, r"value argument .*Sphere\(\)"),
+    "NaN": (E1 * float("nan"), ValueError, r"value argument .*Sphere\(\)[\s\S]*nan"),
+    "other d": (torch.eye(4), ValueError, r"value must .*\(\.\.\., 2, 3\), got \(4, 4\)"),
+    "scalar": (torch.tensor(1.0), ValueError, r"value must .*\(\.\.\., 2, 3\), got \(\)"),
+    "integers": (E1.long(), TypeError, "value must .*floating-point.*int64"),
+    "numpy": (E1.numpy(), TypeError, "value must .*tensor, got ndarray"),
+    "number": (1.0, TypeError, "value must .*tensor, got float"),
+    "other device": (E1.to("meta"), ValueError, "value must be on the device.*cpu.*got meta"),
+    "batch": (E1.expand(7, 3), ValueError, r"value must .*\(\.\.\., 2, 3\), got \(7, 3\)"),
+}
+
+
+@each_family
+@pytest.mark.parametrize("bad", BAD_VALUES)
+def test_bad_values(family, bad):
+    value, error, message = BAD_VALUES[bad]
+    p = family.make(E1.expand(2, 3), family.kappas[-1])
+    with pytest.raises(error, match=message) as caught:
+        p.log_prob(value)
+    assert family.distribution.__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dim", "error", "message"),
+    [
+        (1, ValueError, "dim must be at least 2, got 1"),
+        (0, ValueError, "dim must be at least 2, got 0"),
+        (-3, ValueError, "dim must be at least 2, got -3"),
+        (3.0, TypeError, r"dim must be an integer, got 3\.0"),
+        (True, TypeError, "dim must be an integer, got True"),
+        ("3", TypeError, "dim must be an integer, got '3'"),
+        (torch.ones(2), TypeError, "dim must be an integer, got tensor"),
+    ],
+)
+def test_bad_dimension_of_uniform(dim, error, message):
+    with pytest.raises(error, match=message):
+        HypersphericalUniform(dim)
+
+
+def test_bad_dtype_of_uniform():
+    with pytest.raises(TypeError, match=r"dtype must be a floating-point.*torch\.int64"):
+        HypersphericalUniform(3, dtype=torch.int64)
+    assert HypersphericalUniform(torch.tensor(3)).event_shape == (3,)
+
+
+@each_family
+def test_bad_sample_shapes(family):
+    p = family.make(E1, 0.0)
+    for wrong in ("ab", 1.5, (1.5,)):
+        with pytest.raises(TypeError):
+            p.sample(wrong)
+    for wrong in (-1, (2, -3)):
+        with pytest.raises((ValueError, RuntimeError)):
+            p.sample(wrong)
