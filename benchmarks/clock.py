@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -60,6 +61,14 @@ def read_bandwidth(device: str, rounds: int = 9) -> float:
     return data.numel() * data.itemsize / seconds
 
 
+def return_free_memory() -> None:
+    """Gives what glibc keeps of freed memory back to the system, so that large results are made in
+    fresh memory, as in a new process, whatever ran before."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_memory(run: Run, device: str) -> int | None:
     """Bytes by which memory in use rises during a call, with its results: of the whole process on
     the CPU, of torch's allocator on CUDA. None where the system does not tell.
@@ -69,8 +78,7 @@ def peak_memory(run: Run, device: str) -> int | None:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # else glibc serves a part from what was freed before
+    return_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is in use
         before = _status("VmRSS")

@@ -126,6 +126,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         elif targets.named(row):
             rounds = max(rounds, 20)
 
+        clock.return_free_memory()
         ours_times: list[float] = []
         times: list[float] = []
         benchmark.group = str(case)

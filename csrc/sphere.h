@@ -53,9 +53,9 @@ HD T density_gradient_kappa(T upstream, T log_peak_1, T minus, T plus) {
 constexpr int64_t kReorthogonalised = 16;
 
 // Polar coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
-template <class Family, class T>
-HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const RowStream &stream) {
-  const Polar<T> polar = Family::sample(kappa, dim, p, s, ProposalNoise<T>{stream});
+template <class Family, class T, class Noise>
+HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
+  const Polar<T> polar = Family::sample(kappa, dim, p, s, noise);
   const T scale = T(1) / std::sqrt(polar.t * polar.t + T(2) * s * polar.r * polar.r);
   return {scale * polar.t, scale * polar.r};
 }

@@ -1,6 +1,7 @@
 // rsample and its gradients. A sample is x = t mu + r g', see Polar in math/portable.h: no division
 // by a norm that can vanish, no reflection, no clamp (numerics F3).
 #include "../rsample.h"
+#include "random_words.h"
 #include "row_io.h"
 
 namespace {
@@ -13,49 +14,40 @@ template <class T> int64_t padded(int64_t d) {
   return (d + kNormalsPerBlock<T> - 1) / kNormalsPerBlock<T> * kNormalsPerBlock<T>;
 }
 
-// The normals of blocks 0 to n - 1 of a row.
-template <class T> HD_INLINE void row_normals_of(const RowStream &stream, int64_t n, T *g) {
+// g[i, ...] = the normals of block i, from its words [n, 4].
+SIMD_CLONES void normals_of_words(const uint32_t *words, int64_t n, float *g) {
+  for (int64_t i = 0; i < 2 * n; ++i)
+    normal_pair(words[2 * i], words[2 * i + 1], g[2 * i], g[2 * i + 1]);
+}
+void normals_of_words(const uint32_t *words, int64_t n, double *g) {
   for (int64_t i = 0; i < n; ++i)
-    normals(stream.words(0, static_cast<uint32_t>(i)), g + i * kNormalsPerBlock<T>);
-}
-SIMD_CLONES void row_normals(const RowStream &stream, int64_t n, float *g) {
-  row_normals_of(stream, n, g);
-}
-void row_normals(const RowStream &stream, int64_t n, double *g) { row_normals_of(stream, n, g); }
-
-// Blocks of short rows, one after the other: so that loops over them vectorise.
-constexpr int64_t kBlocks = 64;
-struct Blocks {
-  uint64_t row[kBlocks];
-  uint32_t block[kBlocks]; // its number in the row
-};
-template <class T>
-HD_INLINE void short_row_normals_of(uint64_t seed, const Blocks &blocks, int64_t n, T *g) {
-  for (int64_t i = 0; i < n; ++i)
-    normals(RowStream{seed, blocks.row[i]}.words(0, blocks.block[i]), g + i * kNormalsPerBlock<T>);
-}
-SIMD_CLONES void short_row_normals(uint64_t seed, const Blocks &blocks, int64_t n, float *g) {
-  short_row_normals_of(seed, blocks, n, g);
-}
-void short_row_normals(uint64_t seed, const Blocks &blocks, int64_t n, double *g) {
-  short_row_normals_of(seed, blocks, n, g);
+    normals(words_at(words, i), g + 2 * i);
 }
 
-// g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r;
-// more than one row only if their blocks are kBlocks at most.
+// g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.
 template <class T>
 void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
+  Blocks blocks{};
+  uint32_t words[4 * kBlocks];
+  int64_t held = 0;
+  const auto flush = [&] {
+    block_words(first.seed, 0, blocks, held, words);
+    normals_of_words(words, held, g);
+    g += held * kNormalsPerBlock<T>;
+    held = 0;
+  };
   const int64_t per_row = padded<T>(d) / kNormalsPerBlock<T>;
-  if (rows == 1)
-    return row_normals(first, per_row, g);
-  Blocks blocks;
-  int64_t n = 0;
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < per_row; ++i, ++n) {
-      blocks.row[n] = first.row + static_cast<uint64_t>(r);
-      blocks.block[n] = static_cast<uint32_t>(i);
+    for (int64_t i = 0; i < per_row;) {
+      const int64_t end = std::min(held + per_row - i, kBlocks);
+      for (; held < end; ++held, ++i) {
+        blocks.row[held] = first.row + static_cast<uint64_t>(r);
+        blocks.block[held] = static_cast<uint64_t>(i);
+      }
+      if (held == kBlocks)
+        flush();
     }
-  short_row_normals(first.seed, blocks, n, g);
+  flush();
 }
 
 // a . mu, |mu|^2 and |a|^2
@@ -143,9 +135,23 @@ const T *grad_row(const RSampleBackward<T> &args, int64_t i, std::vector<T> &buf
   return buffer.data();
 }
 
+// The noise of a row's proposals, of which the first is at hand.
+template <class T> struct PreparedNoise {
+  ProposalNoise<T> noise;
+  Words first;
+
+  T normal(uint32_t trial) const { return noise.normal(trial); }
+  void minus_two_logs(uint32_t trial, T &a, T &b) const {
+    if (trial == 0)
+      spherical::minus_two_logs(first, a, b);
+    else
+      noise.minus_two_logs(trial, a, b);
+  }
+};
+
 // The sample of one row from its normals g, which are overwritten.
 template <class Family, class T>
-void sample_row(const RSample<T> &args, int64_t i, const T *mu, T *g) {
+void sample_row(const RSample<T> &args, int64_t i, const T *mu, T *g, const Words &words) {
   const int64_t d = args.in.rows.d;
   T sums[3];
   dots(g, mu, d, sums);
@@ -159,8 +165,8 @@ void sample_row(const RSample<T> &args, int64_t i, const T *mu, T *g) {
     squared = remove_component(g, sums[0] / sums[1], mu, d);
     removed = 0;
   }
-  const Polar<T> polar =
-      sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared, args.stream(i));
+  const Polar<T> polar = sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared,
+                                              PreparedNoise<T>{{args.stream(i)}, words});
   combine(polar.t / length - polar.r * removed, mu, polar.r, g, d, args.out + i * d);
 }
 
@@ -170,12 +176,18 @@ template <class Family, class T> void forward(const RSample<T> &args) {
   const int64_t group = std::max<int64_t>(1, kBlocks * kNormalsPerBlock<T> / width);
   parallel_for(args.in.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> g(static_cast<size_t>(group * width)), mu;
+    Blocks proposals{};
+    std::fill_n(proposals.block, kBlocks, 1); // see ProposalNoise
+    uint32_t words[4 * kBlocks];
     for (int64_t first = begin; first < end; first += group) {
       const int64_t rows = std::min(group, end - first);
       fill_normals(args.stream(first), rows, d, g.data());
       for (int64_t r = 0; r < rows; ++r)
+        proposals.row[r] = args.stream(first + r).row;
+      block_words(args.stream(first).seed, ProposalNoise<T>::number(0), proposals, rows, words);
+      for (int64_t r = 0; r < rows; ++r)
         sample_row<Family>(args, first + r, read_row(args.in, args.kMu, first + r, mu),
-                           g.data() + r * width);
+                           g.data() + r * width, words_at(words, r));
     }
   });
 }

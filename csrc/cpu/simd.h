@@ -8,6 +8,7 @@
 // One clone per x86-64 level, chosen when the library is loaded (ifunc: GNU systems only).
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) &&        \
     !defined(__clang__)
+#define SIMD_VERSIONS
 #define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SIMD_CLONES

@@ -26,7 +26,7 @@ template <class T> HD T log1p_minus_cubic(T w) {
 // instead of in the arithmetic. For a < 1 a variate of Gamma(a + 1) is multiplied by U^{1/a}
 // (ibid., section 6). first_normal serves the first proposal. After kMaxTrials rejections the
 // mean-like m is returned.
-template <class T> HD T sample_gamma(T a, T first_normal, const ProposalNoise<T> &noise) {
+template <class T, class Noise> HD T sample_gamma(T a, T first_normal, const Noise &noise) {
   const bool boosted = a < T(1);
   const T m = (boosted ? a + T(1) : a) - T(1) / T(3);
   const T c = T(1) / (T(3) * std::sqrt(m));

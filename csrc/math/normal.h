@@ -121,34 +121,26 @@ HD_INLINE void normals(const Words &words, double *n) { normal_pair(words, n[0],
 
 // What the trial-th proposal of a rejection sampler draws: one normal (block 0), and two
 // independent exponentials as -2 log U (block 1), which is chi-squared with 2 degrees of freedom.
-template <class T> struct ProposalNoise;
+HD_INLINE void minus_two_logs(const Words &words, float &first, float &second) {
+  first = minus_two_log(words.w[0]);
+  second = minus_two_log(words.w[1]);
+}
+HD_INLINE void minus_two_logs(const Words &words, double &first, double &second) {
+  first = minus_two_log(words.w[0], words.w[1]);
+  second = minus_two_log(words.w[2], words.w[3]);
+}
 
-template <> struct ProposalNoise<float> {
+template <class T> struct ProposalNoise {
   RowStream stream;
-  HD float normal(uint32_t trial) const {
-    const Words words = stream.words(1 + trial, 0);
-    float n0, n1;
-    normal_pair(words.w[0], words.w[1], n0, n1);
-    return n0;
-  }
-  HD void minus_two_logs(uint32_t trial, float &first, float &second) const {
-    const Words words = stream.words(1 + trial, 1);
-    first = minus_two_log(words.w[0]);
-    second = minus_two_log(words.w[1]);
-  }
-};
+  static HD_INLINE uint32_t number(uint32_t trial) { return 1 + trial; } // of the stream
 
-template <> struct ProposalNoise<double> {
-  RowStream stream;
-  HD double normal(uint32_t trial) const {
-    double n0, n1;
-    normal_pair(stream.words(1 + trial, 0), n0, n1);
-    return n0;
+  HD T normal(uint32_t trial) const {
+    T n[kNormalsPerBlock<T>];
+    normals(stream.words(number(trial), 0), n);
+    return n[0];
   }
-  HD void minus_two_logs(uint32_t trial, double &first, double &second) const {
-    const Words words = stream.words(1 + trial, 1);
-    first = minus_two_log(words.w[0], words.w[1]);
-    second = minus_two_log(words.w[2], words.w[3]);
+  HD void minus_two_logs(uint32_t trial, T &first, T &second) const {
+    spherical::minus_two_logs(stream.words(number(trial), 1), first, second);
   }
 };
 

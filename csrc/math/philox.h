@@ -10,8 +10,8 @@ struct Words {
   uint32_t w[4];
 };
 
-// A word of the counter: its low 32 bits. On the host in 64, so that one multiplication yields both
-// halves of a product, and vector loops need not repack them.
+// A word of the counter: the low 32 bits of a lane. On the host that has 64, so that one
+// multiplication yields both halves of a product, and vectors of them need not be repacked.
 #ifdef __CUDA_ARCH__
 using Lane = uint32_t;
 HD_INLINE uint32_t high(uint32_t a, Lane b) { return __umulhi(a, b); }
@@ -22,20 +22,20 @@ HD_INLINE uint64_t low(uint32_t a, Lane b) { return a * (b & 0xFFFFFFFFu); }
 HD_INLINE uint64_t high(uint32_t a, Lane b) { return low(a, b) >> 32; }
 #endif
 
-HD_INLINE Words philox(uint64_t key, Lane c0, Lane c1, Lane c2, Lane c3) {
+// Replaces a counter by its random words. L is Lane, or a vector of lanes (cpu/random_words.h).
+template <class L> HD_INLINE void philox(uint64_t key, L (&c)[4]) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+#pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const Lane hi0 = high(0xD2511F53u, c0), lo0 = low(0xD2511F53u, c0);
-    const Lane hi1 = high(0xCD9E8D57u, c2), lo1 = low(0xCD9E8D57u, c2);
-    c0 = hi1 ^ c1 ^ k0;
-    c1 = lo1;
-    c2 = hi0 ^ c3 ^ k1;
-    c3 = lo0;
+    const L hi0 = high(0xD2511F53u, c[0]), lo0 = low(0xD2511F53u, c[0]);
+    const L hi1 = high(0xCD9E8D57u, c[2]), lo1 = low(0xCD9E8D57u, c[2]);
+    c[0] = hi1 ^ c[1] ^ k0;
+    c[1] = lo1;
+    c[2] = hi0 ^ c[3] ^ k1;
+    c[3] = lo0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
-           static_cast<uint32_t>(c3)}};
 }
 
 // The random words of one row (one sample). Counter = (block, row + offset in two words, stream):
@@ -46,8 +46,10 @@ struct RowStream {
   uint64_t row; // row index + offset
 
   HD_INLINE Words words(uint32_t stream, uint32_t block) const {
-    return philox(seed, block, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32),
-                  stream);
+    Lane c[4] = {block, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), stream};
+    philox(seed, c);
+    return {{static_cast<uint32_t>(c[0]), static_cast<uint32_t>(c[1]), static_cast<uint32_t>(c[2]),
+             static_cast<uint32_t>(c[3])}};
   }
 };
 

@@ -74,8 +74,8 @@ struct PowerSpherical {
   // The inverse stereographic image of a multivariate t: with s ~ Gamma(b) and G ~ Gamma(a),
   //   z = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
   // p is independent of s, so it serves as the first normal of the gamma sampler.
-  template <class T>
-  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const ProposalNoise<T> &noise) {
+  template <class T, class Noise>
+  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
     const T gamma = sample_gamma(dim.b + kappa, p, noise), inv = T(1) / (gamma + s);
     return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
   }

@@ -1,0 +1,107 @@
+// The random words of many Philox blocks at a time.
+#pragma once
+#include "../math/philox.h"
+#include "simd.h"
+
+namespace spherical {
+
+// Up to kBlocks blocks of one stream of any rows, in arrays, for loops over them to vectorise.
+constexpr int64_t kBlocks = 64;
+struct Blocks {
+  uint64_t row[kBlocks];   // row index + offset
+  uint64_t block[kBlocks]; // its number in the row
+};
+
+// Those of block i of words [n, 4].
+HD_INLINE Words words_at(const uint32_t *words, int64_t i) {
+  Words w;
+  memcpy(w.w, words + 4 * i, sizeof w.w);
+  return w;
+}
+
+#ifdef SIMD_VERSIONS
+// Two vectors of `bytes` each, whose latencies overlap.
+template <int bytes> struct Lanes {
+  typedef uint64_t Vector __attribute__((vector_size(bytes)));
+  static constexpr int size = 2 * bytes / 8;
+  Vector a, b;
+
+  static HD_INLINE Lanes all(uint32_t word) {
+    const Vector v = Vector{} + uint64_t{word};
+    return {v, v};
+  }
+  static HD_INLINE Lanes load(const uint64_t *from) {
+    Lanes lanes;
+    memcpy(&lanes.a, from, bytes);
+    memcpy(&lanes.b, from + bytes / 8, bytes);
+    return lanes;
+  }
+  HD_INLINE Lanes high_halves() const { return {a >> 32, b >> 32}; }
+  HD_INLINE Lanes operator^(const Lanes &other) const { return {a ^ other.a, b ^ other.b}; }
+  HD_INLINE Lanes operator^(uint32_t word) const { return *this ^ all(word); }
+};
+
+// The products of words. As assembly, since no vector type of GCC 12 multiplies the halves of
+// lanes: it makes shifts and additions of a product by a constant, which takes twice as long.
+template <int bytes> HD_INLINE Lanes<bytes> low(uint32_t a, const Lanes<bytes> &b) {
+  const auto factor = Lanes<bytes>::all(a).a;
+  Lanes<bytes> product;
+  asm("vpmuludq %2, %1, %0" : "=v"(product.a) : "v"(b.a), "v"(factor));
+  asm("vpmuludq %2, %1, %0" : "=v"(product.b) : "v"(b.b), "v"(factor));
+  return product;
+}
+template <int bytes> HD_INLINE Lanes<bytes> high(uint32_t a, const Lanes<bytes> &b) {
+  return low(a, b).high_halves();
+}
+
+// Writes the words of as many blocks as a vector has lanes, [lanes, 4], given one word of each in
+// the low half of a lane.
+template <class Vector>
+HD_INLINE void store_words(const Vector &w0, const Vector &w1, const Vector &w2, const Vector &w3,
+                           uint32_t *to) {
+  constexpr uint64_t half = 0xFFFFFFFFu;
+  const Vector first = (w0 & half) | w1 << 32, second = (w2 & half) | w3 << 32;
+  Vector mixed[2];
+  if constexpr (sizeof(Vector) == 32) {
+    mixed[0] = __builtin_shufflevector(first, second, 0, 4, 1, 5);
+    mixed[1] = __builtin_shufflevector(first, second, 2, 6, 3, 7);
+  } else {
+    mixed[0] = __builtin_shufflevector(first, second, 0, 8, 1, 9, 2, 10, 3, 11);
+    mixed[1] = __builtin_shufflevector(first, second, 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+  memcpy(to, mixed, sizeof mixed);
+}
+
+template <int bytes>
+HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
+                              uint32_t *words) {
+  using L = Lanes<bytes>;
+  for (int64_t i = 0; i < n; i += L::size) {
+    const L row = L::load(blocks.row + i);
+    L c[4] = {L::load(blocks.block + i), row, row.high_halves(), L::all(stream)};
+    philox(seed, c);
+    store_words(c[0].a, c[1].a, c[2].a, c[3].a, words + 4 * i);
+    store_words(c[0].b, c[1].b, c[2].b, c[3].b, words + 4 * i + 2 * L::size);
+  }
+}
+__attribute__((target("arch=x86-64-v4"))) static void
+block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+  block_words_of<64>(seed, stream, blocks, n, words);
+}
+__attribute__((target("arch=x86-64-v3"))) static void
+block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+  block_words_of<32>(seed, stream, blocks, n, words);
+}
+__attribute__((target("default")))
+#endif
+// words[i, 0 ... 3] of blocks 0 to n - 1 (and of some more, up to a multiple of a vector).
+static void
+block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+  for (int64_t i = 0; i < n; ++i) {
+    const RowStream row{seed, blocks.row[i]};
+    memcpy(words + 4 * i, row.words(stream, static_cast<uint32_t>(blocks.block[i])).w,
+           sizeof(Words));
+  }
+}
+
+} // namespace spherical
