@@ -75,24 +75,23 @@ template <class T> HD_INLINE void sample_terms(T grad, T x, T mu, T (&out)[kSamp
 
 // The rotation-field gradient: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa, of which the
 // first part carries x along the rotation that carries m to m + dm (numerics F4). Hence
-//   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,  grad_kappa = kappa.
+//   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,
+//   grad_kappa = pathwise G . (m - t x).
 // G . (m - t x) = G . (m - x) + 2 y G . x does not cancel near the mean direction.
 template <class T> struct SampleGradient {
   T along_grad;
   T along_x;
-  T kappa;
+  Chords<T> chords;
+  T outward; // G . (m - t x): times pathwise the gradient in kappa
+
+  HD explicit SampleGradient(const T (&sums)[kSampleSums])
+      : along_x(-sums[kGradMu] / sums[kMuMu]), chords(chords_of(sums[kMinus], sums[kPlus])) {
+    along_grad = (chords.z - chords.y) / std::sqrt(sums[kMuMu]);
+    outward = sums[kGradMuMinusX] + T(2) * chords.y * sums[kGradX];
+  }
 
   // An element of grad_mu.
   HD_INLINE T element(T grad, T x) const { return along_grad * grad + along_x * x; }
 };
-
-template <class Family, class T>
-HD SampleGradient<T> sample_gradient(T kappa, const Dim<T> &dim, const T (&sums)[kSampleSums],
-                                     bool want_kappa) {
-  const Chords<T> c = chords_of(sums[kMinus], sums[kPlus]);
-  const T outward = sums[kGradMuMinusX] + T(2) * c.y * sums[kGradX];
-  return {(c.z - c.y) / std::sqrt(sums[kMuMu]), -sums[kGradMu] / sums[kMuMu],
-          want_kappa ? Family::pathwise(kappa, dim, c) * outward : T(0)};
-}
 
 } // namespace spherical

@@ -192,6 +192,12 @@ template <class Family, class T> void forward(const RSample<T> &args) {
   });
 }
 
+// In the family's own function a loop may vectorise.
+template <class Family, class T>
+SIMD_CLONES __attribute__((flatten)) T pathwise(T kappa, const Dim<T> &dim, const Chords<T> &c) {
+  return Family::pathwise(kappa, dim, c);
+}
+
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto &in = args.in;
@@ -201,12 +207,12 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *mu = read_row(in, args.kMu, i, scratch.row[2]);
     T sums[kSampleSums];
     backward_sums(grad, x, mu, d, sums);
-    const auto g =
-        sample_gradient<Family>(args.kappa(i), args.dim, sums, args.wants(args.kGradKappa));
+    const SampleGradient<T> g(sums);
     if (grad_mu)
       gradient(g, grad, x, d, grad_mu);
     if (args.wants(args.kGradKappa))
-      *in.result(args.kGradKappa, i) = g.kappa;
+      *in.result(args.kGradKappa, i) =
+          pathwise<Family>(args.kappa(i), args.dim, g.chords) * g.outward;
   };
   for_each_row(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), row);
 }

@@ -153,9 +153,9 @@ template <class Family, class Element> struct Backward {
   }
 
   template <class Worker>
-  __device__ __forceinline__ SampleGradient<T> scalars(Worker &worker,
+  __device__ __forceinline__ SampleGradient<T> scalars(Worker &,
                                                        const T (&sums)[kSampleSums]) const {
-    return sample_gradient<Family>(worker.row.kappa, args.dim, sums, false);
+    return SampleGradient<T>(sums);
   }
 
   __device__ bool writes() const { return args.wants(args.kGradMu); }
@@ -169,9 +169,11 @@ template <class Family, class Element> struct Backward {
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
                                                const T (&sums)[kSampleSums],
                                                const SampleGradient<T> &) const {
-    if (args.wants(args.kGradKappa))
-      *args.in.result(args.kGradKappa, i) =
-          sample_gradient<Family>(row.kappa, args.dim, sums, true).kappa;
+    if (!args.wants(args.kGradKappa))
+      return;
+    const SampleGradient<T> g(sums);
+    *args.in.result(args.kGradKappa, i) =
+        Family::pathwise(row.kappa, args.dim, g.chords) * g.outward;
   }
 };
 

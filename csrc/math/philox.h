@@ -25,7 +25,7 @@ HD_INLINE uint64_t high(uint32_t a, Lane b) { return low(a, b) >> 32; }
 // Replaces a counter by its random words. L is Lane, or a vector of lanes (cpu/random_words.h).
 template <class L> HD_INLINE void philox(uint64_t key, L (&c)[4]) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-#pragma GCC unroll 10
+  UNROLL
   for (int round = 0; round < 10; ++round) {
     const L hi0 = high(0xD2511F53u, c[0]), lo0 = low(0xD2511F53u, c[0]);
     const L hi1 = high(0xCD9E8D57u, c[2]), lo1 = low(0xCD9E8D57u, c[2]);

@@ -15,7 +15,21 @@
 #define HD_INLINE inline __attribute__((always_inline))
 #endif
 
+// Full unrolling, so that small arrays indexed by the loop variable live in registers.
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 namespace spherical {
+
+// Terms of a sum over quadrature nodes that are added up apart: on the host enough for vectors.
+#ifdef __CUDA_ARCH__
+constexpr int kTermLanes = 1;
+#else
+constexpr int kTermLanes = 16;
+#endif
 
 constexpr long double kPi = 3.14159265358979323846264338327950288L;
 
@@ -28,6 +42,16 @@ HD_INLINE float from_bits(uint32_t x) {
 }
 HD_INLINE uint32_t to_bits(float f) {
   uint32_t x;
+  memcpy(&x, &f, sizeof x);
+  return x;
+}
+HD_INLINE double from_bits(uint64_t x) {
+  double f;
+  memcpy(&f, &x, sizeof f);
+  return f;
+}
+HD_INLINE uint64_t to_bits(double f) {
+  uint64_t x;
   memcpy(&x, &f, sizeof x);
   return x;
 }

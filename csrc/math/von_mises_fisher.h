@@ -6,16 +6,10 @@
 // Error bounds are the largest seen against mpmath on grids and on random points.
 #pragma once
 #include "bessel.h"
+#include "elementary.h"
 #include "gamma.h"
 #include "quadrature.h"
 #include "stirling.h"
-
-// Full unrolling, so that small arrays indexed by the loop variable live in registers.
-#ifdef __CUDACC__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
 
 namespace spherical {
 
@@ -344,16 +338,19 @@ private:
       kept = reach < kept * near ? reach / near : kept;
     }
     const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
+    T sums[kTermLanes] = {};
+    for (int i = 0; i < Quadrature<T>::size; i += kTermLanes)
+      for (int j = 0; j < kTermLanes; ++j) {
+        const T g = g0 + width * Quadrature<T>::node(i + j);
+        const T l = near * (T(1) - g) * (T(1) + g);
+        const T exponent = b1 * log1p_of(l / far) + rate * l + T(2) * b1 * log_of(g);
+        sums[j] += Quadrature<T>::weight(i + j) * exp_of(exponent) * (off + l) * g;
+      }
     T sum = T(0);
-    for (int i = 0; i < Quadrature<T>::size; ++i) {
-      const T g = g0 + width * Quadrature<T>::node(i);
-      const T l = near * (T(1) - g) * (T(1) + g);
-      const T exponent = b1 * std::log1p(l / far) + rate * l + T(2) * b1 * std::log(g);
-      sum += Quadrature<T>::weight(i) * std::exp(exponent) * (off + l) * g;
-    }
+    for (int j = 0; j < kTermLanes; ++j)
+      sum += sums[j];
     return T(2) * sum * width / far;
   }
 };
 
 } // namespace spherical
-#undef UNROLL

@@ -1,0 +1,85 @@
+// log, log1p and exp for loops over rows or nodes. On the host without a branch or a call, so that
+// such loops vectorise, which those of the standard library do not: truncated Taylor series, what
+// is left out being below 1/20 of a rounding. Largest errors seen on 2^20 points: log 0.92 ulp,
+// log1p 1.44 ulp, exp 0.9 ulp.
+#pragma once
+#include "portable.h"
+#include <limits>
+
+namespace spherical {
+
+// The bits of a T: sign, exponent with this bias, mantissa with that many bits.
+template <class T> struct Format;
+template <> struct Format<float> {
+  using Bits = uint32_t;
+  static constexpr int mantissa = 23;
+  static constexpr Bits bias = 127;
+};
+template <> struct Format<double> {
+  using Bits = uint64_t;
+  static constexpr int mantissa = 52;
+  static constexpr Bits bias = 1023;
+};
+
+#ifdef __CUDA_ARCH__
+template <class T> HD_INLINE T log_of(T x) { return std::log(x); }
+template <class T> HD_INLINE T log1p_of(T x) { return std::log1p(x); }
+template <class T> HD_INLINE T exp_of(T x) { return std::exp(x); }
+#else
+// log 2 = high + low, where n * high is exact for the exponents n of T.
+template <class T> struct Log2 {
+  static constexpr T high = is_float32<T> ? T(0x1.62ep-1) : T(0x1.62e42fefap-1);
+  static constexpr T low = T(0.693147180559945309417232L - static_cast<long double>(high));
+};
+
+// log x for x >= 0; -infinity at 0. With x = 2^n (1 + f), sqrt(1/2) < 1 + f < sqrt(2), and
+// s = f/(2 + f):  log(1 + f) = 2 atanh(s) = f - s (f - R),  R = sum_k 2 s^2k/(2k + 1), k >= 1.
+template <class T> HD_INLINE T log_of(T x) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  constexpr Bits one = F::bias << F::mantissa;
+  constexpr T lift = T(Bits(1) << (F::mantissa + 1)), unit = T(Bits(1) << F::mantissa);
+  const bool subnormal = x < std::numeric_limits<T>::min();
+  const Bits bits = to_bits(subnormal ? x * lift : x);
+  const Bits exponent = (bits + (one - to_bits(T(0.707106781186547524401L)))) >> F::mantissa;
+  // The last bits of a T from 2^mantissa on are those of an integer: thus vectors convert it.
+  const T biased = from_bits(exponent | to_bits(unit)) - unit;
+  const T n = biased - T(F::bias) - (subnormal ? T(F::mantissa + 1) : T(0));
+  const T f = from_bits(bits - (exponent << F::mantissa) + one) - T(1);
+  const T s = f / (T(2) + f), s2 = s * s;
+  T r = 0;
+  UNROLL
+  for (int k = is_float32<T> ? 4 : 10; k >= 1; --k)
+    r = s2 * (r + T(2) / T(2 * k + 1));
+  const T value = n * Log2<T>::high + (f - (s * (f - r) - n * Log2<T>::low));
+  const bool finite = x > T(0) && x <= std::numeric_limits<T>::max();
+  return finite ? value : x == T(0) ? T(-HUGE_VAL) : x;
+}
+
+// log(1 + x) for x > -1. u = 1 + x is rounded; what it lost is added to first order.
+template <class T> HD_INLINE T log1p_of(T x) {
+  const T u = T(1) + x, lost = x - (u - T(1));
+  return log_of(u) + lost / u;
+}
+
+// e^x, 0 where that is subnormal. With x = n log 2 + r:  e^r = 1 + r (1 + r/2 (1 + r/3 (...))).
+template <class T> HD_INLINE T exp_of(T x) {
+  using F = Format<T>;
+  constexpr T smallest = is_float32<T> ? T(-87.3) : T(-708.3);
+  constexpr T largest = is_float32<T> ? T(88.72) : T(709.78);
+  constexpr T shift = T(3) * T(typename F::Bits(1) << (F::mantissa - 1));
+  const T held = x > smallest ? x < largest ? x : largest : smallest;
+  const T shifted = held * T(1.44269504088896340736L) + shift, n = shifted - shift;
+  const T r = (held - n * Log2<T>::high) - n * Log2<T>::low;
+  T sum = 0;
+  UNROLL
+  for (int k = is_float32<T> ? 8 : 13; k >= 1; --k)
+    sum = (sum + T(1)) * (r * (T(1) / T(k)));
+  // Half of 2^n at a time: 2^1024 is no number.
+  const T half_power = from_bits((to_bits(shifted) + (F::bias - 1)) << F::mantissa);
+  const T value = (T(1) + sum) * half_power * T(2);
+  return x > smallest ? (x < largest ? value : x == x ? T(HUGE_VAL) : x) : x == x ? T(0) : x;
+}
+#endif
+
+} // namespace spherical
