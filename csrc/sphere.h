@@ -84,7 +84,8 @@ template <class T> struct SampleGradient {
   Chords<T> chords;
   T outward; // G . (m - t x): times pathwise the gradient in kappa
 
-  HD explicit SampleGradient(const T (&sums)[kSampleSums])
+  SampleGradient() = default;
+  HD_INLINE explicit SampleGradient(const T (&sums)[kSampleSums])
       : along_x(-sums[kGradMu] / sums[kMuMu]), chords(chords_of(sums[kMinus], sums[kPlus])) {
     along_grad = (chords.z - chords.y) / std::sqrt(sums[kMuMu]);
     outward = sums[kGradMuMinusX] + T(2) * chords.y * sums[kGradX];

@@ -1,4 +1,4 @@
-// log_prob and its gradients: one pass over each row, then the scalars of the family.
+// log_prob and its gradients: one pass over the rows of a tile, then the scalars of the family.
 #include "../log_prob.h"
 #include "row_io.h"
 
@@ -7,67 +7,124 @@ using namespace spherical;
 
 constexpr int64_t kRowCost = 128; // see row_grain
 
-// |x - mu|^2 and |x + mu|^2, summed in S
+// minus = |x - mu|^2 and plus = |x + mu|^2 of each row of a tile, summed in S.
 template <class T, class S>
-HD_INLINE void chord_sums_of(const T *x, const T *mu, int64_t d, S (&sums)[2]) {
-  row_sums<S, 2>(d, sums, [=](int64_t i, S(&out)[2]) __attribute__((always_inline)) {
-    chord_terms(S(x[i]), S(mu[i]), out);
-  });
-}
-SIMD_CLONES void chord_sums(const float *x, const float *mu, int64_t d, float (&sums)[2]) {
-  chord_sums_of(x, mu, d, sums);
-}
-SIMD_CLONES void chord_sums(const float *x, const float *mu, int64_t d, double (&sums)[2]) {
-  chord_sums_of(x, mu, d, sums);
-}
-SIMD_CLONES void chord_sums(const double *x, const double *mu, int64_t d, double (&sums)[2]) {
-  chord_sums_of(x, mu, d, sums);
+SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d, S *minus,
+                            S *plus) {
+  if (d < kNarrowRow) {
+    Columns<T> by_x, by_mu;
+    by_x.read(x, n, d);
+    by_mu.read(mu, n, d);
+    std::fill_n(minus, n, S(0));
+    std::fill_n(plus, n, S(0));
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t r = 0; r < n; ++r) {
+        S terms[2];
+        chord_terms(S(by_x.at[i][r]), S(by_mu.at[i][r]), terms);
+        minus[r] += terms[0];
+        plus[r] += terms[1];
+      }
+    return;
+  }
+  for (int64_t r = 0; r < n; ++r) {
+    const T *xr = x[r], *mur = mu[r];
+    S sums[2];
+    row_sums<S, 2>(d, sums, [=](int64_t i, S(&out)[2]) __attribute__((always_inline)) {
+      chord_terms(S(xr[i]), S(mur[i]), out);
+    });
+    minus[r] = sums[0];
+    plus[r] = sums[1];
+  }
 }
 
-// A gradient of the density: of a, where b is the other of x and mu.
+// A gradient of the density in each row: of a, where b is the other of x and mu.
 template <class T>
-HD_INLINE void gradient_of(const DensityGradient<T> &g, const T *a, const T *b, int64_t d, T *out) {
-  for (int64_t i = 0; i < d; ++i)
-    out[i] = g.element(a[i], b[i]);
+SIMD_CLONES void gradients(const DensityGradient<T> *g, const T *const *a, const T *const *b,
+                           int64_t n, int64_t d, T *const *out) {
+  for (int64_t r = 0; r < n; ++r) {
+    const DensityGradient<T> of_row = g[r];
+    const T *ar = a[r], *br = b[r];
+    T *to = out[r];
+    for (int64_t i = 0; i < d; ++i)
+      to[i] = of_row.element(ar[i], br[i]);
+  }
 }
-SIMD_CLONES void gradient(const DensityGradient<float> &g, const float *a, const float *b,
-                          int64_t d, float *out) {
-  gradient_of(g, a, b, d, out);
+
+// The scalars of the rows of a tile.
+template <class S> struct Densities {
+  S kappa[kTile], minus[kTile], plus[kTile];
+};
+struct LogDensities : Densities<double> {
+  double peak[kTile], log_p[kTile];
+};
+template <class T> struct Gradients : Densities<T> {
+  T upstream[kTile], slope[kTile], kappa_grad[kTile]; // slope = log_peak_1
+  DensityGradient<T> of_vectors[kTile];
+};
+
+template <class Family>
+SIMD_CLONES FLATTEN void log_peaks(const Dim<double> &dim, int64_t n, LogDensities &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.peak[r] = Family::log_peak(s.kappa[r], dim);
 }
-SIMD_CLONES void gradient(const DensityGradient<double> &g, const double *a, const double *b,
-                          int64_t d, double *out) {
-  gradient_of(g, a, b, d, out);
+template <class Family> SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.log_p[r] =
+        s.peak[r] + Family::log_falloff(s.kappa[r], chords_of(s.minus[r], s.plus[r]));
+}
+template <class Family, class T>
+SIMD_CLONES FLATTEN void slopes(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.slope[r] = Family::log_peak_1(s.kappa[r], dim);
+}
+template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.of_vectors[r] =
+        density_gradient<Family>(s.upstream[r], s.kappa[r], s.minus[r], s.plus[r]);
+}
+template <class Family, class T>
+SIMD_CLONES FLATTEN void kappa_gradients(int64_t n, Gradients<T> &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.kappa_grad[r] =
+        density_gradient_kappa<Family>(s.upstream[r], s.slope[r], s.minus[r], s.plus[r]);
 }
 
 // log p = log p(mu) + log_falloff, which cancels where p is of size 1 and keeps its last digits
 // only if both terms are known better than T. Hence double for float rows (the sums are bound by
 // memory anyway), and long double for the double rows in which it happens.
 template <class Family, class T>
-T density(const T *x, const T *mu, int64_t d, T kappa, double peak) {
-  double sums[2];
-  chord_sums(x, mu, d, sums);
-  const double falloff = Family::log_falloff(double{kappa}, chords_of(sums[0], sums[1]));
-  const double result = peak + falloff;
-  if (is_float32<T> || std::fabs(peak) <= 2 * std::max(std::fabs(result), 1.0))
+T rounded(const LogDensities &s, int64_t r, const T *x, const T *mu, int64_t d) {
+  const double result = s.log_p[r];
+  if (is_float32<T> || std::fabs(s.peak[r]) <= 2 * std::max(std::fabs(result), 1.0))
     return static_cast<T>(result);
   long double wide[2];
-  chord_sums_of(x, mu, d, wide);
-  return static_cast<T>(
-      log_density<Family, long double>(kappa, make_dim<long double>(d), wide[0], wide[1]));
+  row_sums<long double, 2>(d, wide, [=](int64_t i, long double(&out)[2]) {
+    chord_terms<long double>(x[i], mu[i], out);
+  });
+  return static_cast<T>(log_density<Family, long double>(s.kappa[r], make_dim<long double>(d),
+                                                         wide[0], wide[1]));
 }
 
 template <class Family, class T> void forward(const LogProb<T> &args) {
-  const int64_t d = args.in.rows.d;
+  const int64_t d = args.in.rows.d, most = tile_rows(d);
   const auto dim = make_dim<double>(d);
   const bool one_law = args.in.rows.is_shared(args.kKappa) && args.in.rows.n > 0;
   const double its_peak = one_law ? Family::log_peak(double{args.kappa(0)}, dim) : 0;
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
-    std::vector<T> x, mu;
-    for (int64_t i = begin; i < end; ++i) {
-      const T kappa = args.kappa(i);
-      const double peak = one_law ? its_peak : Family::log_peak(double{kappa}, dim);
-      args.out[i] = density<Family>(read_row(args.in, args.kValue, i, x),
-                                    read_row(args.in, args.kMu, i, mu), d, kappa, peak);
+    TileRows<T> x_rows, mu_rows;
+    LogDensities s;
+    std::fill_n(s.peak, kTile, its_peak);
+    for (int64_t first = begin; first < end; first += most) {
+      const int64_t n = std::min(most, end - first);
+      const T *const *x = read_rows(args.in, args.kValue, first, n, x_rows);
+      const T *const *mu = read_rows(args.in, args.kMu, first, n, mu_rows);
+      read_scalars(args.in, args.kKappa, first, n, s.kappa);
+      chord_sums(x, mu, n, d, s.minus, s.plus);
+      if (!one_law)
+        log_peaks<Family>(dim, n, s);
+      log_densities<Family>(n, s);
+      for (int64_t r = 0; r < n; ++r)
+        args.out[first + r] = rounded<Family>(s, r, x[r], mu[r], d);
     }
   });
 }
@@ -75,33 +132,38 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto &in = args.in;
-  // The gradient of one vector goes where for_each_row says, which may add it up.
+  // The gradient of one vector goes where for_each_tile says, which may add it up.
   const bool mu_is_main = args.summed == args.kGradMu;
   const int other = mu_is_main ? args.kGradValue : args.kGradMu;
   const bool one_law = in.rows.is_shared(args.kKappa) && in.rows.n > 0;
-  const T its_slope =
-      one_law && args.wants(args.kGradKappa) ? Family::log_peak_1(args.kappa(0), args.dim) : T(0);
-  const auto row = [&](int64_t i, T *main_out, Scratch<T> &scratch) {
-    const T *x = read_row(in, args.kValue, i, scratch.row[0]);
-    const T *mu = read_row(in, args.kMu, i, scratch.row[1]);
-    T sums[2];
-    chord_sums(x, mu, d, sums);
-    const T kappa = args.kappa(i);
-    const auto g = density_gradient<Family>(args.grad(i), kappa, sums[0], sums[1]);
-    const T *main = mu_is_main ? mu : x, *second = mu_is_main ? x : mu;
+  const bool want_kappa = args.wants(args.kGradKappa);
+  const T its_slope = one_law && want_kappa ? Family::log_peak_1(args.kappa(0), args.dim) : T(0);
+  const auto tile = [&](int64_t first, int64_t n, T *const *main_out, Scratch<T> &scratch) {
+    const T *const *x = read_rows(in, args.kValue, first, n, scratch.in[0]);
+    const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[1]);
+    Gradients<T> s;
+    read_scalars(in, args.kKappa, first, n, s.kappa);
+    read_scalars(in, args.kGrad, first, n, s.upstream);
+    chord_sums(x, mu, n, d, s.minus, s.plus);
+    scalars<Family>(n, s);
+    const T *const *main = mu_is_main ? mu : x, *const *second = mu_is_main ? x : mu;
     if (main_out)
-      gradient(g, main, second, d, main_out);
+      gradients(s.of_vectors, main, second, n, d, main_out);
     if (args.wants(other)) {
-      T *out = result_row(in, other, i, scratch.row[2]);
-      gradient(g, second, main, d, out);
-      finish_row(in, other, i, out);
+      TileRows<T> &rows = scratch.out[0];
+      gradients(s.of_vectors, second, main, n, d, result_rows(in, other, first, n, rows));
+      finish_rows(in, other, first, n, rows);
     }
-    if (args.wants(args.kGradKappa))
-      *in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
-          args.grad(i), one_law ? its_slope : Family::log_peak_1(kappa, args.dim), sums[0],
-          sums[1]);
+    if (!want_kappa)
+      return;
+    if (one_law)
+      std::fill_n(s.slope, n, its_slope);
+    else
+      slopes<Family>(args.dim, n, s);
+    kappa_gradients<Family>(n, s);
+    write_scalars(in, args.kGradKappa, first, n, s.kappa_grad);
   };
-  for_each_row(in, args.summed, args.sums, args.terms, row_grain(d, 1, kRowCost), row);
+  for_each_tile(in, args.summed, args.sums, args.terms, row_grain(d, 1, kRowCost), tile);
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {

@@ -51,29 +51,80 @@ void dispatch_storage(const RowInputs<T, K> &in, int k, int64_t i, const F &f) {
     f(float{}, data + offset * int64_t(sizeof(float)));
 }
 
-// Row i of operand k: where it lies, or converted into `buffer`.
-template <class T, int K>
-HD_INLINE const T *read_row(const RowInputs<T, K> &in, int k, int64_t i, std::vector<T> &buffer) {
-  if (in.is_native(k))
-    return in.row(k, i);
-  buffer.resize(static_cast<size_t>(in.rows.d));
-  dispatch_storage(in, k, i, [&](auto stored, const void *row) {
-    convert_row(stored, row, in.rows.d, buffer.data());
+// A tile: rows that are worked on together, so that calls and loops over their scalars take little
+// beside them. Rows of a tile stay in the first cache until they are read again.
+constexpr int64_t kTile = 64;
+inline int64_t tile_rows(int64_t d) { return std::clamp<int64_t>(2048 / d, 1, kTile); }
+
+// The rows of a tile, and memory for those that do not lie in place, allocated when first used.
+template <class T> struct TileRows {
+  T *row[kTile];
+  std::vector<T> buffer;
+
+  // All in the buffer.
+  void put_in_buffer(int64_t n, int64_t d) {
+    buffer.resize(static_cast<size_t>(n * d));
+    for (int64_t r = 0; r < n; ++r)
+      row[r] = buffer.data() + r * d;
+  }
+};
+
+// Calls f(r, offset) for rows r = 0 ... n - 1, which are first ... first + n - 1 of operand k.
+template <int K, class F>
+HD_INLINE void for_each_offset(const Rows<K> &rows, int k, int64_t first, int64_t n, const F &f) {
+  if (rows.ndim == 1) {
+    const int64_t stride = rows.stride[k][0], begin = first * stride;
+    for (int64_t r = 0; r < n; ++r)
+      f(r, begin + r * stride);
+    return;
+  }
+  for (int64_t r = 0; r < n; ++r)
+    f(r, rows.offset(k, first + r));
+}
+
+// The scalars of operand k in rows first to first + n - 1, and back to result k.
+template <class T, int K, class S>
+void read_scalars(const RowInputs<T, K> &in, int k, int64_t first, int64_t n, S *to) {
+  for_each_offset(in.rows, k, first, n, [&](int64_t r, int64_t offset) {
+    to[r] = static_cast<const T *>(in.data[k])[offset];
   });
-  return buffer.data();
+}
+template <class T, int K>
+void write_scalars(const RowInputs<T, K> &in, int k, int64_t first, int64_t n, const T *from) {
+  for_each_offset(in.rows, k, first, n, [&](int64_t r, int64_t offset) {
+    static_cast<T *>(const_cast<void *>(in.data[k]))[offset] = from[r];
+  });
 }
 
-// Where to put row i of result k: its place, or `buffer` until finish_row.
+// Where to put rows first to first + n - 1 of result k: their places, or a buffer until
+// finish_rows. Returns [n] rows, [d].
 template <class T, int K>
-HD_INLINE T *result_row(const RowInputs<T, K> &in, int k, int64_t i, std::vector<T> &buffer) {
+T *const *result_rows(const RowInputs<T, K> &in, int k, int64_t first, int64_t n,
+                      TileRows<T> &tile) {
   if (in.is_native(k))
-    return in.result(k, i);
-  buffer.resize(static_cast<size_t>(in.rows.d));
-  return buffer.data();
+    for_each_offset(in.rows, k, first, n, [&](int64_t r, int64_t offset) {
+      tile.row[r] = static_cast<T *>(const_cast<void *>(in.data[k])) + offset;
+    });
+  else
+    tile.put_in_buffer(n, in.rows.d);
+  return tile.row;
+}
+
+// Those rows of operand k: where they lie, or converted.
+template <class T, int K>
+const T *const *read_rows(const RowInputs<T, K> &in, int k, int64_t first, int64_t n,
+                          TileRows<T> &tile) {
+  result_rows(in, k, first, n, tile);
+  if (!in.is_native(k))
+    for (int64_t r = 0; r < n; ++r)
+      dispatch_storage(in, k, first + r, [&](auto stored, const void *row) {
+        convert_row(stored, row, in.rows.d, tile.row[r]);
+      });
+  return tile.row;
 }
 
 template <class T, int K>
-HD_INLINE void write_row(const RowInputs<T, K> &in, int k, int64_t i, const T *row) {
+void write_row(const RowInputs<T, K> &in, int k, int64_t i, const T *row) {
   if (in.is_native(k)) {
     std::copy(row, row + in.rows.d, in.result(k, i));
     return;
@@ -83,72 +134,83 @@ HD_INLINE void write_row(const RowInputs<T, K> &in, int k, int64_t i, const T *r
   });
 }
 
-// After result_row, whose row now holds the result.
+// After result_rows, whose rows now hold the results.
 template <class T, int K>
-HD_INLINE void finish_row(const RowInputs<T, K> &in, int k, int64_t i, const T *row) {
+void finish_rows(const RowInputs<T, K> &in, int k, int64_t first, int64_t n,
+                 const TileRows<T> &tile) {
   if (!in.is_native(k))
-    write_row(in, k, i, row);
+    for (int64_t r = 0; r < n; ++r)
+      write_row(in, k, first + r, tile.row[r]);
 }
 
-template <class T, class S> HD_INLINE void add_row_of(const T *row, int64_t d, S *total) {
-  for (int64_t i = 0; i < d; ++i)
-    total[i] += row[i];
-}
-SIMD_CLONES inline void add_row(const float *row, int64_t d, float *total) {
-  add_row_of(row, d, total);
-}
-SIMD_CLONES inline void add_row(const float *row, int64_t d, double *total) {
-  add_row_of(row, d, total);
-}
-SIMD_CLONES inline void add_row(const double *row, int64_t d, double *total) {
-  add_row_of(row, d, total);
+// total += the sum of n rows, [n, d], added in sequence
+template <class T, class S>
+SIMD_CLONES void add_rows(const T *rows, int64_t n, int64_t d, S *total) {
+  for (int64_t r = 0; r < n; ++r)
+    for (int64_t i = 0; i < d; ++i)
+      total[i] += rows[r * d + i];
 }
 
-// A task's own memory, a row each, which is allocated when first used.
+// The columns of a tile of narrow rows, in which loops over rows vectorise.
+constexpr int64_t kNarrowRow = 16; // rows below are worked on by columns
+template <class T> struct Columns {
+  T at[kNarrowRow][kTile];
+
+  HD_INLINE void read(const T *const *rows, int64_t n, int64_t d) {
+    for (int64_t r = 0; r < n; ++r)
+      for (int64_t i = 0; i < d; ++i)
+        at[i][r] = rows[r][i];
+  }
+};
+
+// A task's own memory.
 template <class T> struct Scratch {
-  std::vector<T> row[4];
+  TileRows<T> in[3], out[2];
 };
 
 constexpr int64_t kTermsPerSum = 256; // added in sequence, before partial sums are added in double
 
-// Calls f(i, out, scratch) for each row i; it writes row i of result k, [d], to `out`. Each of the
-// `sums` rows of that result is the sum of `terms` neighbouring rows i, in an order that depends on
-// the shapes alone. scratch.row[3] is taken.
+// Calls f(first, n, out, scratch) for each tile of rows i = first ... first + n - 1; it writes row i
+// of result k, [d], to out[i - first], unless `out` is null. Each of the `sums` rows of that result
+// is the sum of `terms` neighbouring rows i, in an order that depends on the shapes alone.
+// scratch.out[1] is taken.
 template <class T, int K, class F>
-void for_each_row(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms, int64_t grain,
-                  const F &f) {
-  const int64_t d = in.rows.d;
+void for_each_tile(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms, int64_t grain,
+                   const F &f) {
+  const int64_t d = in.rows.d, most = tile_rows(d);
   if (terms == 1 || !in.data[k]) {
     parallel_for(in.rows.n, grain, [&](int64_t begin, int64_t end) {
       Scratch<T> scratch;
-      for (int64_t i = begin; i < end; ++i) {
-        T *out = in.data[k] ? result_row(in, k, i, scratch.row[3]) : nullptr;
-        f(i, out, scratch);
+      TileRows<T> &rows = scratch.out[1];
+      for (int64_t first = begin; first < end; first += most) {
+        const int64_t n = std::min(most, end - first);
+        T *const *out = in.data[k] ? result_rows(in, k, first, n, rows) : nullptr;
+        f(first, n, out, scratch);
         if (out)
-          finish_row(in, k, i, out);
+          finish_rows(in, k, first, n, rows);
       }
     });
     return;
   }
   if (terms == 0) { // nothing to add up: 0 has the same bits in every type
-    const size_t size = in.is_native(k) ? sizeof(T) : in.storage[k] == Storage::float32 ? 4 : 2;
-    memset(const_cast<void *>(in.data[k]), 0, static_cast<size_t>(sums * d) * size);
+    memset(const_cast<void *>(in.data[k]), 0, static_cast<size_t>(sums * d * in.element_size(k)));
     return;
   }
   const int64_t parts = (terms + kTermsPerSum - 1) / kTermsPerSum;
   std::vector<T> partial(static_cast<size_t>(parts > 1 ? sums * parts * d : 0));
-  const auto add_rows = [&](int64_t begin, int64_t end) {
+  const auto add_parts = [&](int64_t begin, int64_t end) {
     Scratch<T> scratch;
     std::vector<T> total(static_cast<size_t>(d));
-    scratch.row[3].resize(static_cast<size_t>(d));
-    T *out = scratch.row[3].data();
+    TileRows<T> &rows = scratch.out[1];
+    rows.put_in_buffer(most, d);
     for (int64_t part = begin; part < end; ++part) {
       const int64_t sum = part / parts, first = part % parts * kTermsPerSum;
       const int64_t last = std::min(terms, first + kTermsPerSum);
       std::fill(total.begin(), total.end(), T(0));
-      for (int64_t i = first; i < last; ++i) {
-        f(sum * terms + i, out, scratch);
-        add_row(out, d, total.data());
+      for (int64_t i = first; i < last; i += most) {
+        const int64_t n = std::min(most, last - i);
+        f(sum * terms + i, n, rows.row, scratch);
+        add_rows(rows.buffer.data(), n, d, total.data());
       }
       if (parts > 1)
         std::copy(total.begin(), total.end(), partial.begin() + part * d);
@@ -157,7 +219,7 @@ void for_each_row(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms,
     }
   };
   const int64_t rows_per_part = std::min(terms, kTermsPerSum);
-  parallel_for(sums * parts, std::max<int64_t>(1, grain / rows_per_part), add_rows);
+  parallel_for(sums * parts, std::max<int64_t>(1, grain / rows_per_part), add_parts);
   if (parts == 1)
     return;
   parallel_for(sums, std::max<int64_t>(1, grain / parts), [&](int64_t begin, int64_t end) {
@@ -165,8 +227,7 @@ void for_each_row(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms,
     std::vector<T> rounded(static_cast<size_t>(d));
     for (int64_t sum = begin; sum < end; ++sum) {
       std::fill(total.begin(), total.end(), 0.0);
-      for (int64_t part = sum * parts; part < (sum + 1) * parts; ++part)
-        add_row(partial.data() + part * d, d, total.data());
+      add_rows(partial.data() + sum * parts * d, parts, d, total.data());
       std::transform(total.begin(), total.end(), rounded.begin(),
                      [](double sum) { return static_cast<T>(sum); });
       write_row(in, k, sum * terms, rounded.data());

@@ -50,171 +50,247 @@ void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g:
   flush();
 }
 
+// The scalars of the rows of a tile.
+template <class T> struct Samples {
+  T kappa[kTile];
+  T p[kTile], s[kTile];                     // see Polar in math/portable.h
+  T length[kTile], removed[kTile];          // |mu|; g' = g - removed mu
+  T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
+  Polar<T> polar[kTile];
+};
+
 // a . mu, |mu|^2 and |a|^2
-template <class T> HD_INLINE void dots_of(const T *a, const T *mu, int64_t d, T (&sums)[3]) {
+template <class T> HD_INLINE void dots(const T *a, const T *mu, int64_t d, T (&sums)[3]) {
   row_sums<T, 3>(d, sums, [=](int64_t i, T(&out)[3]) __attribute__((always_inline)) {
     out[0] = a[i] * mu[i];
     out[1] = mu[i] * mu[i];
     out[2] = a[i] * a[i];
   });
 }
-SIMD_CLONES void dots(const float *a, const float *mu, int64_t d, float (&sums)[3]) {
-  dots_of(a, mu, d, sums);
-}
-SIMD_CLONES void dots(const double *a, const double *mu, int64_t d, double (&sums)[3]) {
-  dots_of(a, mu, d, sums);
+
+// Each row of normals g, [n, width], against mu. The component along mu is removed later, by
+// combine: |g'|^2 = |g|^2 - p^2, where in many dimensions the difference is never small beside
+// |g|^2 (below 1/100 of it with a probability of 1e-15 in d = 16).
+template <class T>
+HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+                            Samples<T> &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    T sums[3];
+    dots(g + r * width, mu[r], d, sums);
+    s.length[r] = std::sqrt(sums[1]);
+    s.p[r] = sums[0] / s.length[r];
+    s.s[r] = T(0.5) * (sums[2] - s.p[r] * s.p[r]);
+    s.removed[r] = sums[0] / sums[1];
+  }
 }
 
-// g <- g - c mu; returns |g|^2
-template <class T> HD_INLINE T remove_component_of(T *g, T c, const T *mu, int64_t d) {
-  T sums[1];
-  row_sums<T, 1>(d, sums, [=](int64_t i, T(&out)[1]) __attribute__((always_inline)) {
-    g[i] -= c * mu[i];
-    out[0] = g[i] * g[i];
-  });
-  return sums[0];
-}
-SIMD_CLONES float remove_component(float *g, float c, const float *mu, int64_t d) {
-  return remove_component_of(g, c, mu, d);
-}
-SIMD_CLONES double remove_component(double *g, double c, const double *mu, int64_t d) {
-  return remove_component_of(g, c, mu, d);
-}
-
-// out = a u + b v
-template <class T> HD_INLINE void combine_of(T a, const T *u, T b, const T *v, int64_t d, T *out) {
+// The same for few dimensions: removes the component, twice.
+template <class T>
+HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+                              Samples<T> &s) {
+  Columns<T> by_g, by_mu;
+  by_mu.read(mu, n, d);
+  T dot[kTile] = {}, again[kTile] = {}, mu_mu[kTile] = {}, squared[kTile] = {};
+  for (int64_t r = 0; r < n; ++r)
+    for (int64_t i = 0; i < d; ++i)
+      by_g.at[i][r] = g[r * width + i];
   for (int64_t i = 0; i < d; ++i)
-    out[i] = a * u[i] + b * v[i];
-}
-SIMD_CLONES void combine(float a, const float *u, float b, const float *v, int64_t d, float *out) {
-  combine_of(a, u, b, v, d, out);
-}
-SIMD_CLONES void combine(double a, const double *u, double b, const double *v, int64_t d,
-                         double *out) {
-  combine_of(a, u, b, v, d, out);
-}
-
-template <class T>
-HD_INLINE void backward_sums_of(const T *grad, const T *x, const T *mu, int64_t d,
-                                T (&sums)[kSampleSums]) {
-  row_sums<T, kSampleSums>(d, sums,
-                           [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                             sample_terms(grad[i], x[i], mu[i], out);
-                           });
-}
-SIMD_CLONES void backward_sums(const float *grad, const float *x, const float *mu, int64_t d,
-                               float (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
-}
-SIMD_CLONES void backward_sums(const double *grad, const double *x, const double *mu, int64_t d,
-                               double (&sums)[kSampleSums]) {
-  backward_sums_of(grad, x, mu, d, sums);
-}
-
-template <class T>
-HD_INLINE void gradient_of(const SampleGradient<T> &g, const T *grad, const T *x, int64_t d,
-                           T *out) {
+    for (int64_t r = 0; r < n; ++r) {
+      dot[r] += by_g.at[i][r] * by_mu.at[i][r];
+      mu_mu[r] += by_mu.at[i][r] * by_mu.at[i][r];
+    }
+  for (int64_t r = 0; r < n; ++r) {
+    s.length[r] = std::sqrt(mu_mu[r]);
+    s.p[r] = dot[r] / s.length[r];
+    s.removed[r] = dot[r] / mu_mu[r];
+  }
   for (int64_t i = 0; i < d; ++i)
-    out[i] = g.element(grad[i], x[i]);
-}
-SIMD_CLONES void gradient(const SampleGradient<float> &g, const float *grad, const float *x,
-                          int64_t d, float *out) {
-  gradient_of(g, grad, x, d, out);
-}
-SIMD_CLONES void gradient(const SampleGradient<double> &g, const double *grad, const double *x,
-                          int64_t d, double *out) {
-  gradient_of(g, grad, x, d, out);
+    for (int64_t r = 0; r < n; ++r) {
+      by_g.at[i][r] -= s.removed[r] * by_mu.at[i][r];
+      again[r] += by_g.at[i][r] * by_mu.at[i][r];
+    }
+  for (int64_t r = 0; r < n; ++r)
+    again[r] /= mu_mu[r];
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t r = 0; r < n; ++r) {
+      by_g.at[i][r] -= again[r] * by_mu.at[i][r];
+      squared[r] += by_g.at[i][r] * by_g.at[i][r];
+    }
+  for (int64_t r = 0; r < n; ++r) {
+    s.s[r] = T(0.5) * squared[r];
+    s.removed[r] = 0;
+    for (int64_t i = 0; i < d; ++i)
+      g[r * width + i] = by_g.at[i][r];
+  }
 }
 
-// Row i of the upstream gradient; of sum().backward() it is one value, repeated.
 template <class T>
-const T *grad_row(const RSampleBackward<T> &args, int64_t i, std::vector<T> &buffer) {
-  if (!args.uniform_grad)
-    return read_row(args.in, args.kGrad, i, buffer);
-  buffer.assign(static_cast<size_t>(args.in.rows.d), *args.grad(i));
-  return buffer.data();
+SIMD_CLONES void project(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+                         Samples<T> &s) {
+  static_assert(kNarrowRow == kReorthogonalised);
+  if (d < kNarrowRow)
+    project_narrow(g, width, mu, n, d, s);
+  else
+    project_wide(g, width, mu, n, d, s);
+}
+
+// The exponentials of each row's first proposal, from its words [n, 4].
+template <class T>
+SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<T> &s) {
+  for (int64_t r = 0; r < n; ++r)
+    minus_two_logs(words_at(words, r), s.exponential[r], s.exponential2[r]);
 }
 
 // The noise of a row's proposals, of which the first is at hand.
 template <class T> struct PreparedNoise {
   ProposalNoise<T> noise;
-  Words first;
+  T first, second;
 
   T normal(uint32_t trial) const { return noise.normal(trial); }
   void minus_two_logs(uint32_t trial, T &a, T &b) const {
-    if (trial == 0)
-      spherical::minus_two_logs(first, a, b);
-    else
-      noise.minus_two_logs(trial, a, b);
+    if (trial > 0)
+      return noise.minus_two_logs(trial, a, b);
+    a = first;
+    b = second;
   }
 };
 
-// The sample of one row from its normals g, which are overwritten.
 template <class Family, class T>
-void sample_row(const RSample<T> &args, int64_t i, const T *mu, T *g, const Words &words) {
-  const int64_t d = args.in.rows.d;
-  T sums[3];
-  dots(g, mu, d, sums);
-  const T length = std::sqrt(sums[1]), p = sums[0] / length;
-  // g' = g - removed mu, |g'|^2 = |g|^2 - p^2: in many dimensions the difference is never small
-  // beside |g|^2 (below 1/100 of it with a probability of 1e-15 in d = 16), and g' is not stored.
-  T squared = sums[2] - p * p, removed = sums[0] / sums[1];
-  if (d < kReorthogonalised) {
-    remove_component(g, removed, mu, d);
-    dots(g, mu, d, sums);
-    squared = remove_component(g, sums[0] / sums[1], mu, d);
-    removed = 0;
+SIMD_CLONES FLATTEN void polars(const RowStream &first, const Dim<T> &dim, int64_t n,
+                                Samples<T> &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    const RowStream stream{first.seed, first.row + static_cast<uint64_t>(r)};
+    s.polar[r] = sample_polar<Family>(
+        s.kappa[r], dim, s.p[r], s.s[r],
+        PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
   }
-  const Polar<T> polar = sample_polar<Family>(args.kappa(i), args.dim, p, T(0.5) * squared,
-                                              PreparedNoise<T>{{args.stream(i)}, words});
-  combine(polar.t / length - polar.r * removed, mu, polar.r, g, d, args.out + i * d);
+}
+
+// out[r] = t m + r g', rows of [n, d]
+template <class T>
+SIMD_CLONES void combine(const Samples<T> &s, const T *const *mu, const T *g, int64_t width,
+                         int64_t n, int64_t d, T *out) {
+  for (int64_t r = 0; r < n; ++r, g += width, out += d) {
+    const T b = s.polar[r].r, a = s.polar[r].t / s.length[r] - b * s.removed[r];
+    const T *m = mu[r];
+    for (int64_t i = 0; i < d; ++i)
+      out[i] = a * m[i] + b * g[i];
+  }
 }
 
 template <class Family, class T> void forward(const RSample<T> &args) {
-  const int64_t d = args.in.rows.d, width = padded<T>(d);
-  // Short rows together, so that their normals fill the arrays.
-  const int64_t group = std::max<int64_t>(1, kBlocks * kNormalsPerBlock<T> / width);
+  const int64_t d = args.in.rows.d, width = padded<T>(d), most = tile_rows(width);
   parallel_for(args.in.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
-    std::vector<T> g(static_cast<size_t>(group * width)), mu;
+    std::vector<T> normals(static_cast<size_t>(most * width));
+    T *g = normals.data();
+    TileRows<T> mu_rows;
+    Samples<T> s;
     Blocks proposals{};
     std::fill_n(proposals.block, kBlocks, 1); // see ProposalNoise
     uint32_t words[4 * kBlocks];
-    for (int64_t first = begin; first < end; first += group) {
-      const int64_t rows = std::min(group, end - first);
-      fill_normals(args.stream(first), rows, d, g.data());
-      for (int64_t r = 0; r < rows; ++r)
-        proposals.row[r] = args.stream(first + r).row;
-      block_words(args.stream(first).seed, ProposalNoise<T>::number(0), proposals, rows, words);
-      for (int64_t r = 0; r < rows; ++r)
-        sample_row<Family>(args, first + r, read_row(args.in, args.kMu, first + r, mu),
-                           g.data() + r * width, words_at(words, r));
+    for (int64_t first = begin; first < end; first += most) {
+      const int64_t n = std::min(most, end - first);
+      const RowStream stream = args.stream(first);
+      fill_normals(stream, n, d, g);
+      const T *const *mu = read_rows(args.in, args.kMu, first, n, mu_rows);
+      project(g, width, mu, n, d, s);
+      read_scalars(args.in, args.kKappa, first, n, s.kappa);
+      for (int64_t r = 0; r < n; ++r)
+        proposals.row[r] = stream.row + static_cast<uint64_t>(r);
+      block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
+      first_exponentials(words, n, s);
+      polars<Family>(stream, args.dim, n, s);
+      combine(s, mu, g, width, n, d, args.out + first * d);
     }
   });
 }
 
-// In the family's own function a loop may vectorise.
+template <class T>
+SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T *const *mu,
+                               int64_t n, int64_t d, SampleGradient<T> *g) {
+  if (d < kNarrowRow) {
+    Columns<T> by_grad, by_x, by_mu;
+    by_grad.read(grad, n, d);
+    by_x.read(x, n, d);
+    by_mu.read(mu, n, d);
+    T sums[kSampleSums][kTile] = {};
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t r = 0; r < n; ++r) {
+        T terms[kSampleSums];
+        sample_terms(by_grad.at[i][r], by_x.at[i][r], by_mu.at[i][r], terms);
+        for (int k = 0; k < kSampleSums; ++k)
+          sums[k][r] += terms[k];
+      }
+    for (int64_t r = 0; r < n; ++r) {
+      T of_row[kSampleSums];
+      for (int k = 0; k < kSampleSums; ++k)
+        of_row[k] = sums[k][r];
+      g[r] = SampleGradient<T>(of_row);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < n; ++r) {
+    const T *gr = grad[r], *xr = x[r], *mur = mu[r];
+    T sums[kSampleSums];
+    row_sums<T, kSampleSums>(d, sums,
+                             [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
+                               sample_terms(gr[i], xr[i], mur[i], out);
+                             });
+    g[r] = SampleGradient<T>(sums);
+  }
+}
+
+template <class T>
+SIMD_CLONES void gradients(const SampleGradient<T> *g, const T *const *grad, const T *const *x,
+                           int64_t n, int64_t d, T *const *out) {
+  for (int64_t r = 0; r < n; ++r) {
+    const SampleGradient<T> of_row = g[r];
+    const T *gr = grad[r], *xr = x[r];
+    T *to = out[r];
+    for (int64_t i = 0; i < d; ++i)
+      to[i] = of_row.element(gr[i], xr[i]);
+  }
+}
+
+// kappa_grad[r] from kappa[r]
 template <class Family, class T>
-SIMD_CLONES __attribute__((flatten)) T pathwise(T kappa, const Dim<T> &dim, const Chords<T> &c) {
-  return Family::pathwise(kappa, dim, c);
+SIMD_CLONES FLATTEN void kappa_gradients(const SampleGradient<T> *g, const Dim<T> &dim, int64_t n,
+                                         const T *kappa, T *kappa_grad) {
+  for (int64_t r = 0; r < n; ++r)
+    kappa_grad[r] = Family::pathwise(kappa[r], dim, g[r].chords) * g[r].outward;
+}
+
+// Rows of the upstream gradient; of sum().backward() each is one value, repeated.
+template <class T>
+const T *const *grad_rows(const RSampleBackward<T> &args, int64_t first, int64_t n,
+                          TileRows<T> &tile) {
+  if (!args.uniform_grad)
+    return read_rows(args.in, args.kGrad, first, n, tile);
+  tile.put_in_buffer(n, args.in.rows.d);
+  for (int64_t r = 0; r < n; ++r)
+    std::fill_n(tile.row[r], args.in.rows.d, *args.grad(first + r));
+  return tile.row;
 }
 
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   const int64_t d = args.in.rows.d;
   const auto &in = args.in;
-  const auto row = [&](int64_t i, T *grad_mu, Scratch<T> &scratch) __attribute__((noinline)) {
-    const T *grad = grad_row(args, i, scratch.row[0]);
-    const T *x = read_row(in, args.kSample, i, scratch.row[1]);
-    const T *mu = read_row(in, args.kMu, i, scratch.row[2]);
-    T sums[kSampleSums];
-    backward_sums(grad, x, mu, d, sums);
-    const SampleGradient<T> g(sums);
+  const auto tile = [&](int64_t first, int64_t n, T *const *grad_mu, Scratch<T> &scratch) {
+    const T *const *grad = grad_rows(args, first, n, scratch.in[0]);
+    const T *const *x = read_rows(in, args.kSample, first, n, scratch.in[1]);
+    const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[2]);
+    SampleGradient<T> g[kTile];
+    backward_sums(grad, x, mu, n, d, g);
     if (grad_mu)
-      gradient(g, grad, x, d, grad_mu);
-    if (args.wants(args.kGradKappa))
-      *in.result(args.kGradKappa, i) =
-          pathwise<Family>(args.kappa(i), args.dim, g.chords) * g.outward;
+      gradients(g, grad, x, n, d, grad_mu);
+    if (!args.wants(args.kGradKappa))
+      return;
+    T kappa[kTile], kappa_grad[kTile];
+    read_scalars(in, args.kKappa, first, n, kappa);
+    kappa_gradients<Family>(g, args.dim, n, kappa, kappa_grad);
+    write_scalars(in, args.kGradKappa, first, n, kappa_grad);
   };
-  for_each_row(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), row);
+  for_each_tile(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), tile);
 }
 
 void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {

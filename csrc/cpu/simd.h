@@ -13,6 +13,8 @@
 #else
 #define SIMD_CLONES
 #endif
+// Inlines all that a function calls, so that it is part of each clone.
+#define FLATTEN __attribute__((flatten))
 
 namespace spherical {
 

@@ -85,10 +85,10 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
   const int64_t d = args.rows.d;
   const auto dim = make_dim<double>(d);
   parallel_for(args.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
-    Scratch<S> scratch;
+    std::vector<S> mu_buffer, x_buffer, grad_buffer; // for rows in half precision
     for (int64_t i = begin; i < end; ++i) {
-      const S *mu = read_row(args.pred(i), d, scratch.row[0]);
-      const S *x = read_row(args.target(i), d, scratch.row[1]);
+      const S *mu = read_row(args.pred(i), d, mu_buffer);
+      const S *x = read_row(args.target(i), d, x_buffer);
       double sums[kCosineSums];
       cosine_sums(mu, x, d, sums);
       Cosine<double> cosine(sums);
@@ -107,10 +107,10 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
                           row_loss_dt<Family>(kappa, static_cast<double>(args.beta), cosine.chords);
       if (args.grad_pred)
         write_orthogonal(cosine.of_x, near_pole, step, x, mu, d, args.grad_pred + i * d,
-                         scratch.row[2]);
+                         grad_buffer);
       if (args.grad_target)
         write_orthogonal(cosine.of_mu, near_pole, step, mu, x, d, args.grad_target + i * d,
-                         scratch.row[2]);
+                         grad_buffer);
     }
   });
 }
