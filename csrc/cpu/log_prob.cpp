@@ -62,10 +62,19 @@ template <class T> struct Gradients : Densities<T> {
   DensityGradient<T> of_vectors[kTile];
 };
 
+// On S^2, known to the compiler, a family may have closed forms, and loops over them vectorise.
+template <class T, class F> HD_INLINE void with_dim(const Dim<T> &dim, const F &f) {
+  if (dim.d == T(3))
+    f(Dim<T>{T(3), T(1), dim.log_area});
+  else
+    f(Dim<T>{dim});
+}
 template <class Family>
-SIMD_CLONES FLATTEN void log_peaks(const Dim<double> &dim, int64_t n, LogDensities &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.peak[r] = Family::log_peak(s.kappa[r], dim);
+SIMD_CLONES FLATTEN void log_peaks(const Dim<double> &of_rows, int64_t n, LogDensities &s) {
+  with_dim(of_rows, [&](const Dim<double> &dim) {
+    for (int64_t r = 0; r < n; ++r)
+      s.peak[r] = Family::log_peak(s.kappa[r], dim);
+  });
 }
 template <class Family> SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities &s) {
   for (int64_t r = 0; r < n; ++r)
@@ -73,9 +82,11 @@ template <class Family> SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDen
         s.peak[r] + Family::log_falloff(s.kappa[r], chords_of(s.minus[r], s.plus[r]));
 }
 template <class Family, class T>
-SIMD_CLONES FLATTEN void slopes(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.slope[r] = Family::log_peak_1(s.kappa[r], dim);
+SIMD_CLONES FLATTEN void slopes(const Dim<T> &of_rows, int64_t n, Gradients<T> &s) {
+  with_dim(of_rows, [&](const Dim<T> &dim) {
+    for (int64_t r = 0; r < n; ++r)
+      s.slope[r] = Family::log_peak_1(s.kappa[r], dim);
+  });
 }
 template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)

@@ -25,6 +25,7 @@ template <> struct Format<double> {
 template <class T> HD_INLINE T log_of(T x) { return std::log(x); }
 template <class T> HD_INLINE T log1p_of(T x) { return std::log1p(x); }
 template <class T> HD_INLINE T exp_of(T x) { return std::exp(x); }
+template <class T> HD_INLINE T expm1_of(T x) { return std::expm1(x); }
 #else
 // log 2 = high + low, where n * high is exact for the exponents n of T.
 template <class T> struct Log2 {
@@ -62,24 +63,48 @@ template <class T> HD_INLINE T log1p_of(T x) {
   return log_of(u) + lost / u;
 }
 
-// e^x, 0 where that is subnormal. With x = n log 2 + r:  e^r = 1 + r (1 + r/2 (1 + r/3 (...))).
+// e^x = (1 + above_1) 2 half, half = 2^(n-1), since 2^1024 is no number. With x = n log 2 + r:
+//   above_1 = r (1 + r/2 (1 + r/3 (...)))
+template <class T> struct Exponential {
+  static constexpr T smallest = is_float32<T> ? T(-87.3) : T(-708.3);
+  static constexpr T largest = is_float32<T> ? T(88.72) : T(709.78);
+  T above_1, half;
+
+  HD_INLINE explicit Exponential(T x) {
+    using F = Format<T>;
+    constexpr T shift = T(3) * T(typename F::Bits(1) << (F::mantissa - 1));
+    const T held = x > smallest ? x < largest ? x : largest : smallest;
+    const T shifted = held * T(1.44269504088896340736L) + shift, n = shifted - shift;
+    const T r = (held - n * Log2<T>::high) - n * Log2<T>::low;
+    above_1 = T(0);
+    UNROLL
+    for (int k = is_float32<T> ? 8 : 13; k >= 1; --k)
+      above_1 = (above_1 + T(1)) * (r * (T(1) / T(k)));
+    half = from_bits((to_bits(shifted) + (F::bias - 1)) << F::mantissa);
+  }
+
+  // The value within the limits; beyond, and for NaN, what holds there.
+  static HD_INLINE T limited(T x, T below, T value) {
+    return x > smallest ? (x < largest ? value : T(HUGE_VAL)) : x == x ? below : x;
+  }
+};
+
+// e^x, 0 where that is subnormal.
 template <class T> HD_INLINE T exp_of(T x) {
-  using F = Format<T>;
-  constexpr T smallest = is_float32<T> ? T(-87.3) : T(-708.3);
-  constexpr T largest = is_float32<T> ? T(88.72) : T(709.78);
-  constexpr T shift = T(3) * T(typename F::Bits(1) << (F::mantissa - 1));
-  const T held = x > smallest ? x < largest ? x : largest : smallest;
-  const T shifted = held * T(1.44269504088896340736L) + shift, n = shifted - shift;
-  const T r = (held - n * Log2<T>::high) - n * Log2<T>::low;
-  T sum = 0;
-  UNROLL
-  for (int k = is_float32<T> ? 8 : 13; k >= 1; --k)
-    sum = (sum + T(1)) * (r * (T(1) / T(k)));
-  // Half of 2^n at a time: 2^1024 is no number.
-  const T half_power = from_bits((to_bits(shifted) + (F::bias - 1)) << F::mantissa);
-  const T value = (T(1) + sum) * half_power * T(2);
-  return x > smallest ? (x < largest ? value : x == x ? T(HUGE_VAL) : x) : x == x ? T(0) : x;
+  const Exponential<T> e(x);
+  return Exponential<T>::limited(x, T(0), (T(1) + e.above_1) * e.half * T(2));
 }
+
+// e^x - 1.
+template <class T> HD_INLINE T expm1_of(T x) {
+  const Exponential<T> e(x);
+  return Exponential<T>::limited(x, T(-1), (e.above_1 * e.half + (e.half - T(0.5))) * T(2));
+}
+
+// Rows that are done again in long double are few.
+HD_INLINE long double log_of(long double x) { return std::log(x); }
+HD_INLINE long double log1p_of(long double x) { return std::log1p(x); }
+HD_INLINE long double expm1_of(long double x) { return std::expm1(x); }
 #endif
 
 } // namespace spherical

@@ -8,6 +8,7 @@
 #pragma once
 #include <limits>
 
+#include "elementary.h"
 #include "gamma.h"
 #include "power_spherical_coefficients.h"
 #include "stirling.h"
@@ -88,9 +89,11 @@ struct PowerSpherical {
   }
 
   // log z, from whichever chord fraction is the smaller, so that it is relatively accurate at both
-  // poles.
-  template <class T> static HD T log_cosine_half(Chords<T> c) {
-    return c.y < c.z ? std::log1p(-c.y) : std::log(c.z);
+  // poles: log z or log1p(-y), of which both are one logarithm and what the rounding of 1 - y lost.
+  template <class T> static HD_INLINE T log_cosine_half(Chords<T> c) {
+    const bool near = c.y < c.z;
+    const T z = near ? T(1) - c.y : c.z, lost = near ? (T(1) - z) - c.y : T(0);
+    return log_of(z) + lost / (near ? z : T(1));
   }
 
   // log p(x) - log p(mu) = kappa log z. The uniform (kappa = 0) is 0 at the antipode z = 0 as well;

@@ -17,8 +17,8 @@ struct VonMisesFisher {
   // log p(mu) = log C + kappa; for d = 3 log(kappa/(2 pi (1 - e^(-2 kappa)))).
   template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
     if (dim.d == T(3)) {
-      const T half = kappa > T(0) ? kappa / -std::expm1(T(-2) * kappa) : T(0.5) + kappa;
-      return std::log(half * T(0.5L / kPi));
+      const T half = kappa > T(0) ? kappa / -expm1_of(T(-2) * kappa) : T(0.5) + kappa;
+      return log_of(half * T(0.5L / kPi));
     }
     return resultant(kappa, dim).log_peak;
   }
@@ -26,8 +26,8 @@ struct VonMisesFisher {
   // d/dkappa log p(mu) = 1 - A_d = E[1 - t] > 0; for d = 3 also 1/kappa - 2/(e^(2 kappa) - 1),
   // whose terms nearly cancel below kappa = 1.
   template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
-    if (dim.d == T(3) && kappa >= T(1))
-      return T(1) / kappa - T(2) / std::expm1(T(2) * kappa);
+    if (dim.d == T(3))
+      return complement_on_sphere(kappa);
     return resultant(kappa, dim).complement;
   }
 
@@ -241,6 +241,17 @@ struct VonMisesFisher {
   }
 
 private:
+  // d = 3: 1 - A, A = coth kappa - 1/kappa; for small kappa by the continued fraction of I_{3/2}/
+  // I_{1/2} (DLMF 10.33.1), A = kappa/(3 + kappa^2/(5 + kappa^2/(7 + ...))).
+  template <class T> static HD T complement_on_sphere(T kappa) {
+    const T square = kappa < T(1) ? kappa * kappa : T(1);
+    T tail = T(0);
+    for (int k = is_float32<T> ? 6 : 10; k >= 1; --k)
+      tail = square / (T(2 * k + 3) + tail);
+    return kappa < T(1) ? T(1) - kappa / (T(3) + tail)
+                        : T(1) / kappa - T(2) / expm1_of(T(2) * kappa);
+  }
+
   template <class T> static HD Polar<T> polar(Chords<T> c, T s) {
     return {c.z - c.y, std::sqrt(T(2) * c.y * (c.z / s))};
   }
