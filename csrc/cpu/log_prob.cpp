@@ -1,5 +1,6 @@
 // log_prob and its gradients: one pass over the rows of a tile, then the scalars of the family.
 #include "../log_prob.h"
+#include "family_rows.h"
 #include "row_io.h"
 
 namespace {
@@ -62,31 +63,10 @@ template <class T> struct Gradients : Densities<T> {
   DensityGradient<T> of_vectors[kTile];
 };
 
-// On S^2, known to the compiler, a family may have closed forms, and loops over them vectorise.
-template <class T, class F> HD_INLINE void with_dim(const Dim<T> &dim, const F &f) {
-  if (dim.d == T(3))
-    f(Dim<T>{T(3), T(1), dim.log_area});
-  else
-    f(Dim<T>{dim});
-}
-template <class Family>
-SIMD_CLONES FLATTEN void log_peaks(const Dim<double> &of_rows, int64_t n, LogDensities &s) {
-  with_dim(of_rows, [&](const Dim<double> &dim) {
-    for (int64_t r = 0; r < n; ++r)
-      s.peak[r] = Family::log_peak(s.kappa[r], dim);
-  });
-}
 template <class Family> SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities &s) {
   for (int64_t r = 0; r < n; ++r)
     s.log_p[r] =
         s.peak[r] + Family::log_falloff(s.kappa[r], chords_of(s.minus[r], s.plus[r]));
-}
-template <class Family, class T>
-SIMD_CLONES FLATTEN void slopes(const Dim<T> &of_rows, int64_t n, Gradients<T> &s) {
-  with_dim(of_rows, [&](const Dim<T> &dim) {
-    for (int64_t r = 0; r < n; ++r)
-      s.slope[r] = Family::log_peak_1(s.kappa[r], dim);
-  });
 }
 template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
@@ -132,7 +112,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       read_scalars(args.in, args.kKappa, first, n, s.kappa);
       chord_sums(x, mu, n, d, s.minus, s.plus);
       if (!one_law)
-        log_peaks<Family>(dim, n, s);
+        OverRows<Family>::log_peak(dim, n, s.kappa, s.peak);
       log_densities<Family>(n, s);
       for (int64_t r = 0; r < n; ++r)
         args.out[first + r] = rounded<Family>(s, r, x[r], mu[r], d);
@@ -170,7 +150,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     if (one_law)
       std::fill_n(s.slope, n, its_slope);
     else
-      slopes<Family>(args.dim, n, s);
+      OverRows<Family>::log_peak_1(args.dim, n, s.kappa, s.slope);
     kappa_gradients<Family>(n, s);
     write_scalars(in, args.kGradKappa, first, n, s.kappa_grad);
   };

@@ -51,11 +51,6 @@ void dispatch_storage(const RowInputs<T, K> &in, int k, int64_t i, const F &f) {
     f(float{}, data + offset * int64_t(sizeof(float)));
 }
 
-// A tile: rows that are worked on together, so that calls and loops over their scalars take little
-// beside them. Rows of a tile stay in the first cache until they are read again.
-constexpr int64_t kTile = 64;
-inline int64_t tile_rows(int64_t d) { return std::clamp<int64_t>(2048 / d, 1, kTile); }
-
 // The rows of a tile, and memory for those that do not lie in place, allocated when first used.
 template <class T> struct TileRows {
   T *row[kTile];

@@ -1,6 +1,7 @@
 // rsample and its gradients. A sample is x = t mu + r g', see Polar in math/portable.h: no division
 // by a norm that can vanish, no reflection, no clamp (numerics F3).
 #include "../rsample.h"
+#include "family_rows.h"
 #include "random_words.h"
 #include "row_io.h"
 
@@ -252,14 +253,6 @@ SIMD_CLONES void gradients(const SampleGradient<T> *g, const T *const *grad, con
   }
 }
 
-// kappa_grad[r] from kappa[r]
-template <class Family, class T>
-SIMD_CLONES FLATTEN void kappa_gradients(const SampleGradient<T> *g, const Dim<T> &dim, int64_t n,
-                                         const T *kappa, T *kappa_grad) {
-  for (int64_t r = 0; r < n; ++r)
-    kappa_grad[r] = Family::pathwise(kappa[r], dim, g[r].chords) * g[r].outward;
-}
-
 // Rows of the upstream gradient; of sum().backward() each is one value, repeated.
 template <class T>
 const T *const *grad_rows(const RSampleBackward<T> &args, int64_t first, int64_t n,
@@ -280,6 +273,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *x = read_rows(in, args.kSample, first, n, scratch.in[1]);
     const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[2]);
     SampleGradient<T> g[kTile];
+    Chords<T> chords[kTile];
     backward_sums(grad, x, mu, n, d, g);
     if (grad_mu)
       gradients(g, grad, x, n, d, grad_mu);
@@ -287,7 +281,11 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
       return;
     T kappa[kTile], kappa_grad[kTile];
     read_scalars(in, args.kKappa, first, n, kappa);
-    kappa_gradients<Family>(g, args.dim, n, kappa, kappa_grad);
+    for (int64_t r = 0; r < n; ++r)
+      chords[r] = g[r].chords;
+    OverRows<Family>::pathwise(args.dim, n, kappa, chords, kappa_grad);
+    for (int64_t r = 0; r < n; ++r)
+      kappa_grad[r] *= g[r].outward;
     write_scalars(in, args.kGradKappa, first, n, kappa_grad);
   };
   for_each_tile(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), tile);

@@ -18,6 +18,11 @@
 
 namespace spherical {
 
+// A tile: rows that are worked on together, so that calls and loops over their scalars take little
+// beside them. Rows of a tile stay in the first cache until they are read again.
+constexpr int64_t kTile = 64;
+inline int64_t tile_rows(int64_t d) { return std::clamp<int64_t>(2048 / d, 1, kTile); }
+
 constexpr int64_t kBlock = 4096;
 constexpr int kLanes = 64;
 constexpr int kNarrow = 8;

@@ -39,22 +39,21 @@ template <class T> struct Debye {
 //   value  = sum_kj c_kj p^2j R^-k
 //   first  = sum_kj n c_kj p^2j R^-k,  n = k + 2j     (d/dkappa R^-n = -n kappa R^-(n+2))
 //   second = sum_kj [(1 - p^2)(n + 2) - 1] n c_kj p^2j R^-k
-template <class T> struct DebyeSums {
-  T value = T(0);
-  T first = T(0);
-  T second = T(0);
+// T is S, or a vector of S.
+template <class T, class S = T> struct DebyeSums {
+  T value{}, first{}, second{};
 
-  using Stored = std::conditional_t<is_float32<T>, float, double>;
+  using Stored = std::conditional_t<is_float32<S>, float, double>;
 
-  HD DebyeSums(T inv_r, T p2, int order) {
-    const T q2 = T(1) - p2;
+  HD DebyeSums(const T &inv_r, const T &p2, int order) {
+    const T q2 = S(1) - p2;
     for (int k = order; k >= 1; --k) {
-      T c0 = T(0), c1 = T(0), c2 = T(0);
+      T c0{}, c1{}, c2{};
       for (int j = k; j >= 0; --j) {
-        const T c = DebyeTable<Stored>::at(k, j), n = T(k + 2 * j);
+        const S c = DebyeTable<Stored>::at(k, j), n = S(k + 2 * j);
         c0 = c0 * p2 + c;
         c1 = c1 * p2 + n * c;
-        c2 = c2 * p2 + n * (n + T(2)) * c;
+        c2 = c2 * p2 + n * (n + S(2)) * c;
       }
       value = (value + c0) * inv_r;
       first = (first + c1) * inv_r;
@@ -79,6 +78,11 @@ template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
           inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + sums.second))};
 }
 
+// Terms are added until they are below this part of the sum.
+template <class T> struct Kummer {
+  static constexpr double tiny = is_float32<T> ? 1e-9 : 1e-18;
+};
+
 // R < Debye<T>::radius: z = (1 + t)/2 has density proportional to (z y)^(b-1) e^(2 kappa z), y = 1
 // - z. Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
 //   t_n = (b)_n / (2b)_n (2 kappa)^n / n!,   sum_n t_n = 1F1(b; 2b; 2 kappa) (DLMF 10.39.5, 13.2.2)
@@ -88,29 +92,48 @@ template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
 // The variance is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
 // sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of
 // log_peak.
+//
+// What of the terms depends on d alone, for n = 0, 1, ...
+template <class T> struct KummerTerm {
+  T b, m;            // m = 2b
+  T n = T(0);
+  T y = T(0.5);      // y_n
+  T share = T(0);    // n/(2b + n)
+  T inv_mn, inv_both; // 1/(2b + n), and that over n + 1
+
+  HD explicit KummerTerm(T b) : b(b), m(b + b), inv_mn(T(1) / m), inv_both(inv_mn) {}
+
+  // t_{n+1} / (x t_n)
+  HD T growth() const { return (b + n) * inv_both; }
+  HD void next() {
+    n += T(1);
+    inv_both = T(1) / ((m + n) * (n + T(1)));
+    inv_mn = inv_both * (n + T(1));
+    y = b * inv_mn;
+    share = n * inv_mn;
+  }
+};
+
 template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) {
   using Wide = std::conditional_t<is_float32<T>, double, T>;
-  const Wide b = dim.b, m = b + b, x = 2.0 * kappa, hypotenuse = std::sqrt(m * m + x * x);
-  const Wide centre = (b + b * (m / (hypotenuse + x))) / (m + hypotenuse);
-  const Wide tiny = is_float32<T> ? 1e-9 : 1e-18;
-  Wide term = 1.0, total = 1.0, y = 0.5, y_sum = 0.5, off = 0.5 - centre;
+  KummerTerm<Wide> of_n(dim.b);
+  const Wide x = 2.0 * kappa, m = of_n.m, hypotenuse = std::sqrt(m * m + x * x);
+  const Wide centre = (of_n.b + of_n.b * (m / (hypotenuse + x))) / (m + hypotenuse);
+  Wide term = 1.0, total = 1.0, y_sum = 0.5, off = 0.5 - centre;
   Wide off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
-  Wide inv_mn = 1.0 / m, n = 1.0;
   do {
-    const Wide ratio = x * (b + n - 1.0) / ((m + n - 1.0) * n);
-    inv_mn = 1.0 / (m + n); // 1/(2b + n)
-    within += term * y * (1.0 - y) * inv_mn;
-    term *= ratio;
-    y = b * inv_mn;
-    off = y - centre;
-    latest = term * n * inv_mn;
+    const Wide growth = x * of_n.growth(), y = of_n.y;
+    of_n.next();
+    within += term * y * (1.0 - y) * of_n.inv_mn;
+    term *= growth;
+    off = of_n.y - centre;
+    latest = term * of_n.share;
     total += term;
     length += latest;
-    y_sum += term * y;
+    y_sum += term * of_n.y;
     off_sum += term * off;
     square_sum += term * off * off;
-    n += 1.0;
-  } while (latest > tiny * length);
+  } while (latest > Kummer<T>::tiny * length);
   const Wide inv_total = 1.0 / total, drift = off_sum * inv_total;
   const Wide variance = square_sum * inv_total - drift * drift;
   return {static_cast<T>(-(dim.log_area + std::log(std::exp(-x) * total))),

@@ -118,14 +118,124 @@ struct VonMisesFisher {
   // Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7, quantiles 1e-5 to 1 - 1e-5: 7e-7 (float),
   // 1.7e-14 (double). Finite on all of y = 0 .. 1.
   template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
-    const T m = dim.b + dim.b, r = std::sqrt(m * m + T(4) * kappa * kappa);
-    const T mode_y = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r), ratio = kappa / r;
-    const T e = T(2) * (mode_y - c.y), u = e / (T(1) + ratio * e);
-    if (r < Pathwise<T>::r_min || u < T(-1.5) || u > T(0.8))
-      return pathwise_quadrature(kappa, dim, c);
-    return r < Pathwise<T>::r_short
-               ? pathwise_expansion<T, Pathwise<T>::order>(r, m, ratio, u)
-               : pathwise_expansion<T, Pathwise<T>::order_short>(r, m, ratio, u);
+    const PathwisePoint<T> point(kappa, dim, c);
+    if (!point.expands())
+      return pathwise_quadrature(kappa, dim, c, resultant(kappa, dim));
+    return point.r < Pathwise<T>::r_short
+               ? pathwise_expansion<T, Pathwise<T>::order>(point)
+               : pathwise_expansion<T, Pathwise<T>::order_short>(point);
+  }
+
+  // Where the expansion is made: r, m, c, u as in pathwise_expansion.
+  template <class T> struct PathwisePoint {
+    T r, m, c, u;
+
+    HD_INLINE PathwisePoint(T kappa, const Dim<T> &dim, Chords<T> chords) {
+      m = dim.b + dim.b;
+      r = std::sqrt(m * m + T(4) * kappa * kappa);
+      c = kappa / r;
+      const T mode_y = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r);
+      const T e = T(2) * (mode_y - chords.y);
+      u = e / (T(1) + c * e);
+    }
+    HD_INLINE bool expands() const {
+      return r >= Pathwise<T>::r_min && u >= T(-1.5) && u <= T(0.8);
+    }
+  };
+
+  // The expansion to 1/r^order is used from r_min on, and to 1/r^order_short from r_short on: the
+  // first term left out is then below one rounding on the quantiles above.
+  template <class T> struct Pathwise {
+    static constexpr T r_min = is_float32<T> ? T(34) : T(100);
+    static constexpr T r_short = is_float32<T> ? T(128) : T(400);
+    static constexpr int order = is_float32<T> ? 7 : 10;
+    static constexpr int order_short = is_float32<T> ? 3 : 6;
+  };
+
+  // (1/R) sum_k R^-k Q_k(u), with w = 2 kappa/(m + R) near the mode of t, c = kappa/R, h = m/R,
+  //   u = (t - w)/(1 + c (t - w)),  Q_0 = 1 - c u,  Q_k = (1 - c u)^2 [G(u) Q_{k-1}' - const]/u,
+  //   G(u) = 2h/(1 + h) - 4c u - h (1 + h)/2 u^2.
+  // tau = (dt/dkappa) solves ((log f)' tau + tau') = A - t; in u its leading coefficient is of
+  // order R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G
+  // Q' at u = 0, which makes the division by u exact. The arrays are indexed by constants only once
+  // unrolled, so they live in registers.
+  template <class T, int order>
+  static HD_INLINE T pathwise_expansion(const PathwisePoint<T> &point) {
+    const T c = point.c, u = point.u, inv_r = T(1) / point.r, h = point.m * inv_r;
+    const T g0 = T(2) * h / (T(1) + h), g1 = T(-4) * c, g2 = T(-0.5) * h * (T(1) + h);
+    T q[2 * order + 2] = {T(1), -c};
+    T total = T(1) - c * u, scale = inv_r;
+    UNROLL
+    for (int k = 1; k <= order; ++k) {
+      UNROLL
+      for (int i = 0; i < 2 * k; ++i) { // [G Q' - const]/u, in place from the bottom
+        T s = g2 * T(i) * q[i];
+        if (i + 1 < 2 * k)
+          s += g1 * T(i + 1) * q[i + 1];
+        if (i + 2 < 2 * k)
+          s += g0 * T(i + 2) * q[i + 2];
+        q[i] = s;
+      }
+      UNROLL
+      for (int i = 2 * k + 1; i >= 0; --i) { // times (1 - c u)^2, in place from the top
+        T s = i < 2 * k ? q[i] : T(0);
+        if (i >= 1 && i - 1 < 2 * k)
+          s -= T(2) * c * q[i - 1];
+        if (i >= 2)
+          s += c * c * q[i - 2];
+        q[i] = s;
+      }
+      T value = T(0);
+      UNROLL
+      for (int i = 2 * k + 1; i >= 0; --i)
+        value = value * u + q[i];
+      total += scale * value;
+      scale *= inv_r;
+    }
+    return inv_r * total;
+  }
+
+  // (1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, by Gauss-Legendre.
+  // near is the chord fraction to that pole and far the other; a point of the integral is at chord
+  // fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1). With
+  // l = near (1 - g^2), the integrand is
+  //   e^L (off + l) g,  L = (b - 1) log u +- 2 kappa l,  u = (1 + l/far) g^2,  off = |y - E[y]|,
+  // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
+  // mode by solving L = -depth to first order.
+  template <class T>
+  static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c,
+                                  const Resultant<T> &a) {
+    const T mean_y = T(0.5) * a.complement, mean_z = T(0.5) * (T(1) + a.length);
+    const T b1 = dim.b - T(1), b1_up = b1 > T(0) ? b1 : T(0), depth = is_float32<T> ? T(24) : T(40);
+    const bool above = c.y < mean_y; // t > A: integrate up to mu
+    const T near = above ? c.y : c.z, far = above ? c.z : c.y;
+    const T off = above ? mean_y - c.y : c.y < T(0.5) ? c.y - mean_y : mean_z - c.z;
+    const T rate = above ? T(2) * kappa : T(-2) * kappa;
+    const T decay = T(0.5) * (b1 + dim.b) - T(0.5) - near * (b1_up / far + rate);
+    T kept = T(1); // largest 1 - g^2
+    if (depth < decay)
+      kept = depth / decay;
+    if (!above && kappa > T(0)) {
+      T reach = (depth + b1_up * std::log1p(depth / (kappa * far))) / (T(2) * kappa);
+      reach *= b1 < T(0) ? T(1.3) : T(1);
+      kept = reach < kept * near ? reach / near : kept;
+    }
+    const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
+    const T inv_far = T(1) / far, slant = near * inv_far;
+    T sums[kTermLanes] = {};
+    for (int i = 0; i < Quadrature<T>::size; i += kTermLanes)
+      for (int j = 0; j < kTermLanes; ++j) {
+        const T g = g0 + width * Quadrature<T>::node(i + j);
+        const T h = (T(1) - g) * (T(1) + g), l = near * h, u = (T(1) + l * inv_far) * g * g;
+        // u = 1 + h (near/far g^2 - 1): that is exact where u is near 1
+        const T lost = u > T(0.5) ? h * (slant * g * g - T(1)) - (u - T(1)) : T(0);
+        const T exponent = b1 * (log_of(u) + lost / u) + rate * l;
+        sums[j] += Quadrature<T>::weight(i + j) * exp_of(exponent) * (off + l) * g;
+      }
+    T sum = T(0);
+    for (int j = 0; j < kTermLanes; ++j)
+      sum += sums[j];
+    return T(2) * sum * width / far;
   }
 
   // A sample by rejection; p and s as in portable.h, noise(trial) independent of both. Proposals:
@@ -271,96 +381,6 @@ private:
     if (!(w1 > T(0)))
       return {T(0), T(HUGE_VAL)};
     return {m * w1 * w1 * w1, T(-6) * m * log1p_minus_cubic(w)};
-  }
-
-  // The expansion to 1/r^order is used from r_min on, and to 1/r^order_short from r_short on: the
-  // first term left out is then below one rounding on the quantiles above.
-  template <class T> struct Pathwise {
-    static constexpr T r_min = is_float32<T> ? T(34) : T(100);
-    static constexpr T r_short = is_float32<T> ? T(128) : T(400);
-    static constexpr int order = is_float32<T> ? 7 : 10;
-    static constexpr int order_short = is_float32<T> ? 3 : 6;
-  };
-
-  // (1/R) sum_k R^-k Q_k(u), with w = 2 kappa/(m + R) near the mode of t, c = kappa/R, h = m/R,
-  //   u = (t - w)/(1 + c (t - w)),  Q_0 = 1 - c u,  Q_k = (1 - c u)^2 [G(u) Q_{k-1}' - const]/u,
-  //   G(u) = 2h/(1 + h) - 4c u - h (1 + h)/2 u^2.
-  // tau = (dt/dkappa) solves ((log f)' tau + tau') = A - t; in u its leading coefficient is of
-  // order R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G
-  // Q' at u = 0, which makes the division by u exact. The arrays are indexed by constants only once
-  // unrolled, so they live in registers.
-  template <class T, int order> static HD T pathwise_expansion(T r, T m, T c, T u) {
-    const T inv_r = T(1) / r, h = m * inv_r;
-    const T g0 = T(2) * h / (T(1) + h), g1 = T(-4) * c, g2 = T(-0.5) * h * (T(1) + h);
-    T q[2 * order + 2] = {T(1), -c};
-    T total = T(1) - c * u, scale = inv_r;
-    UNROLL
-    for (int k = 1; k <= order; ++k) {
-      UNROLL
-      for (int i = 0; i < 2 * k; ++i) { // [G Q' - const]/u, in place from the bottom
-        T s = g2 * T(i) * q[i];
-        if (i + 1 < 2 * k)
-          s += g1 * T(i + 1) * q[i + 1];
-        if (i + 2 < 2 * k)
-          s += g0 * T(i + 2) * q[i + 2];
-        q[i] = s;
-      }
-      UNROLL
-      for (int i = 2 * k + 1; i >= 0; --i) { // times (1 - c u)^2, in place from the top
-        T s = i < 2 * k ? q[i] : T(0);
-        if (i >= 1 && i - 1 < 2 * k)
-          s -= T(2) * c * q[i - 1];
-        if (i >= 2)
-          s += c * c * q[i - 2];
-        q[i] = s;
-      }
-      T value = T(0);
-      UNROLL
-      for (int i = 2 * k + 1; i >= 0; --i)
-        value = value * u + q[i];
-      total += scale * value;
-      scale *= inv_r;
-    }
-    return inv_r * total;
-  }
-
-  // (1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, by Gauss-Legendre.
-  // near is the chord fraction to that pole and far the other; a point of the integral is at chord
-  // fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1). With
-  // l = near (1 - g^2), the integrand is
-  //   e^L (off + l) g,  L = (b - 1)[log1p(l/far) + 2 log g] +- 2 kappa l,  off = |y - E[y]|,
-  // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
-  // mode by solving L = -depth to first order.
-  template <class T> static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c) {
-    const Resultant<T> a = resultant(kappa, dim);
-    const T mean_y = T(0.5) * a.complement, mean_z = T(0.5) * (T(1) + a.length);
-    const T b1 = dim.b - T(1), b1_up = b1 > T(0) ? b1 : T(0), depth = is_float32<T> ? T(24) : T(40);
-    const bool above = c.y < mean_y; // t > A: integrate up to mu
-    const T near = above ? c.y : c.z, far = above ? c.z : c.y;
-    const T off = above ? mean_y - c.y : c.y < T(0.5) ? c.y - mean_y : mean_z - c.z;
-    const T rate = above ? T(2) * kappa : T(-2) * kappa;
-    const T decay = T(0.5) * (b1 + dim.b) - T(0.5) - near * (b1_up / far + rate);
-    T kept = T(1); // largest 1 - g^2
-    if (depth < decay)
-      kept = depth / decay;
-    if (!above && kappa > T(0)) {
-      T reach = (depth + b1_up * std::log1p(depth / (kappa * far))) / (T(2) * kappa);
-      reach *= b1 < T(0) ? T(1.3) : T(1);
-      kept = reach < kept * near ? reach / near : kept;
-    }
-    const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
-    T sums[kTermLanes] = {};
-    for (int i = 0; i < Quadrature<T>::size; i += kTermLanes)
-      for (int j = 0; j < kTermLanes; ++j) {
-        const T g = g0 + width * Quadrature<T>::node(i + j);
-        const T l = near * (T(1) - g) * (T(1) + g);
-        const T exponent = b1 * log1p_of(l / far) + rate * l + T(2) * b1 * log_of(g);
-        sums[j] += Quadrature<T>::weight(i + j) * exp_of(exponent) * (off + l) * g;
-      }
-    T sum = T(0);
-    for (int j = 0; j < kTermLanes; ++j)
-      sum += sums[j];
-    return T(2) * sum * width / far;
   }
 };
 
