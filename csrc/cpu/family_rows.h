@@ -6,7 +6,7 @@
 
 namespace spherical {
 
-template <class Family> struct OverRows {
+template <class Family> struct OverRowsByLoop {
   template <class T>
   SIMD_CLONES FLATTEN static void log_peak(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
     for (int64_t r = 0; r < n; ++r)
@@ -18,11 +18,100 @@ template <class Family> struct OverRows {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::log_peak_1(kappa[r], dim);
   }
+};
+
+// For a new family these loops will do, and one over Family::pathwise.
+template <class Family> struct OverRows;
+
+namespace vectors {
+template <class T> struct VectorOf {
+  typedef T type __attribute__((vector_size(32)));
+  static constexpr int64_t width = 32 / sizeof(T);
+};
+template <class T> using Vector = typename VectorOf<T>::type;
+
+template <class T> HD_INLINE void load(const T *from, Vector<T> &v) { memcpy(&v, from, sizeof v); }
+} // namespace vectors
+
+template <> struct OverRows<PowerSpherical> : OverRowsByLoop<PowerSpherical> {
   template <class T>
   SIMD_CLONES FLATTEN static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa,
                                            const Chords<T> *c, T *out) {
+    using PS = PowerSpherical;
+    using Point = PS::PathwisePoint<T>;
+    constexpr int64_t width = vectors::VectorOf<T>::width;
+    T a[kTile], y[kTile], z[kTile], down[kTile], centered[kTile], q[kTile];
+    T inv_top[kTile], x[kTile], l[kTile];
+    for (int64_t r = 0; r < n; ++r) {
+      const Point point(kappa[r], dim, c[r]);
+      a[r] = point.a;
+      y[r] = point.y;
+      z[r] = point.z;
+      down[r] = point.n;
+      centered[r] = point.centered;
+      inv_top[r] = point.inv_top;
+      x[r] = point.x;
+      l[r] = point.l;
+    }
+    const int64_t whole = (n + width - 1) / width * width;
+    std::fill(inv_top + n, inv_top + whole, inv_top[n - 1]);
+    std::fill(x + n, x + whole, x[n - 1]);
+    std::fill(l + n, l + whole, l[n - 1]);
+    for (int64_t r = 0; r < n; r += width) {
+      vectors::Vector<T> inv_as, xs, ls, sums;
+      vectors::load(inv_top + r, inv_as);
+      vectors::load(x + r, xs);
+      vectors::load(l + r, ls);
+      const T least = T(1) / *std::max_element(inv_top + r, inv_top + r + width);
+      PS::pathwise_sum<vectors::Vector<T>, T>(inv_as, xs, ls, PS::pathwise_order(least), sums);
+      memcpy(q + r, &sums, sizeof sums);
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      Point point;
+      point.inv_top = inv_top[r];
+      point.l = l[r];
+      q[r] = point.expansion(q[r]);
+    }
+    const auto point_at = [&](int64_t r) __attribute__((always_inline)) {
+      Point point;
+      point.a = a[r];
+      point.y = y[r];
+      point.z = z[r];
+      return point;
+    };
+    for (T i = *std::max_element(down, down + n) - T(1); i >= T(0); i -= T(1))
+      for (int64_t r = 0; r < n; ++r) {
+        T of_c = centered[r], of_q = q[r];
+        point_at(r).step_down(i, dim.b, of_c, of_q);
+        centered[r] = i < down[r] ? of_c : centered[r];
+        q[r] = i < down[r] ? of_q : q[r];
+      }
+    T raised = T(0);
+    for (int64_t r = 0; r < n; ++r) {
+      down[r] = point_at(r).raises_b(centered[r]) ? T(1) : T(0);
+      raised += down[r];
+      out[r] = T(0.5) * q[r];
+    }
+    if (raised == T(0))
+      return;
+    T sum[kTile], term[kTile], harmonic[kTile];
+    for (int64_t r = 0; r < n; ++r) {
+      sum[r] = centered[r];
+      term[r] = T(1);
+      harmonic[r] = T(0);
+    }
+    for (int i = 0; i < PS::Pathwise<T>::series; ++i)
+      for (int64_t r = 0; r < n; ++r) {
+        PS::SeriesInB<T> series(sum[r]);
+        series.term = term[r];
+        series.harmonic = harmonic[r];
+        series.add(T(i), a[r], dim.b, y[r], centered[r]);
+        sum[r] = series.sum;
+        term[r] = series.term;
+        harmonic[r] = series.harmonic;
+      }
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::pathwise(kappa[r], dim, c[r]);
+      out[r] = down[r] > T(0) ? T(0.5) * sum[r] / dim.b : out[r];
   }
 };
 
@@ -33,10 +122,8 @@ struct ResultantRows {
 };
 
 namespace vectors {
-typedef double Doubles __attribute__((vector_size(32)));
-constexpr int64_t kWidth = 4;
-
-HD_INLINE void load(const double *from, Doubles &v) { memcpy(&v, from, sizeof v); }
+using Doubles = Vector<double>;
+constexpr int64_t kWidth = VectorOf<double>::width;
 
 // total = sum_n t_n, length = sum_n t_n n/(2b + n) and y = sum_n t_n y_n of resultant_kummer, for
 // kWidth rows of which `largest` is the largest x.
@@ -182,26 +269,39 @@ private:
   template <class T>
   SIMD_CLONES FLATTEN static bool expansions(const Dim<T> &dim, int64_t n, const T *kappa,
                                              const Chords<T> *c, T *out, bool *expands) {
-    bool all = true, any = false, all_short = true;
+    using Limits = VonMisesFisher::Pathwise<T>;
+    T rs[kTile], cs[kTile], us[kTile], held[kTile];
     for (int64_t r = 0; r < n; ++r) {
       const VonMisesFisher::PathwisePoint<T> point(kappa[r], dim, c[r]);
-      expands[r] = point.expands();
-      all = all && expands[r];
-      any = any || expands[r];
-      all_short = all_short && point.r >= VonMisesFisher::Pathwise<T>::r_short;
+      rs[r] = point.r;
+      cs[r] = point.c;
+      us[r] = point.u;
+      held[r] = point.expands() ? T(1) : T(0);
     }
-    if (any && all_short)
-      expand<VonMisesFisher::Pathwise<T>::order_short>(dim, n, kappa, c, out);
-    else if (any)
-      expand<VonMisesFisher::Pathwise<T>::order>(dim, n, kappa, c, out);
-    return all;
-  }
-  template <int order, class T>
-  static HD_INLINE void expand(const Dim<T> &dim, int64_t n, const T *kappa, const Chords<T> *c,
-                               T *out) {
-    for (int64_t r = 0; r < n; ++r)
-      out[r] = VonMisesFisher::pathwise_expansion<T, order>(
-          VonMisesFisher::PathwisePoint<T>(kappa[r], dim, c[r]));
+    std::copy(held, held + n, expands);
+    const int64_t all = std::count(expands, expands + n, true);
+    if (all == 0)
+      return false;
+    constexpr int64_t width = vectors::VectorOf<T>::width;
+    const int64_t whole = (n + width - 1) / width * width;
+    std::fill(rs + n, rs + whole, rs[n - 1]);
+    std::fill(cs + n, cs + whole, cs[n - 1]);
+    std::fill(us + n, us + whole, us[n - 1]);
+    const bool all_short = *std::min_element(rs, rs + n) >= Limits::r_short;
+    for (int64_t r = 0; r < n; r += width) {
+      vectors::Vector<T> at_r, at_c, at_u, value;
+      vectors::load(rs + r, at_r);
+      vectors::load(cs + r, at_c);
+      vectors::load(us + r, at_u);
+      const T m = dim.b + dim.b;
+      if (all_short)
+        VonMisesFisher::pathwise_expansion<Limits::order_short>(at_r, m, at_c, at_u, value);
+      else
+        VonMisesFisher::pathwise_expansion<Limits::order>(at_r, m, at_c, at_u, value);
+      memcpy(held + r, &value, sizeof value);
+    }
+    std::copy(held, held + n, out);
+    return all == n;
   }
 
   template <class T>

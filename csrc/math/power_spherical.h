@@ -127,40 +127,110 @@ struct PowerSpherical {
   // differentiated in a. At z = 0, where q grows as -log(z)/a, z counts as the smallest normal
   // number: (1 - t^2) q is 0 there.
   template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
-    const T b = dim.b, a = b + kappa;
-    if (c.z < Range<T>::smallest)
-      c.z = Range<T>::smallest;
-    const T log_z = log_cosine_half(c);
-    const T l = log_z + std::log1p(b / a);
-    if (a >= Pathwise<T>::a_min && l > -Pathwise<T>::l_max)
-      return T(0.5) * pathwise_expansion(a, b, l);
-
-    int n = a < Pathwise<T>::a_min ? static_cast<int>(std::ceil(Pathwise<T>::a_min - a)) : 0;
-    T top = a + T(n), l_top = log_z + std::log1p(b / top);
-    if (l_top < -Pathwise<T>::l_max) {
-      n += Pathwise<T>::raise;
-      top = a + T(n);
-      l_top = log_z + std::log1p(b / top);
-      l_top = l_top < -Pathwise<T>::l_max ? -Pathwise<T>::l_max : l_top;
-    }
-    T q = pathwise_expansion(top, b, l_top);
-    T centered = log_z + digamma_difference(b, T(1) / top, T(1) / (top + b));
-    for (int i = n - 1; i >= 0; --i) {
-      const T ai = a + T(i), si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
-      centered += b * inv;
-      q = inv_a * ((inv_a - centered) + si * c.z * q);
-    }
-    if (a >= Pathwise<T>::a_min || c.y >= Pathwise<T>::y_series || centered < T(0))
+    const PathwisePoint<T> point(kappa, dim, c);
+    T sum, centered = point.centered;
+    pathwise_sum(point.inv_top, point.x, point.l, pathwise_order(point.top), sum);
+    T q = point.expansion(sum);
+    for (T i = point.n - T(1); i >= T(0); i -= T(1))
+      point.step_down(i, dim.b, centered, q);
+    if (!point.raises_b(centered))
       return T(0.5) * q;
+    SeriesInB<T> series(centered);
+    for (int i = 0; i < Pathwise<T>::series; ++i)
+      series.add(T(i), point.a, dim.b, point.y, centered);
+    return T(0.5) * series.sum / dim.b;
+  }
 
-    T sum = centered, term = T(1), harmonic = T(0), si = a + b, bi = b + T(1);
-    for (int i = 0; i < Pathwise<T>::series; ++i, si += T(1), bi += T(1)) {
-      const T inv = T(1) / (si * bi);
-      term *= c.y * si * (si * inv);
-      harmonic += bi * inv;
-      sum += term * (centered + harmonic);
+  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float),
+  // 1e-14 (double) at the seams.
+  template <class T> struct Pathwise {
+    static constexpr T a_min = is_float32<T> ? T(8) : T(16);
+    static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
+    static constexpr int raise = is_float32<T> ? 8 : 16;
+    static constexpr T y_series = is_float32<T> ? T(0.45) : T(0.25);
+    static constexpr int series = is_float32<T> ? 32 : 64;
+  };
+
+  // Where the expansion is made, top = a + n, and the way down from there.
+  template <class T> struct PathwisePoint {
+    T a, y, z, n, top;
+    T inv_top, x, l; // 1/top, x = top/(top + b), l = log(z/x)
+    T centered;      // c at top
+
+    PathwisePoint() = default;
+    HD_INLINE PathwisePoint(T kappa, const Dim<T> &dim, Chords<T> c) {
+      const T b = dim.b;
+      y = c.y;
+      z = c.z < Range<T>::smallest ? Range<T>::smallest : c.z;
+      a = b + kappa;
+      const T log_z = log_cosine_half(Chords<T>{y, z});
+      n = a < Pathwise<T>::a_min ? std::ceil(Pathwise<T>::a_min - a) : T(0);
+      const bool below = log_z + log1p_of(b / (a + n)) < -Pathwise<T>::l_max;
+      n += below ? T(Pathwise<T>::raise) : T(0);
+      top = a + n;
+      inv_top = T(1) / top;
+      x = top / (top + b);
+      l = log_z + log1p_of(b * inv_top);
+      l = l < -Pathwise<T>::l_max ? -Pathwise<T>::l_max : l;
+      centered = log_z + digamma_difference(b, inv_top, T(1) / (top + b));
     }
-    return T(0.5) * sum / b;
+
+    // q at top = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l): perturbation of the Stein equation in
+    // 1/a, with Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, pathwise_sum.
+    HD_INLINE T expansion(T sum) const {
+      const T near = T(1) + l * (T(-0.5) + l * T(1.0 / 12));
+      const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
+      return inv_top * (first + inv_top * sum);
+    }
+    // From a + i + 1 to a + i.
+    HD_INLINE void step_down(T i, T b, T &c, T &q) const {
+      const T ai = a + i, si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
+      c += b * inv;
+      q = inv_a * ((inv_a - c) + si * z * q);
+    }
+    // Whether the series in b is to be taken instead, given c at a.
+    HD_INLINE bool raises_b(T c) const {
+      return a < Pathwise<T>::a_min && y < Pathwise<T>::y_series && c >= T(0);
+    }
+  };
+
+  // sum_n t_n (c + H_n)
+  template <class T> struct SeriesInB {
+    T sum, term = T(1), harmonic = T(0);
+    HD_INLINE explicit SeriesInB(T c) : sum(c) {}
+    HD_INLINE void add(T i, T a, T b, T y, T c) {
+      const T si = a + b + i, bi = b + T(1) + i, inv = T(1) / (si * bi);
+      term *= y * si * (si * inv);
+      harmonic += bi * inv;
+      sum += term * (c + harmonic);
+    }
+  };
+
+  // sum = sum_{k>=1} a^(1-k) sum_{j<=k} x^j Q_kj(l), by the Taylor series of Q_kj. T is S, or a
+  // vector, which functions of different targets do not return in one way.
+  template <class T, class S = T>
+  static HD_INLINE void pathwise_sum(const T &inv_a, const T &x, const T &l, int order, T &sum) {
+    using Table = PathwiseTable<S>;
+    sum = T{};
+    int row = order * (order + 3) / 2;
+    for (int k = order; k >= 1; --k) {
+      T in_x{};
+      for (int j = k; j >= 0; --j) {
+        --row;
+        T in_l{};
+        for (int n = Table::degree; n >= 0; --n)
+          in_l = in_l * l + Table::at(row, n);
+        in_x = in_x * x + in_l;
+      }
+      sum = sum * inv_a + in_x;
+    }
+  }
+
+  // Orders that change nothing at this a are left out: |Q_kj| < 0.1, so the rest is below eps/2.
+  template <class T> static HD int pathwise_order(T a) {
+    if (a < T(100))
+      return PathwiseTable<T>::order;
+    return is_float32<T> ? 2 : a >= T(1000) ? 4 : 6;
   }
 
 private:
@@ -202,43 +272,6 @@ private:
                      (s0 - T(0.5)) * x_minus_log1p(delta * inv_s0);
     return c0 + (delta * std::log1p(b / a) +
                  (second + (T(0.5) * delta * b * inv_a0 * inv_s0 + remainder)));
-  }
-
-  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float),
-  // 1e-14 (double) at the seams.
-  template <class T> struct Pathwise {
-    static constexpr T a_min = is_float32<T> ? T(8) : T(16);
-    static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
-    static constexpr int raise = is_float32<T> ? 8 : 16;
-    static constexpr T y_series = is_float32<T> ? T(0.45) : T(0.25);
-    static constexpr int series = is_float32<T> ? 32 : 64;
-  };
-
-  // q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l), x = a/s, l = log(z/x): perturbation of the Stein
-  // equation in 1/a, with Q_0 = l/(e^l - 1) in closed form and the Taylor series of the others.
-  template <class T> static HD T pathwise_expansion(T a, T b, T l) {
-    using Table = PathwiseTable<T>;
-    const T x = a / (a + b), inv_a = T(1) / a;
-    const T first =
-        std::fabs(l) < T(1e-3) ? T(1) + l * (T(-0.5) + l * T(1.0 / 12)) : l / std::expm1(l);
-    // Orders that change nothing at this a are left out: |Q_kj| < 0.1, so the rest is below eps/2.
-    int order = Table::order;
-    if (a >= T(100))
-      order = is_float32<T> ? 2 : a >= T(1000) ? 4 : 6;
-    T sum = T(0);
-    int row = order * (order + 3) / 2;
-    for (int k = order; k >= 1; --k) {
-      T in_x = T(0);
-      for (int j = k; j >= 0; --j) {
-        --row;
-        T in_l = T(0);
-        for (int n = Table::degree; n >= 0; --n)
-          in_l = in_l * l + Table::at(row, n);
-        in_x = in_x * x + in_l;
-      }
-      sum = sum * inv_a + in_x;
-    }
-    return inv_a * (first + inv_a * sum);
   }
 };
 

@@ -6,7 +6,7 @@
 // factor b/(a s) is taken out exactly. That is what keeps the result relatively accurate when a >>
 // b. Earlier work does so for the value alone (Didonato & Morris 1992, TOMS 708, algdiv).
 #pragma once
-#include "portable.h"
+#include "elementary.h"
 
 namespace spherical {
 
@@ -54,16 +54,17 @@ template <class T> HD T x_minus_log1p(T x) {
 //   u = 1/a - 1/s = b/(a s),  w = 1/a^2 - 1/s^2 = u (1/a + 1/s),
 //   e_k = (a^-2k - s^-2k)/(a^-2 - s^-2): e_1 = 1, e_{k+1} = a^-2 e_k + s^-2k.
 // For b > 0 all leading terms are positive (DLMF 5.11.2, differenced exactly).
-template <class T> HD T digamma_difference(T b, T inv_a, T inv_s) {
+template <class T> HD_INLINE T digamma_difference(T b, T inv_a, T inv_s) {
   const T za = inv_a * inv_a, zs = inv_s * inv_s;
   const T u = b * inv_a * inv_s, w = u * (inv_a + inv_s);
   T e = T(1), power = T(1), sum = T(0);
+  UNROLL
   for (int k = 1; k <= Stirling<T>::terms; ++k) {
     sum += bernoulli_number<T>(k) / T(2 * k) * e;
     power *= zs;
     e = za * e + power;
   }
-  return std::log1p(b * inv_a) + (T(0.5) * u + w * sum);
+  return log1p_of(b * inv_a) + (T(0.5) * u + w * sum);
 }
 
 // psi'(a) - psi'(s) = u + w/2 + u sum_k B_2k h_k;

@@ -121,17 +121,21 @@ struct VonMisesFisher {
     const PathwisePoint<T> point(kappa, dim, c);
     if (!point.expands())
       return pathwise_quadrature(kappa, dim, c, resultant(kappa, dim));
-    return point.r < Pathwise<T>::r_short
-               ? pathwise_expansion<T, Pathwise<T>::order>(point)
-               : pathwise_expansion<T, Pathwise<T>::order_short>(point);
+    const T m = dim.b + dim.b;
+    T value;
+    if (point.r < Pathwise<T>::r_short)
+      pathwise_expansion<Pathwise<T>::order>(point.r, m, point.c, point.u, value);
+    else
+      pathwise_expansion<Pathwise<T>::order_short>(point.r, m, point.c, point.u, value);
+    return value;
   }
 
-  // Where the expansion is made: r, m, c, u as in pathwise_expansion.
+  // Where the expansion is made: r, c, u as in pathwise_expansion.
   template <class T> struct PathwisePoint {
-    T r, m, c, u;
+    T r, c, u;
 
     HD_INLINE PathwisePoint(T kappa, const Dim<T> &dim, Chords<T> chords) {
-      m = dim.b + dim.b;
+      const T m = dim.b + dim.b;
       r = std::sqrt(m * m + T(4) * kappa * kappa);
       c = kappa / r;
       const T mode_y = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r);
@@ -159,40 +163,44 @@ struct VonMisesFisher {
   // order R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G
   // Q' at u = 0, which makes the division by u exact. The arrays are indexed by constants only once
   // unrolled, so they live in registers.
-  template <class T, int order>
-  static HD_INLINE T pathwise_expansion(const PathwisePoint<T> &point) {
-    const T c = point.c, u = point.u, inv_r = T(1) / point.r, h = point.m * inv_r;
-    const T g0 = T(2) * h / (T(1) + h), g1 = T(-4) * c, g2 = T(-0.5) * h * (T(1) + h);
-    T q[2 * order + 2] = {T(1), -c};
-    T total = T(1) - c * u, scale = inv_r;
+  // T is S, or a vector of S; the result is left in `total`.
+  template <int order, class S, class T>
+  static HD_INLINE void pathwise_expansion(const T &r, S m, const T &c, const T &u, T &total) {
+    const T inv_r = S(1) / r, h = m * inv_r;
+    const T g0 = S(2) * h / (S(1) + h), g1 = S(-4) * c, g2 = S(-0.5) * h * (S(1) + h);
+    T q[2 * order + 2] = {S(1) + T{}, -c};
+    T scale = inv_r;
+    total = S(1) - c * u;
     UNROLL
     for (int k = 1; k <= order; ++k) {
       UNROLL
       for (int i = 0; i < 2 * k; ++i) { // [G Q' - const]/u, in place from the bottom
-        T s = g2 * T(i) * q[i];
+        T s = g2 * S(i) * q[i];
         if (i + 1 < 2 * k)
-          s += g1 * T(i + 1) * q[i + 1];
+          s += g1 * S(i + 1) * q[i + 1];
         if (i + 2 < 2 * k)
-          s += g0 * T(i + 2) * q[i + 2];
+          s += g0 * S(i + 2) * q[i + 2];
         q[i] = s;
       }
       UNROLL
       for (int i = 2 * k + 1; i >= 0; --i) { // times (1 - c u)^2, in place from the top
-        T s = i < 2 * k ? q[i] : T(0);
+        T s{};
+        if (i < 2 * k)
+          s = q[i];
         if (i >= 1 && i - 1 < 2 * k)
-          s -= T(2) * c * q[i - 1];
+          s -= S(2) * c * q[i - 1];
         if (i >= 2)
           s += c * c * q[i - 2];
         q[i] = s;
       }
-      T value = T(0);
+      T value{};
       UNROLL
       for (int i = 2 * k + 1; i >= 0; --i)
         value = value * u + q[i];
       total += scale * value;
       scale *= inv_r;
     }
-    return inv_r * total;
+    total *= inv_r;
   }
 
   // (1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, by Gauss-Legendre.
