@@ -1,5 +1,7 @@
-// The scalar functions of csrc/math, vectorised over the rows of a table, for test_scalar_math.py.
-// One line per function; the exported symbol is FAMILY_FUNCTION_float32 and ..._float64.
+// The scalar functions of csrc/math over the rows of a table, and those of csrc/cpu that take tiles
+// of rows, for test_scalar_math.py. One line per function; the exported symbol is
+// FAMILY_FUNCTION_float32 and ..._float64.
+#include "cpu/family_rows.h"
 #include "kl_power_spherical.h"
 #include "kl_power_spherical_von_mises_fisher.h"
 #include "power_spherical.h"
@@ -87,3 +89,54 @@ BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_q)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dy)
+
+// Tiles of rows of one d: OverRows<FAMILY>::FUNCTION(dim, kappa, ..., out) as FAMILY_FUNCTION_rows.
+template <class T, class F> void for_each_tile(int64_t n, const int64_t *d, const F &f) {
+  for (int64_t begin = 0, end; begin < n; begin = end) {
+    for (end = begin; end < n && end - begin < kTile && d[end] == d[begin];)
+      ++end;
+    f(begin, end - begin, make_dim<T>(d[begin]));
+  }
+}
+#define OVER_ROWS_AS(FAMILY, T, SUFFIX)                                                            \
+  extern "C" void FAMILY##_log_peak_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
+                                                  T *out) {                                        \
+    for_each_tile<double>(n, d, [&](int64_t i, int64_t rows, const Dim<double> &dim) {             \
+      double wide[kTile];                                                                          \
+      OverRows<FAMILY>::log_peak(dim, rows, kappa + i, wide);                                      \
+      std::copy(wide, wide + rows, out + i);                                                       \
+    });                                                                                            \
+  }                                                                                                \
+  extern "C" void FAMILY##_log_peak_1_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,   \
+                                                    T *out) {                                      \
+    for_each_tile<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                       \
+      OverRows<FAMILY>::log_peak_1(dim, rows, kappa + i, out + i);                                 \
+    });                                                                                            \
+  }                                                                                                \
+  extern "C" void FAMILY##_pathwise_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
+                                                  const T *y, const T *z, T *out) {                \
+    for_each_tile<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                       \
+      Chords<T> chords[kTile];                                                                     \
+      for (int64_t r = 0; r < rows; ++r)                                                           \
+        chords[r] = {y[i + r], z[i + r]};                                                          \
+      OverRows<FAMILY>::pathwise(dim, rows, kappa + i, chords, out + i);                           \
+    });                                                                                            \
+  }
+#define OVER_ROWS(FAMILY) OVER_ROWS_AS(FAMILY, float, float32) OVER_ROWS_AS(FAMILY, double, float64)
+
+OVER_ROWS(PowerSpherical)
+OVER_ROWS(VonMisesFisher)
+
+// out[i] = FUNCTION(x[i]); all arrays [n]
+#define ELEMENTARY_AS(FUNCTION, T, SUFFIX)                                                         \
+  extern "C" void FUNCTION##_##SUFFIX(int64_t n, const int64_t *, const T *x, T *out) {            \
+    for (int64_t i = 0; i < n; ++i)                                                                \
+      out[i] = FUNCTION(x[i]);                                                                     \
+  }
+#define ELEMENTARY(FUNCTION)                                                                       \
+  ELEMENTARY_AS(FUNCTION, float, float32) ELEMENTARY_AS(FUNCTION, double, float64)
+
+ELEMENTARY(log_of)
+ELEMENTARY(log1p_of)
+ELEMENTARY(exp_of)
+ELEMENTARY(expm1_of)

@@ -6,6 +6,7 @@ A function is one row of CHECKS and one line of scalar_math.cpp.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import subprocess
@@ -114,10 +115,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
             pytest.fail("no C++ compiler")
         pytest.skip("no C++ compiler")
     library = tmp_path_factory.mktemp("scalar_math") / "scalar_math.so"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    include = HERE.parent / "csrc" / "math"
-    source = HERE / "scalar_math.cpp"
-    subprocess.run([compiler, *flags, f"-I{include}", source, "-o", library], check=True)
+    flags = ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    flags += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the build does
+    csrc, source = HERE.parent / "csrc", HERE / "scalar_math.cpp"
+    includes = [f"-I{csrc}", f"-I{csrc / 'math'}"]
+    subprocess.run([compiler, *flags, *includes, source, "-o", library], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -149,6 +151,65 @@ def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL
     symbol = f"{check.family}_{check.function}"
     result = call(compiled, symbol, table["d"], arguments(table, dtype), dtype)
     assert worst_error(check, dtype, result) <= getattr(check, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "check",
+    [c for c in CHECKS if c.function in ("log_peak", "log_peak_1", "pathwise")],
+    ids=str,
+)
+def test_rows_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
+    """Functions of tiles of rows; what stands for a row does not depend on its neighbours."""
+    table = load(check.table)
+    symbol, inputs = f"{check.family}_{check.function}_rows", arguments(table, dtype)
+    result = call(compiled, symbol, table["d"], inputs, dtype)
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+    order = np.lexsort((np.random.default_rng(0).random(len(result)), table["d"]))
+    shuffled = [np.ascontiguousarray(x[order]) for x in inputs]
+    again = call(compiled, symbol, table["d"][order], shuffled, dtype)
+    np.testing.assert_array_equal(again, result[order])
+    for i in range(0, len(result), 7):
+        alone = [np.ascontiguousarray(x[i : i + 1]) for x in inputs]
+        one = call(compiled, symbol, table["d"][i : i + 1], alone, dtype)
+        np.testing.assert_array_equal(one, result[i : i + 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "ulps"), [("log_of", 1.1), ("log1p_of", 1.5), ("exp_of", 1.3), ("expm1_of", 2.6)]
+)
+def test_elementary(function: str, ulps: float, dtype: str, compiled: ctypes.CDLL) -> None:
+    """Over all of the range; and what holds at its ends."""
+    info, rng, n = np.finfo(dtype), np.random.default_rng(0), 1000
+    tiny, huge = math.log(float(info.tiny)) + 0.5, math.log(float(info.max))
+    size = np.exp(rng.uniform(tiny, huge, n))
+    near = rng.uniform(-0.5, 0.5, n)
+    x = {
+        "log_of": np.concatenate([size, 1 + near, [float(info.smallest_subnormal)]]),
+        "log1p_of": np.concatenate([size, near, -np.exp(-size[size < 700]) * 0.999]),
+        "exp_of": np.concatenate([rng.uniform(tiny, huge, n), near]),
+        "expm1_of": np.concatenate([rng.uniform(tiny, huge, n), near, near * size.min()]),
+    }[function].astype(dtype)
+    exact = getattr(mpmath, {"log_of": "log"}.get(function, function.removesuffix("_of")))
+    with mpmath.workdps(40):
+        true = [exact(mpmath.mpf(float(v))) for v in x]
+        result = call(compiled, function, np.ones(len(x)), [x], dtype)
+        ulp = np.spacing(np.abs([float(t) for t in true]).astype(dtype)).astype(np.float64)
+        error = [float(abs(mpmath.mpf(float(r)) - t)) for r, t in zip(result, true, strict=True)]
+    assert (error / ulp).max() < ulps
+
+    ends = {
+        "log_of": {0.0: -np.inf, np.inf: np.inf, 1.0: 0.0},
+        "log1p_of": {-1.0: -np.inf, 0.0: 0.0},
+        "exp_of": {-np.inf: 0.0, np.inf: np.inf, 0.0: 1.0, 2 * huge: np.inf},
+        "expm1_of": {-np.inf: -1.0, np.inf: np.inf, 0.0: 0.0, 2 * huge: np.inf},
+    }[function] | {np.nan: np.nan}
+    at = np.array(list(ends), dtype)
+    np.testing.assert_array_equal(
+        call(compiled, function, np.ones(len(at)), [at], dtype),
+        np.array(list(ends.values()), dtype),
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

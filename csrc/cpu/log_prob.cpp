@@ -51,27 +51,26 @@ SIMD_CLONES void gradients(const DensityGradient<T> *g, const T *const *a, const
   }
 }
 
-// The scalars of the rows of a tile.
-template <class S> struct Densities {
-  S kappa[kTile], minus[kTile], plus[kTile];
+// The scalars of the rows of a tile. Densities in double, see `rounded`.
+template <class T> struct LogDensities {
+  T kappa[kTile];
+  double minus[kTile], plus[kTile], peak[kTile], log_p[kTile];
 };
-struct LogDensities : Densities<double> {
-  double peak[kTile], log_p[kTile];
-};
-template <class T> struct Gradients : Densities<T> {
+template <class T> struct Gradients {
+  T kappa[kTile], minus[kTile], plus[kTile];
   T upstream[kTile], slope[kTile], kappa_grad[kTile]; // slope = log_peak_1
   DensityGradient<T> of_vectors[kTile];
 };
 
-template <class Family> SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities &s) {
+template <class Family, class T>
+SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities<T> &s) {
   for (int64_t r = 0; r < n; ++r)
     s.log_p[r] =
-        s.peak[r] + Family::log_falloff(s.kappa[r], chords_of(s.minus[r], s.plus[r]));
+        s.peak[r] + Family::log_falloff(double{s.kappa[r]}, chords_of(s.minus[r], s.plus[r]));
 }
 template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    s.of_vectors[r] =
-        density_gradient<Family>(s.upstream[r], s.kappa[r], s.minus[r], s.plus[r]);
+    s.of_vectors[r] = density_gradient<Family>(s.upstream[r], s.kappa[r], s.minus[r], s.plus[r]);
 }
 template <class Family, class T>
 SIMD_CLONES FLATTEN void kappa_gradients(int64_t n, Gradients<T> &s) {
@@ -84,26 +83,28 @@ SIMD_CLONES FLATTEN void kappa_gradients(int64_t n, Gradients<T> &s) {
 // only if both terms are known better than T. Hence double for float rows (the sums are bound by
 // memory anyway), and long double for the double rows in which it happens.
 template <class Family, class T>
-T rounded(const LogDensities &s, int64_t r, const T *x, const T *mu, int64_t d) {
+T rounded(const LogDensities<T> &s, int64_t r, const T *x, const T *mu, int64_t d) {
   const double result = s.log_p[r];
   if (is_float32<T> || std::fabs(s.peak[r]) <= 2 * std::max(std::fabs(result), 1.0))
     return static_cast<T>(result);
   long double wide[2];
-  row_sums<long double, 2>(d, wide, [=](int64_t i, long double(&out)[2]) {
+  row_sums<long double, 2>(d, wide, [=](int64_t i, long double (&out)[2]) {
     chord_terms<long double>(x[i], mu[i], out);
   });
-  return static_cast<T>(log_density<Family, long double>(s.kappa[r], make_dim<long double>(d),
-                                                         wide[0], wide[1]));
+  return static_cast<T>(
+      log_density<Family, long double>(s.kappa[r], make_dim<long double>(d), wide[0], wide[1]));
 }
 
 template <class Family, class T> void forward(const LogProb<T> &args) {
   const int64_t d = args.in.rows.d, most = tile_rows(d);
   const auto dim = make_dim<double>(d);
   const bool one_law = args.in.rows.is_shared(args.kKappa) && args.in.rows.n > 0;
-  const double its_peak = one_law ? Family::log_peak(double{args.kappa(0)}, dim) : 0;
+  double its_peak = 0;
+  if (one_law)
+    OverRows<Family>::log_peak(dim, 1, args.in.row(args.kKappa, 0), &its_peak);
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> x_rows, mu_rows;
-    LogDensities s;
+    LogDensities<T> s;
     std::fill_n(s.peak, kTile, its_peak);
     for (int64_t first = begin; first < end; first += most) {
       const int64_t n = std::min(most, end - first);
@@ -128,7 +129,9 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const int other = mu_is_main ? args.kGradValue : args.kGradMu;
   const bool one_law = in.rows.is_shared(args.kKappa) && in.rows.n > 0;
   const bool want_kappa = args.wants(args.kGradKappa);
-  const T its_slope = one_law && want_kappa ? Family::log_peak_1(args.kappa(0), args.dim) : T(0);
+  T its_slope = 0;
+  if (one_law && want_kappa)
+    OverRows<Family>::log_peak_1(args.dim, 1, in.row(args.kKappa, 0), &its_slope);
   const auto tile = [&](int64_t first, int64_t n, T *const *main_out, Scratch<T> &scratch) {
     const T *const *x = read_rows(in, args.kValue, first, n, scratch.in[0]);
     const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[1]);

@@ -95,8 +95,8 @@ block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uin
 __attribute__((target("default")))
 #endif
 // words[i, 0 ... 3] of blocks 0 to n - 1 (and of some more, up to a multiple of a vector).
-static void
-block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+static void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
+                        uint32_t *words) {
   for (int64_t i = 0; i < n; ++i) {
     const RowStream row{seed, blocks.row[i]};
     memcpy(words + 4 * i, row.words(stream, static_cast<uint32_t>(blocks.block[i])).w,

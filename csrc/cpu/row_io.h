@@ -165,9 +165,9 @@ template <class T> struct Scratch {
 
 constexpr int64_t kTermsPerSum = 256; // added in sequence, before partial sums are added in double
 
-// Calls f(first, n, out, scratch) for each tile of rows i = first ... first + n - 1; it writes row i
-// of result k, [d], to out[i - first], unless `out` is null. Each of the `sums` rows of that result
-// is the sum of `terms` neighbouring rows i, in an order that depends on the shapes alone.
+// Calls f(first, n, out, scratch) for each tile of rows i = first ... first + n - 1; it writes row
+// i of result k, [d], to out[i - first], unless `out` is null. Each of the `sums` rows of that
+// result is the sum of `terms` neighbouring rows i, in an order that depends on the shapes alone.
 // scratch.out[1] is taken.
 template <class T, int K, class F>
 void for_each_tile(const RowInputs<T, K> &in, int k, int64_t sums, int64_t terms, int64_t grain,

@@ -54,8 +54,8 @@ void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g:
 // The scalars of the rows of a tile.
 template <class T> struct Samples {
   T kappa[kTile];
-  T p[kTile], s[kTile];                     // see Polar in math/portable.h
-  T length[kTile], removed[kTile];          // |mu|; g' = g - removed mu
+  T p[kTile], s[kTile];                      // see Polar in math/portable.h
+  T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
   T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
   Polar<T> polar[kTile];
 };
@@ -161,9 +161,9 @@ SIMD_CLONES FLATTEN void polars(const RowStream &first, const Dim<T> &dim, int64
                                 Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
     const RowStream stream{first.seed, first.row + static_cast<uint64_t>(r)};
-    s.polar[r] = sample_polar<Family>(
-        s.kappa[r], dim, s.p[r], s.s[r],
-        PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
+    s.polar[r] =
+        sample_polar<Family>(s.kappa[r], dim, s.p[r], s.s[r],
+                             PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
   }
 }
 

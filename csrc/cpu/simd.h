@@ -23,6 +23,22 @@ namespace spherical {
 constexpr int64_t kTile = 64;
 inline int64_t tile_rows(int64_t d) { return std::clamp<int64_t>(2048 / d, 1, kTile); }
 
+// A vector of as many T as 32 bytes hold, for what the compiler does not vectorise by itself.
+template <class T> struct VectorOf {
+  typedef T type __attribute__((vector_size(32)));
+  static constexpr int64_t width = 32 / sizeof(T);
+};
+template <class T> using Vector = typename VectorOf<T>::type;
+template <class T> HD_INLINE void load(const T *from, Vector<T> &v) { memcpy(&v, from, sizeof v); }
+template <class T> HD_INLINE void store(const Vector<T> &v, T *to) { memcpy(to, &v, sizeof v); }
+
+// Makes n > 0 values of a tile whole vectors: repeats the last.
+template <class T> HD_INLINE void fill_vector(T *values, int64_t n) {
+  std::fill(values + n,
+            values + (n + VectorOf<T>::width - 1) / VectorOf<T>::width * VectorOf<T>::width,
+            values[n - 1]);
+}
+
 constexpr int64_t kBlock = 4096;
 constexpr int kLanes = 64;
 constexpr int kNarrow = 8;

@@ -83,9 +83,8 @@ template <class Family, class Element> struct Forward {
     }
     T polar[2];
     if (team.rank == 0) {
-      const auto sample =
-          sample_polar<Family>(row.kappa, args.dim, p, T(0.5) * squared,
-                               ProposalNoise<T>{row.stream});
+      const auto sample = sample_polar<Family>(row.kappa, args.dim, p, T(0.5) * squared,
+                                               ProposalNoise<T>{row.stream});
       polar[0] = sample.t;
       polar[1] = sample.r;
     }

@@ -12,6 +12,7 @@
 //   float32           3.6e-7             1.8e-7    2.4e-7        2.7e-7
 //   float64           2.4e-15            1.5e-15   1.8e-15       2.5e-15
 #pragma once
+#include "elementary.h"
 #include "von_mises_fisher_coefficients.h"
 
 namespace spherical {
@@ -33,6 +34,10 @@ template <class T> struct Debye {
     return r < T(40) ? 20 : r < T(100) ? 14 : r < T(1000) ? 9 : 5;
   }
 };
+
+// The order for R >= 25 in double where the result is then rounded to float: the first term left
+// out of any sum is below 2e-11.
+HD int debye_order_for_float(double r) { return r < 40 ? 9 : r < 100 ? 7 : r < 1000 ? 5 : 3; }
 
 // sum_k D_k(p^2) R^-k and the sums its first and second derivative in kappa need, by Horner's rule
 // in p^2 = (v/R)^2 and in 1/R:
@@ -68,14 +73,20 @@ template <class T, class S = T> struct DebyeSums {
 //   length     = kappa [1/(R + v) - (1/2 + first)/R^2]
 //   complement = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
 //   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
-template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
-  const T inv_r2 = T(1) / (v * v + kappa * kappa), inv_r = T(1) / r, p = v * inv_r;
+template <class T>
+HD_INLINE Resultant<T> resultant_of_debye(T kappa, T v, T r, T value, T first, T second) {
+  const T inv_r2 = T(1) / (v * v + kappa * kappa), p = v / r;
   constexpr T inv_2pi = T(0.5L / kPi);
-  const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
-  const T half = (T(0.5) + sums.first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
-  return {v * (std::log((v + r) * inv_2pi) - ratio) + (T(0.5) * std::log(r * inv_2pi) - sums.value),
+  const T half = (T(0.5) + first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
+  return {v * (log_of((v + r) * inv_2pi) - ratio) + (T(0.5) * log_of(r * inv_2pi) - value),
           kappa * (inv_rv - half), v * inv_rv * (T(1) + ratio) + kappa * half,
-          inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + sums.second))};
+          inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + second))};
+}
+
+template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
+  const T inv_r = T(1) / r, p = v * inv_r;
+  const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
+  return resultant_of_debye(kappa, v, r, sums.value, sums.first, sums.second);
 }
 
 // Terms are added until they are below this part of the sum.
@@ -95,10 +106,10 @@ template <class T> struct Kummer {
 //
 // What of the terms depends on d alone, for n = 0, 1, ...
 template <class T> struct KummerTerm {
-  T b, m;            // m = 2b
+  T b, m; // m = 2b
   T n = T(0);
-  T y = T(0.5);      // y_n
-  T share = T(0);    // n/(2b + n)
+  T y = T(0.5);       // y_n
+  T share = T(0);     // n/(2b + n)
   T inv_mn, inv_both; // 1/(2b + n), and that over n + 1
 
   HD explicit KummerTerm(T b) : b(b), m(b + b), inv_mn(T(1) / m), inv_both(inv_mn) {}
@@ -113,6 +124,13 @@ template <class T> struct KummerTerm {
     share = n * inv_mn;
   }
 };
+
+// All but the slope from total = sum t_n, length = sum t_n n/(2b + n) and y = sum t_n y_n.
+template <class T>
+HD_INLINE Resultant<T> resultant_of_kummer(T x, T log_area, T total, T length, T y) {
+  const T inv_total = T(1) / total;
+  return {-(log_area + log_of(exp_of(-x) * total)), length * inv_total, T(2) * y * inv_total, T(0)};
+}
 
 template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) {
   using Wide = std::conditional_t<is_float32<T>, double, T>;
@@ -135,9 +153,9 @@ template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) 
     square_sum += term * off * off;
   } while (latest > Kummer<T>::tiny * length);
   const Wide inv_total = 1.0 / total, drift = off_sum * inv_total;
-  const Wide variance = square_sum * inv_total - drift * drift;
-  return {static_cast<T>(-(dim.log_area + std::log(std::exp(-x) * total))),
-          static_cast<T>(length * inv_total), static_cast<T>(2.0 * y_sum * inv_total),
+  const Wide variance = square_sum * inv_total - drift * drift, log_area = dim.log_area;
+  const auto a = resultant_of_kummer(x, log_area, total, length, y_sum);
+  return {static_cast<T>(a.log_peak), static_cast<T>(a.length), static_cast<T>(a.complement),
           static_cast<T>(4.0 * (within * inv_total + variance))};
 }
 

@@ -135,10 +135,11 @@ struct PowerSpherical {
       point.step_down(i, dim.b, centered, q);
     if (!point.raises_b(centered))
       return T(0.5) * q;
-    SeriesInB<T> series(centered);
+    T term = T(1), harmonic = T(0);
+    sum = centered;
     for (int i = 0; i < Pathwise<T>::series; ++i)
-      series.add(T(i), point.a, dim.b, point.y, centered);
-    return T(0.5) * series.sum / dim.b;
+      add_series_term(T(i), point.a, dim.b, point.y, centered, term, harmonic, sum);
+    return T(0.5) * sum / dim.b;
   }
 
   // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float),
@@ -194,17 +195,14 @@ struct PowerSpherical {
     }
   };
 
-  // sum_n t_n (c + H_n)
-  template <class T> struct SeriesInB {
-    T sum, term = T(1), harmonic = T(0);
-    HD_INLINE explicit SeriesInB(T c) : sum(c) {}
-    HD_INLINE void add(T i, T a, T b, T y, T c) {
-      const T si = a + b + i, bi = b + T(1) + i, inv = T(1) / (si * bi);
-      term *= y * si * (si * inv);
-      harmonic += bi * inv;
-      sum += term * (c + harmonic);
-    }
-  };
+  // Adds term i + 1 to sum_n t_n (c + H_n), given t_i and H_i, which become the next.
+  template <class T>
+  static HD_INLINE void add_series_term(T i, T a, T b, T y, T c, T &term, T &harmonic, T &sum) {
+    const T si = a + b + i, bi = b + T(1) + i, inv = T(1) / (si * bi);
+    term *= y * si * (si * inv);
+    harmonic += bi * inv;
+    sum += term * (c + harmonic);
+  }
 
   // sum = sum_{k>=1} a^(1-k) sum_{j<=k} x^j Q_kj(l), by the Taylor series of Q_kj. T is S, or a
   // vector, which functions of different targets do not return in one way.

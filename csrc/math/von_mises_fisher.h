@@ -211,8 +211,7 @@ struct VonMisesFisher {
   // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
   // mode by solving L = -depth to first order.
   template <class T>
-  static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c,
-                                  const Resultant<T> &a) {
+  static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c, const Resultant<T> &a) {
     const T mean_y = T(0.5) * a.complement, mean_z = T(0.5) * (T(1) + a.length);
     const T b1 = dim.b - T(1), b1_up = b1 > T(0) ? b1 : T(0), depth = is_float32<T> ? T(24) : T(40);
     const bool above = c.y < mean_y; // t > A: integrate up to mu

@@ -1,0 +1,95 @@
+// Power Spherical over the rows of a tile: pathwise, each of its steps for all rows at once.
+#pragma once
+#include "family_rows.h"
+
+namespace spherical {
+
+template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
+  template <class T>
+  SIMD_CLONES FLATTEN static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa,
+                                           const Chords<T> *c, T *out) {
+    Rows<T> rows;
+    expand(dim, n, kappa, c, rows);
+    step_down(dim, n, rows);
+    T raised = T(0);
+    for (int64_t r = 0; r < n; ++r) {
+      rows.raises_b[r] = rows.point(r).raises_b(rows.centered[r]) ? T(1) : T(0);
+      raised += rows.raises_b[r];
+      out[r] = T(0.5) * rows.q[r];
+    }
+    if (raised > T(0))
+      add_series(dim, n, rows, out);
+  }
+
+private:
+  using PS = PowerSpherical;
+
+  template <class T> struct Rows { // PathwisePoint, and q, by columns
+    T a[kTile], y[kTile], z[kTile], n[kTile], inv_top[kTile], x[kTile], l[kTile], centered[kTile];
+    T q[kTile], raises_b[kTile];
+
+    HD_INLINE PS::PathwisePoint<T> point(int64_t r) const {
+      PS::PathwisePoint<T> point;
+      point.a = a[r];
+      point.y = y[r];
+      point.z = z[r];
+      point.inv_top = inv_top[r];
+      point.l = l[r];
+      return point;
+    }
+  };
+
+  template <class T>
+  static HD_INLINE void expand(const Dim<T> &dim, int64_t n, const T *kappa, const Chords<T> *c,
+                               Rows<T> &rows) {
+    for (int64_t r = 0; r < n; ++r) {
+      const PS::PathwisePoint<T> point(kappa[r], dim, c[r]);
+      rows.a[r] = point.a;
+      rows.y[r] = point.y;
+      rows.z[r] = point.z;
+      rows.n[r] = point.n;
+      rows.inv_top[r] = point.inv_top;
+      rows.x[r] = point.x;
+      rows.l[r] = point.l;
+      rows.centered[r] = point.centered;
+    }
+    for (T *values : {rows.inv_top, rows.x, rows.l})
+      fill_vector(values, n);
+    const int order = PS::pathwise_order(dim.b); // top >= b: not less than a row needs
+    for (int64_t r = 0; r < n; r += VectorOf<T>::width) {
+      Vector<T> inv_top, x, l, sum;
+      load(rows.inv_top + r, inv_top);
+      load(rows.x + r, x);
+      load(rows.l + r, l);
+      PS::pathwise_sum<Vector<T>, T>(inv_top, x, l, order, sum);
+      store(sum, rows.q + r);
+    }
+    for (int64_t r = 0; r < n; ++r)
+      rows.q[r] = rows.point(r).expansion(rows.q[r]);
+  }
+
+  template <class T> static HD_INLINE void step_down(const Dim<T> &dim, int64_t n, Rows<T> &rows) {
+    for (T i = *std::max_element(rows.n, rows.n + n) - T(1); i >= T(0); i -= T(1))
+      for (int64_t r = 0; r < n; ++r) {
+        T centered = rows.centered[r], q = rows.q[r];
+        rows.point(r).step_down(i, dim.b, centered, q);
+        rows.centered[r] = i < rows.n[r] ? centered : rows.centered[r];
+        rows.q[r] = i < rows.n[r] ? q : rows.q[r];
+      }
+  }
+
+  template <class T>
+  static HD_INLINE void add_series(const Dim<T> &dim, int64_t n, const Rows<T> &rows, T *out) {
+    T term[kTile], harmonic[kTile] = {}, sum[kTile];
+    std::fill_n(term, n, T(1));
+    std::copy(rows.centered, rows.centered + n, sum);
+    for (int i = 0; i < PS::Pathwise<T>::series; ++i)
+      for (int64_t r = 0; r < n; ++r)
+        PS::add_series_term(T(i), rows.a[r], dim.b, rows.y[r], rows.centered[r], term[r],
+                            harmonic[r], sum[r]);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = rows.raises_b[r] > T(0) ? T(0.5) * sum[r] / dim.b : out[r];
+  }
+};
+
+} // namespace spherical

@@ -1,0 +1,189 @@
+// von Mises-Fisher over the rows of a tile: the normaliser in double, by vectors of rows, and with
+// it log_peak, log_peak_1 and pathwise.
+#pragma once
+#include "family_rows.h"
+
+namespace spherical {
+
+template <> struct OverRows<VonMisesFisher> {
+  template <class T>
+  static void log_peak(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
+    if (dim.d == 3)
+      return log_peak_on_sphere(dim, n, kappa, out);
+    Resultants a;
+    resultants(dim, n, kappa, a);
+    std::copy(a.log_peak, a.log_peak + n, out);
+  }
+
+  template <class T> static void log_peak_1(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
+    if (dim.d == T(3))
+      return log_peak_1_on_sphere(dim, n, kappa, out);
+    Resultants a;
+    resultants(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
+    std::copy(a.complement, a.complement + n, out);
+  }
+
+  template <class T>
+  static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa, const Chords<T> *c, T *out) {
+    bool expands[kTile];
+    if (expand(dim, n, kappa, c, out, expands))
+      return;
+    Resultants a;
+    resultants(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
+    for (int64_t r = 0; r < n; ++r)
+      if (!expands[r])
+        out[r] =
+            quadrature<T>(kappa[r], dim, c[r], {T(0), T(a.length[r]), T(a.complement[r]), T(0)});
+  }
+
+private:
+  using Family = VonMisesFisher;
+
+  struct Resultants {
+    double log_peak[kTile], length[kTile], complement[kTile];
+    HD_INLINE void set(int64_t r, bool wanted, const Resultant<double> &a) {
+      log_peak[r] = wanted ? a.log_peak : log_peak[r];
+      length[r] = wanted ? a.length : length[r];
+      complement[r] = wanted ? a.complement : complement[r];
+    }
+  };
+
+  // On S^2, which the compiler is told, the functions are closed forms, and the loops vectorise.
+  template <class T> static HD_INLINE Dim<T> on_sphere(const Dim<T> &dim) {
+    return {T(3), T(1), dim.log_area};
+  }
+  template <class T>
+  SIMD_CLONES FLATTEN static void log_peak_on_sphere(const Dim<double> &dim, int64_t n,
+                                                     const T *kappa, double *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::log_peak(double{kappa[r]}, on_sphere(dim));
+  }
+  template <class T>
+  SIMD_CLONES FLATTEN static void log_peak_1_on_sphere(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                       T *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::log_peak_1(kappa[r], on_sphere(dim));
+  }
+
+  // What `resultant` is in double, or to double rounding errors of float if T is that, but for the
+  // slope. Rows of the method that is not theirs are given a
+  // harmless argument, and then left as they were.
+  template <class T>
+  static void resultants(const Dim<double> &dim, int64_t n, const T *kappa, Resultants &a) {
+    const double v = dim.b - 0.5;
+    double x[kTile], far[kTile];
+    int64_t near = 0;
+    for (int64_t r = 0; r < n; ++r) {
+      const double k = kappa[r];
+      const bool kummer = std::sqrt(v * v + k * k) < Debye<double>::radius;
+      near += kummer;
+      x[r] = kummer ? 2 * k : -1;
+      far[r] = kummer ? -1 : k;
+    }
+    const double least = std::max(v, Debye<double>::radius); // R of no row is less
+    if (near < n)
+      by_debye(v, n, far,
+               is_float32<T> ? debye_order_for_float(least) : Debye<double>::order(least), a);
+    if (near > 0)
+      by_kummer(dim, n, x, a);
+  }
+
+  // Rows with far >= 0.
+  SIMD_CLONES FLATTEN static void by_debye(double v, int64_t n, const double *far, int order,
+                                           Resultants &a) {
+    constexpr double radius = Debye<double>::radius;
+    double kappa[kTile], r[kTile], value[kTile], first[kTile];
+    for (int64_t i = 0; i < n; ++i) {
+      kappa[i] = far[i] < 0 ? radius : far[i];
+      r[i] = std::sqrt(v * v + kappa[i] * kappa[i]);
+    }
+    fill_vector(r, n);
+    for (int64_t i = 0; i < n; i += VectorOf<double>::width) {
+      Vector<double> rs;
+      load(r + i, rs);
+      const Vector<double> inv_r = 1 / rs, p = v * inv_r;
+      const DebyeSums<Vector<double>, double> sums(inv_r, p * p, order);
+      store(sums.value, value + i);
+      store(sums.first, first + i);
+    }
+    for (int64_t i = 0; i < n; ++i)
+      a.set(i, far[i] >= 0, resultant_of_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
+  }
+
+  // Rows with x >= 0. As many terms as the largest x needs: more change nothing in the others.
+  SIMD_CLONES FLATTEN static void by_kummer(const Dim<double> &dim, int64_t n, const double *x,
+                                            Resultants &a) {
+    double near[kTile], total[kTile], length[kTile], y[kTile];
+    for (int64_t r = 0; r < n; ++r)
+      near[r] = std::max(x[r], 0.0);
+    fill_vector(near, n);
+    for (int64_t r = 0; r < n; r += VectorOf<double>::width) {
+      const double largest = *std::max_element(near + r, near + r + VectorOf<double>::width);
+      double its_term = 1, its_latest = 0, its_length = 0;
+      Vector<double> xs;
+      load(near + r, xs);
+      Vector<double> term = xs * 0 + 1, totals = term, lengths{}, ys = term * 0.5;
+      KummerTerm<double> of_n(dim.b);
+      do {
+        const double growth = of_n.growth();
+        of_n.next();
+        term *= xs * growth;
+        totals += term;
+        lengths += term * of_n.share;
+        ys += term * of_n.y;
+        its_term *= largest * growth;
+        its_latest = its_term * of_n.share;
+        its_length += its_latest;
+      } while (its_latest > Kummer<double>::tiny * its_length);
+      store(totals, total + r);
+      store(lengths, length + r);
+      store(ys, y + r);
+    }
+    for (int64_t r = 0; r < n; ++r)
+      a.set(r, x[r] >= 0, resultant_of_kummer(near[r], dim.log_area, total[r], length[r], y[r]));
+  }
+
+  // pathwise where the expansion holds, expands[r]. Returns whether it does for all rows.
+  template <class T>
+  SIMD_CLONES FLATTEN static bool expand(const Dim<T> &dim, int64_t n, const T *kappa,
+                                         const Chords<T> *c, T *out, bool *expands) {
+    T r[kTile], ratio[kTile], u[kTile], value[kTile];
+    for (int64_t i = 0; i < n; ++i) {
+      const Family::PathwisePoint<T> point(kappa[i], dim, c[i]);
+      r[i] = point.r;
+      ratio[i] = point.c;
+      u[i] = point.u;
+      value[i] = point.expands() ? T(1) : T(0);
+    }
+    std::copy(value, value + n, expands);
+    const int64_t count = std::count(expands, expands + n, true);
+    if (count == 0)
+      return false;
+    for (T *values : {r, ratio, u})
+      fill_vector(values, n);
+    const T m = dim.b + dim.b; // R >= m
+    for (int64_t i = 0; i < n; i += VectorOf<T>::width) {
+      Vector<T> at_r, at_ratio, at_u, result;
+      load(r + i, at_r);
+      load(ratio + i, at_ratio);
+      load(u + i, at_u);
+      if (m < Family::Pathwise<T>::r_short)
+        Family::pathwise_expansion<Family::Pathwise<T>::order>(at_r, m, at_ratio, at_u, result);
+      else
+        Family::pathwise_expansion<Family::Pathwise<T>::order_short>(at_r, m, at_ratio, at_u,
+                                                                     result);
+      store(result, value + i);
+    }
+    std::copy(value, value + n, out);
+    return count == n;
+  }
+
+  // One row: the loop over nodes vectorises.
+  template <class T>
+  SIMD_CLONES FLATTEN static T quadrature(T kappa, const Dim<T> &dim, const Chords<T> &c,
+                                          const Resultant<T> &a) {
+    return Family::pathwise_quadrature(kappa, dim, c, a);
+  }
+};
+
+} // namespace spherical
