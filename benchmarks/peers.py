@@ -277,7 +277,24 @@ def _three_torch_ops(case: Case) -> Functions:
     return {"log_prob": lambda x, loc, kappa: kappa * torch.log1p((x * loc).sum(-1))}
 
 
-TINY, CIRCLE = ((8, 16),), ((65536, 2),)
+class _Empty(torch.autograd.Function):
+    """Allocates a sample and its gradients, and computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, loc: Tensor, kappa: Tensor) -> Tensor:
+        ctx.save_for_backward(loc, kappa)
+        return torch.empty_like(loc)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return tuple(torch.empty_like(x) for x in ctx.saved_tensors)
+
+
+def _empty_function(case: Case) -> Functions:
+    return {"rsample": _Empty.apply}
+
+
+TINY, SMALL, CIRCLE = ((8, 16),), ((1024, 8), (512, 64)), ((65536, 2),)
 COMPILED = ((4096, 2048), (65536, 2048))
 
 # "ours" comes first: ratios are to it.
@@ -374,6 +391,14 @@ PEERS = (
         families=("PowerSpherical",),
         part=True,
         backward=False,
+        rival=False,
+    ),
+    Peer(
+        "empty function",
+        _empty_function,
+        note="a yardstick: a `torch.autograd.Function` that computes nothing; what is left to gain",
+        sizes=SMALL,
+        part=True,
         rival=False,
     ),
     Peer(
