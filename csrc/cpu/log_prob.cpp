@@ -12,21 +12,23 @@ constexpr int64_t kRowCost = 128; // see row_grain
 template <class T, class S>
 SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d, S *minus,
                             S *plus) {
-  if (d < kNarrowRow) {
-    Columns<T> by_x, by_mu;
-    by_x.read(x, n, d);
-    by_mu.read(mu, n, d);
-    std::fill_n(minus, n, S(0));
-    std::fill_n(plus, n, S(0));
-    for (int64_t i = 0; i < d; ++i)
+  if (d < kNarrowRow)
+    return with_width(d, [=](auto width) __attribute__((always_inline)) {
+      Columns<T> by_x, by_mu;
+      by_x.read(x, n, width);
+      by_mu.read(mu, n, width);
       for (int64_t r = 0; r < n; ++r) {
-        S terms[2];
-        chord_terms(S(by_x.at[i][r]), S(by_mu.at[i][r]), terms);
-        minus[r] += terms[0];
-        plus[r] += terms[1];
+        S of_row[2] = {};
+        for (int64_t i = 0; i < width; ++i) {
+          S terms[2];
+          chord_terms(S(by_x.at[i][r]), S(by_mu.at[i][r]), terms);
+          of_row[0] += terms[0];
+          of_row[1] += terms[1];
+        }
+        minus[r] = of_row[0];
+        plus[r] = of_row[1];
       }
-    return;
-  }
+    });
   for (int64_t r = 0; r < n; ++r) {
     const T *xr = x[r], *mur = mu[r];
     S sums[2];
@@ -42,13 +44,15 @@ SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, in
 template <class T>
 SIMD_CLONES void gradients(const DensityGradient<T> *g, const T *const *a, const T *const *b,
                            int64_t n, int64_t d, T *const *out) {
-  for (int64_t r = 0; r < n; ++r) {
-    const DensityGradient<T> of_row = g[r];
-    const T *ar = a[r], *br = b[r];
-    T *to = out[r];
-    for (int64_t i = 0; i < d; ++i)
-      to[i] = of_row.element(ar[i], br[i]);
-  }
+  with_width(d, [=](auto width) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < n; ++r) {
+      const DensityGradient<T> of_row = g[r];
+      const T *ar = a[r], *br = b[r];
+      T *to = out[r];
+      for (int64_t i = 0; i < width; ++i)
+        to[i] = of_row.element(ar[i], br[i]);
+    }
+  });
 }
 
 // The scalars of the rows of a tile. Densities in double, see `rounded`.

@@ -146,17 +146,38 @@ SIMD_CLONES void add_rows(const T *rows, int64_t n, int64_t d, S *total) {
       total[i] += rows[r * d + i];
 }
 
-// The columns of a tile of narrow rows, in which loops over rows vectorise.
+// The columns of a tile of narrow rows, in which loops over rows vectorise. D is int64_t, or one of
+// the constants of with_width.
 constexpr int64_t kNarrowRow = 16; // rows below are worked on by columns
 template <class T> struct Columns {
   T at[kNarrowRow][kTile];
 
-  HD_INLINE void read(const T *const *rows, int64_t n, int64_t d) {
+  template <class D> HD_INLINE void read(const T *const *rows, int64_t n, D d) {
+    bool shared = true;
+    for (int64_t r = 0; r < n; ++r)
+      shared &= rows[r] == rows[0];
+    if (shared) {
+      for (int64_t i = 0; i < d; ++i)
+        std::fill_n(at[i], n, rows[0][i]);
+      return;
+    }
     for (int64_t r = 0; r < n; ++r)
       for (int64_t i = 0; i < d; ++i)
         at[i][r] = rows[r][i];
   }
 };
+
+// Calls f(d), for the narrowest rows with a constant, so that loops over them are unrolled.
+template <class F> HD_INLINE void with_width(int64_t d, const F &f) {
+  if (d == 2)
+    f(std::integral_constant<int64_t, 2>());
+  else if (d == 3)
+    f(std::integral_constant<int64_t, 3>());
+  else if (d == 4)
+    f(std::integral_constant<int64_t, 4>());
+  else
+    f(d);
+}
 
 // A task's own memory.
 template <class T> struct Scratch {
