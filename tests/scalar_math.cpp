@@ -2,6 +2,7 @@
 // of rows, for test_scalar_math.py. One line per function; the exported symbol is
 // FAMILY_FUNCTION_float32 and ..._float64.
 #include "cpu/family_rows.h"
+#include "cpu/random_words.h"
 #include "kl_power_spherical.h"
 #include "kl_power_spherical_von_mises_fisher.h"
 #include "power_spherical.h"
@@ -140,3 +141,14 @@ ELEMENTARY(log_of)
 ELEMENTARY(log1p_of)
 ELEMENTARY(exp_of)
 ELEMENTARY(expm1_of)
+
+// words [n, 4] of n <= kBlocks blocks
+extern "C" void random_words(int64_t n, uint64_t seed, uint32_t stream, const uint64_t *row,
+                             const uint64_t *block, uint32_t *words) {
+  Blocks blocks{};
+  std::copy(row, row + n, blocks.row);
+  std::copy(block, block + n, blocks.block);
+  uint32_t held[4 * kBlocks];
+  block_words(seed, stream, blocks, n, held);
+  std::copy(held, held + 4 * n, words);
+}

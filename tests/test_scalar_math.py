@@ -25,6 +25,7 @@ from torch import Tensor
 
 from powerspherical_ext import _library, ops
 from powerspherical_ext.reference import kl_power_spherical, power_spherical, von_mises_fisher
+from powerspherical_ext.reference.philox import row_words
 
 HERE = Path(__file__).parent
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -173,6 +174,21 @@ def test_rows_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) ->
         alone = [np.ascontiguousarray(x[i : i + 1]) for x in inputs]
         one = call(compiled, symbol, table["d"][i : i + 1], alone, dtype)
         np.testing.assert_array_equal(one, result[i : i + 1])
+
+
+@pytest.mark.parametrize("n", [1, 5, 64])
+def test_random_words(n: int, compiled: ctypes.CDLL) -> None:
+    """Those of many blocks at a time are Philox's, to the bit."""
+    rng, seed, stream = np.random.default_rng(n), -0x123456789ABCDEF, 3
+    row, block = rng.integers(0, 1 << 62, n), rng.integers(0, 1 << 32, n)
+    words = np.empty((n, 4), np.uint32)
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (row, block, words)]
+    compiled.random_words(
+        ctypes.c_int64(n), ctypes.c_uint64(seed), ctypes.c_uint32(stream), *pointers
+    )
+    state = torch.tensor([seed, 0])
+    expected = row_words(state, torch.from_numpy(row), stream, torch.from_numpy(block))
+    np.testing.assert_array_equal(words, torch.stack(expected, -1).numpy())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
