@@ -142,13 +142,18 @@ ELEMENTARY(log1p_of)
 ELEMENTARY(exp_of)
 ELEMENTARY(expm1_of)
 
-// words [n, 4] of n <= kBlocks blocks
+// words [n, 4] of n <= kBlocks blocks. Two functions: GCC 12 confuses the versions of block_words
+// where a function of C calls it.
+void random_words_of(int64_t n, uint64_t seed, uint32_t stream, const Blocks &blocks,
+                     uint32_t *words) {
+  uint32_t held[4 * kBlocks];
+  block_words(seed, stream, blocks, n, held);
+  std::copy(held, held + 4 * n, words);
+}
 extern "C" void random_words(int64_t n, uint64_t seed, uint32_t stream, const uint64_t *row,
                              const uint64_t *block, uint32_t *words) {
   Blocks blocks{};
   std::copy(row, row + n, blocks.row);
   std::copy(block, block + n, blocks.block);
-  uint32_t held[4 * kBlocks];
-  block_words(seed, stream, blocks, n, held);
-  std::copy(held, held + 4 * n, words);
+  random_words_of(n, seed, stream, blocks, words);
 }

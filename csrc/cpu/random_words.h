@@ -84,18 +84,10 @@ HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const Blocks &bloc
     store_words(c[0].b, c[1].b, c[2].b, c[3].b, words + 4 * i + 2 * L::size);
   }
 }
-__attribute__((target("arch=x86-64-v4"))) static void
-block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
-  block_words_of<64>(seed, stream, blocks, n, words);
-}
-__attribute__((target("arch=x86-64-v3"))) static void
-block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
-  block_words_of<32>(seed, stream, blocks, n, words);
-}
 __attribute__((target("default")))
 #endif
 // words[i, 0 ... 3] of blocks 0 to n - 1 (and of some more, up to a multiple of a vector).
-static void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
+inline void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
                         uint32_t *words) {
   for (int64_t i = 0; i < n; ++i) {
     const RowStream row{seed, blocks.row[i]};
@@ -103,5 +95,15 @@ static void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, in
            sizeof(Words));
   }
 }
+#ifdef SIMD_VERSIONS
+__attribute__((target("arch=x86-64-v3"))) inline void
+block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+  block_words_of<32>(seed, stream, blocks, n, words);
+}
+__attribute__((target("arch=x86-64-v4"))) inline void
+block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+  block_words_of<64>(seed, stream, blocks, n, words);
+}
+#endif
 
 } // namespace spherical
