@@ -14,9 +14,6 @@ template <class T> struct LogProb {
   int32_t device;
   T *out; // [n]
 
-  HD_INLINE const T *value(int64_t i) const { return in.row(kValue, i); } // [d], if stored as T
-  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); }       // [d], if stored as T
-  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
   bool is_aligned(int64_t width) const {
     return in.is_aligned(kValue, width) && in.is_aligned(kMu, width);
   }
@@ -51,9 +48,6 @@ template <class T> struct LogProbBackward {
   int summed;
   int64_t sums, terms;
 
-  HD_INLINE T grad(int64_t i) const { return *in.row(kGrad, i); }
-  HD_INLINE const T *value(int64_t i) const { return in.row(kValue, i); } // [d], if stored as T
-  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); }       // [d], if stored as T
   HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
   HD_INLINE bool wants(int gradient) const { return in.data[gradient] != nullptr; }
   bool is_aligned(int64_t width) const {

@@ -16,8 +16,6 @@ template <class T> struct RSample {
   int64_t rng_stride;
   T *out; // [n, d]
 
-  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); } // [d], if stored as T
-  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
   // Read by the kernel, so that a seed on a GPU causes no synchronisation.
   HD_INLINE RowStream stream(int64_t i) const {
     return {static_cast<uint64_t>(rng_state[0]),
@@ -59,9 +57,7 @@ template <class T> struct RSampleBackward {
   int32_t device;
   int64_t sums, terms; // `terms` neighbouring rows are to be summed for each of `sums` of kGradMu
 
-  HD_INLINE const T *grad(int64_t i) const { return in.row(kGrad, i); }     // [d], if stored as T
-  HD_INLINE const T *sample(int64_t i) const { return in.row(kSample, i); } // [d], if stored as T
-  HD_INLINE const T *mu(int64_t i) const { return in.row(kMu, i); }         // [d], if stored as T
+  HD_INLINE const T *grad(int64_t i) const { return in.row(kGrad, i); } // [d], if stored as T
   HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
   HD_INLINE bool wants(int gradient) const { return in.data[gradient] != nullptr; }
   bool is_aligned(int64_t width) const {

@@ -65,7 +65,7 @@ private:
       store(sum, rows.q + r);
     }
     for (int64_t r = 0; r < n; ++r)
-      rows.q[r] = rows.point(r).expansion(rows.q[r]);
+      rows.q[r] = rows.point(r).pathwise_expansion(rows.q[r]);
   }
 
   template <class T> static HD_INLINE void step_down(const Dim<T> &dim, int64_t n, Rows<T> &rows) {

@@ -130,7 +130,7 @@ struct PowerSpherical {
     const PathwisePoint<T> point(kappa, dim, c);
     T sum, centered = point.centered;
     pathwise_sum(point.inv_top, point.x, point.l, pathwise_order(point.top), sum);
-    T q = point.expansion(sum);
+    T q = point.pathwise_expansion(sum);
     for (T i = point.n - T(1); i >= T(0); i -= T(1))
       point.step_down(i, dim.b, centered, q);
     if (!point.raises_b(centered))
@@ -178,7 +178,7 @@ struct PowerSpherical {
 
     // q at top = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l): perturbation of the Stein equation in
     // 1/a, with Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, pathwise_sum.
-    HD_INLINE T expansion(T sum) const {
+    HD_INLINE T pathwise_expansion(T sum) const {
       const T near = T(1) + l * (T(-0.5) + l * T(1.0 / 12));
       const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
       return inv_top * (first + inv_top * sum);
