@@ -40,21 +40,6 @@ SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, in
   }
 }
 
-// A gradient of the density in each row: of a, where b is the other of x and mu.
-template <class T>
-SIMD_CLONES void gradients(const DensityGradient<T> *g, const T *const *a, const T *const *b,
-                           int64_t n, int64_t d, T *const *out) {
-  with_width(d, [=](auto width) __attribute__((always_inline)) {
-    for (int64_t r = 0; r < n; ++r) {
-      const DensityGradient<T> of_row = g[r];
-      const T *ar = a[r], *br = b[r];
-      T *to = out[r];
-      for (int64_t i = 0; i < width; ++i)
-        to[i] = of_row.element(ar[i], br[i]);
-    }
-  });
-}
-
 // The scalars of the rows of a tile. Densities in double, see `rounded`.
 template <class T> struct LogDensities {
   T kappa[kTile];

@@ -179,6 +179,22 @@ template <class F> HD_INLINE void with_width(int64_t d, const F &f) {
     f(d);
 }
 
+// A gradient of each row, from its scalars g: out[r] = g[r].element(a[r], b[r]), element by
+// element.
+template <class G, class T>
+SIMD_CLONES void gradients(const G *g, const T *const *a, const T *const *b, int64_t n, int64_t d,
+                           T *const *out) {
+  with_width(d, [=](auto width) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < n; ++r) {
+      const G of_row = g[r];
+      const T *ar = a[r], *br = b[r];
+      T *to = out[r];
+      for (int64_t i = 0; i < width; ++i)
+        to[i] = of_row.element(ar[i], br[i]);
+    }
+  });
+}
+
 // A task's own memory.
 template <class T> struct Scratch {
   TileRows<T> in[3], out[2];

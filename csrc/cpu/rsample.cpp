@@ -241,18 +241,6 @@ SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T 
   }
 }
 
-template <class T>
-SIMD_CLONES void gradients(const SampleGradient<T> *g, const T *const *grad, const T *const *x,
-                           int64_t n, int64_t d, T *const *out) {
-  for (int64_t r = 0; r < n; ++r) {
-    const SampleGradient<T> of_row = g[r];
-    const T *gr = grad[r], *xr = x[r];
-    T *to = out[r];
-    for (int64_t i = 0; i < d; ++i)
-      to[i] = of_row.element(gr[i], xr[i]);
-  }
-}
-
 // Rows of the upstream gradient; of sum().backward() each is one value, repeated.
 template <class T>
 const T *const *grad_rows(const RSampleBackward<T> &args, int64_t first, int64_t n,
