@@ -24,22 +24,27 @@ template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T 
   return Family::log_peak(kappa, dim) + Family::log_falloff(kappa, chords_of(minus, plus));
 }
 
-// The gradients of log p in x and mu, times an upstream gradient:
-//   grad_x = step (mu - x + twice_y x),  grad_mu = step (x - mu + twice_y mu),
-// the exact derivatives of the chord formula, in which mu - t x = (mu - x) + 2 y x does not cancel.
+// The gradients of log p in x and mu, times an upstream gradient: step (mu - t x), step (x - t mu),
+// the exact derivatives of the chord formula. Of the two forms
+//   mu - t x = (mu - x) + 2 y x = (mu + x) - 2 z x
+// each cancels near the pole of the other, so that of the nearer pole is taken:
+//   grad_x = step (mu - pole x + rest x),  grad_mu = step (x - pole mu + rest mu).
 template <class T> struct DensityGradient {
   T step;
-  T twice_y;
+  T pole; // 1, or -1 if the antipode is nearer
+  T rest; // 2 y, or -2 z
 
-  // An element of grad_a, where b is the other of x and mu.
-  HD_INLINE T element(T a, T b) const { return step * ((b - a) + twice_y * a); }
+  // An element of grad_a, where b is the other of x and mu. The product with `pole` is exact.
+  HD_INLINE T element(T a, T b) const { return step * ((b - pole * a) + rest * a); }
 };
 
 template <class Family, class T>
 HD DensityGradient<T> density_gradient(T upstream, T kappa, T minus, T plus) {
   const Chords<T> c = chords_of(minus, plus);
+  const bool antipode = c.z < c.y;
   // dt/dx = 4 (mu - t x) / S
-  return {upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus)), T(2) * c.y};
+  return {upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus)),
+          antipode ? T(-1) : T(1), antipode ? T(-2) * c.z : T(2) * c.y};
 }
 
 // The gradient in kappa, given that of log_peak.
