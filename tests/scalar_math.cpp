@@ -17,20 +17,20 @@ using namespace spherical;
       out[i] = FAMILY::FUNCTION(kappa[i], make_dim<T>(d[i]));                                      \
   }
 
-// out[i] = FAMILY::FUNCTION(kappa[i], d[i], chords[i]); all arrays [n]
+// out[i] = FAMILY::FUNCTION(kappa[i], d[i], half_angle[i]); all arrays [n]
 #define OF_KAPPA_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                            \
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
-                                                 const T *y, const T *z, T *out) {                 \
+                                                 const T *sin2, const T *cos2, T *out) {                 \
     for (int64_t i = 0; i < n; ++i)                                                                \
-      out[i] = FAMILY::FUNCTION(kappa[i], make_dim<T>(d[i]), Chords<T>{y[i], z[i]});               \
+      out[i] = FAMILY::FUNCTION(kappa[i], make_dim<T>(d[i]), HalfAngle<T>{sin2[i], cos2[i]});               \
   }
 
-// out[i] = FAMILY::FUNCTION(kappa[i], chords[i]); all arrays [n]
+// out[i] = FAMILY::FUNCTION(kappa[i], half_angle[i]); all arrays [n]
 #define OF_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                                  \
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *, const T *kappa,       \
-                                                 const T *y, const T *z, T *out) {                 \
+                                                 const T *sin2, const T *cos2, T *out) {                 \
     for (int64_t i = 0; i < n; ++i)                                                                \
-      out[i] = FAMILY::FUNCTION(kappa[i], Chords<T>{y[i], z[i]});                                  \
+      out[i] = FAMILY::FUNCTION(kappa[i], HalfAngle<T>{sin2[i], cos2[i]});                                  \
   }
 
 // out[i] = FAMILY::FUNCTION(r[i], one_minus_r[i], d[i]); all arrays [n]
@@ -44,52 +44,52 @@ using namespace spherical;
 #define BOTH(SHAPE, FAMILY, FUNCTION)                                                              \
   SHAPE##_AS(FAMILY, FUNCTION, float, float32) SHAPE##_AS(FAMILY, FUNCTION, double, float64)
 
-BOTH(OF_KAPPA, PowerSpherical, log_peak)
-BOTH(OF_KAPPA, PowerSpherical, log_peak_1)
-BOTH(OF_KAPPA, PowerSpherical, log_peak_2)
+BOTH(OF_KAPPA, PowerSpherical, log_prob_at_mode)
+BOTH(OF_KAPPA, PowerSpherical, log_prob_at_mode_dkappa)
+BOTH(OF_KAPPA, PowerSpherical, log_prob_at_mode_dkappa2)
 BOTH(OF_KAPPA, PowerSpherical, mean_resultant_length)
 BOTH(OF_KAPPA, PowerSpherical, kl_uniform)
-BOTH(OF_KAPPA_CHORDS, PowerSpherical, pathwise)
-BOTH(OF_CHORDS, PowerSpherical, log_falloff)
-BOTH(OF_CHORDS, PowerSpherical, log_falloff_dt)
+BOTH(OF_KAPPA_CHORDS, PowerSpherical, implicit_gradient)
+BOTH(OF_CHORDS, PowerSpherical, log_prob_ratio)
+BOTH(OF_CHORDS, PowerSpherical, log_prob_ratio_dt)
 
-BOTH(OF_KAPPA, VonMisesFisher, log_peak)
-BOTH(OF_KAPPA, VonMisesFisher, log_peak_1)
-BOTH(OF_KAPPA, VonMisesFisher, log_peak_2)
+BOTH(OF_KAPPA, VonMisesFisher, log_prob_at_mode)
+BOTH(OF_KAPPA, VonMisesFisher, log_prob_at_mode_dkappa)
+BOTH(OF_KAPPA, VonMisesFisher, log_prob_at_mode_dkappa2)
 BOTH(OF_KAPPA, VonMisesFisher, mean_resultant_length)
 BOTH(OF_KAPPA, VonMisesFisher, kl_uniform)
-BOTH(OF_KAPPA_CHORDS, VonMisesFisher, pathwise)
-BOTH(OF_CHORDS, VonMisesFisher, log_falloff)
+BOTH(OF_KAPPA_CHORDS, VonMisesFisher, implicit_gradient)
+BOTH(OF_CHORDS, VonMisesFisher, log_prob_ratio)
 BOTH(OF_LENGTH, VonMisesFisher, inverse_mean_resultant_length)
 
-// out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], d[i], chords[i]); all arrays [n]
+// out[i] = FAMILY::FUNCTION(kappa[i], kappa_q[i], d[i], half_angle[i]); all arrays [n]
 #define OF_KAPPAS_CHORDS_AS(FAMILY, FUNCTION, T, SUFFIX)                                           \
   extern "C" void FAMILY##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,      \
-                                                 const T *kappa_q, const T *y, const T *z,         \
+                                                 const T *kappa_q, const T *sin2, const T *cos2,         \
                                                  T *out) {                                         \
     using R = double; /* as csrc/kl.h does */                                                      \
     for (int64_t i = 0; i < n; ++i)                                                                \
       out[i] = static_cast<T>(                                                                     \
-          FAMILY::FUNCTION(R{kappa[i]}, R{kappa_q[i]}, make_dim<R>(d[i]), Chords<R>{y[i], z[i]})); \
+          FAMILY::FUNCTION(R{kappa[i]}, R{kappa_q[i]}, make_dim<R>(d[i]), HalfAngle<R>{sin2[i], cos2[i]})); \
   }
 
 BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dkappa_q)
-BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dy)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSpherical, kl_dsin2)
 
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dkappa_q)
-BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dy)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisher, kl_dsin2)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dkappa_q)
-BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dy)
+BOTH(OF_KAPPAS_CHORDS, KlPowerSphericalVonMisesFisher, kl_dsin2)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_p)
 BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dkappa_q)
-BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dy)
+BOTH(OF_KAPPAS_CHORDS, KlVonMisesFisherPowerSpherical, kl_dsin2)
 
 // Tiles of rows of one d: OverRows<FAMILY>::FUNCTION(dim, kappa, ..., out) as FAMILY_FUNCTION_rows.
 template <class T, class F> void for_each_tile(int64_t n, const int64_t *d, const F &f) {
@@ -100,27 +100,27 @@ template <class T, class F> void for_each_tile(int64_t n, const int64_t *d, cons
   }
 }
 #define OVER_ROWS_AS(FAMILY, T, SUFFIX)                                                            \
-  extern "C" void FAMILY##_log_peak_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
+  extern "C" void FAMILY##_log_prob_at_mode_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
                                                   T *out) {                                        \
     for_each_tile<double>(n, d, [&](int64_t i, int64_t rows, const Dim<double> &dim) {             \
       double wide[kTile];                                                                          \
-      OverRows<FAMILY>::log_peak(dim, rows, kappa + i, wide);                                      \
+      OverRows<FAMILY>::log_prob_at_mode(dim, rows, kappa + i, wide);                                      \
       std::copy(wide, wide + rows, out + i);                                                       \
     });                                                                                            \
   }                                                                                                \
-  extern "C" void FAMILY##_log_peak_1_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,   \
+  extern "C" void FAMILY##_log_prob_at_mode_dkappa_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,   \
                                                     T *out) {                                      \
     for_each_tile<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                       \
-      OverRows<FAMILY>::log_peak_1(dim, rows, kappa + i, out + i);                                 \
+      OverRows<FAMILY>::log_prob_at_mode_dkappa(dim, rows, kappa + i, out + i);                                 \
     });                                                                                            \
   }                                                                                                \
-  extern "C" void FAMILY##_pathwise_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
-                                                  const T *y, const T *z, T *out) {                \
+  extern "C" void FAMILY##_implicit_gradient_rows_##SUFFIX(int64_t n, const int64_t *d, const T *kappa,     \
+                                                  const T *sin2, const T *cos2, T *out) {                \
     for_each_tile<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                       \
-      Chords<T> chords[kTile];                                                                     \
+      HalfAngle<T> half_angle[kTile];                                                                     \
       for (int64_t r = 0; r < rows; ++r)                                                           \
-        chords[r] = {y[i + r], z[i + r]};                                                          \
-      OverRows<FAMILY>::pathwise(dim, rows, kappa + i, chords, out + i);                           \
+        half_angle[r] = {sin2[i + r], cos2[i + r]};                                                          \
+      OverRows<FAMILY>::implicit_gradient(dim, rows, kappa + i, half_angle, out + i);                           \
     });                                                                                            \
   }
 #define OVER_ROWS(FAMILY) OVER_ROWS_AS(FAMILY, float, float32) OVER_ROWS_AS(FAMILY, double, float64)

@@ -216,16 +216,16 @@ def test_no_rows(dtype: torch.dtype) -> None:
     mu, kappa = points(4, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=dtype)
     assert_log_prob_agrees(mu, mu[:1], kappa)
     assert_rsample_agrees(mu, kappa)
-    assert cuda.in_kappa(kappa, 3, 0, 0).shape == (4, 0)
+    assert cuda.scalar_function(kappa, 3, 0, 0).shape == (4, 0)
 
 
 @each_float
 @pytest.mark.parametrize("function", range(6))
 @each_index
-def test_in_kappa(family: int, function: int, dtype: torch.dtype) -> None:
+def test_scalar_function(family: int, function: int, dtype: torch.dtype) -> None:
     kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
     arguments = (kappa, 64, family, function)
-    assert_same([cuda.in_kappa(*arguments)], [cpu.in_kappa(*arguments)])
+    assert_same([cuda.scalar_function(*arguments)], [cpu.scalar_function(*arguments)])
 
 
 @each_float

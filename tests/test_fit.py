@@ -214,7 +214,7 @@ def test_octahedron():
 def test_concentration_is_zero_where_the_uniform_is_more_likely(family):
     """Its mean of -phi is at least that of the uniform: at a poor local maximum, for d = 2."""
     module = reference.FAMILIES[family._family]
-    at_zero = module.log_peak_1(torch.zeros(3, dtype=torch.float64), 5)
+    at_zero = module.log_prob_at_mode_dkappa(torch.zeros(3, dtype=torch.float64), 5)
     moment = at_zero * torch.tensor([0.999, 1.0, 2.0], dtype=torch.float64)
     kappa, _ = reference.fit._concentration(module, moment, 5, torch.full_like(moment, 0.5), 1e-10)
     assert kappa[0] > 0

@@ -35,7 +35,7 @@ BOUND = {  # in ulp
 
 def scale(path, log_p, peak):
     """The kernels' errors are in ulp of max(|log p|, 1); those of plain torch, where log p =
-    log p(mu) + log_falloff cancels, in ulp of the largest of the three."""
+    log p(mu) + log_prob_ratio cancels, in ulp of the largest of the three."""
     return abs(log_p) if path == "kernels" else max(abs(log_p), abs(peak), abs(log_p - peak))
 
 

@@ -98,19 +98,21 @@ def test_value_and_gradient_are_exact_at_every_angle(angle, dtype, family, path)
 @each_family
 @pytest.mark.parametrize("d", [2, 8, 2048])
 def test_loss_vanishes_with_kappa(d, family):
-    """Exactly 0 at kappa = 0; to first order -kappa (log_peak_1(0) + g'(t)), to all digits."""
+    """Exactly 0 at kappa = 0; to first order -kappa (log_prob_at_mode_dkappa(0) + g'(t)), to all
+    digits.
+    """
     pred, target, _ = (x.detach() for x in inputs(6, d=d, dtype=torch.float32))
     zero = torch.zeros(6)
     assert torch.equal(ops.vi_simsiam_loss(pred, target, zero, family.index).abs(), zero)
     kappa = torch.full((6,), 1e-4, dtype=torch.float64)
-    y, z = reference.chords(
+    y, z = reference.half_angle(
         *(v / v.norm(dim=-1, keepdim=True) for v in (target.double(), pred.double()))
     )
     module = reference.FAMILIES[family.index]
-    slope = module.log_peak_1(kappa, d) + module.log_falloff_dkappa(y, z)
+    slope = module.log_prob_at_mode_dkappa(kappa, d) + module.log_prob_ratio_dkappa(y, z)
     truth = -kappa * slope - module.kl_uniform(kappa, d)
     loss = ops.vi_simsiam_loss(pred, target, kappa.float(), family.index)
-    scale = kappa * module.log_peak_1(kappa, d)
+    scale = kappa * module.log_prob_at_mode_dkappa(kappa, d)
     assert ((loss - truth).abs() < 4e-6 * scale).all()
 
 

@@ -52,8 +52,8 @@ def raw_calls(dtype):
     half, k = mu.bfloat16(), kappa.float()
     yield raw.vi_simsiam_loss.default, (k, half, half, k, op_calls.FAMILY, 0.0, 7)
     yield raw.multiply_.default, (torch.ones(3, dtype=dtype), torch.tensor(0.5, dtype=dtype))
-    for function in range(len(ops.IN_KAPPA)):
-        yield raw.in_kappa.default, (kappa.mT, 5, op_calls.FAMILY, function)
+    for function in range(len(ops.SCALAR_FUNCTIONS)):
+        yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY, function)
     y = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=dtype)
     for other, function in itertools.product(range(2), range(4)):
         yield (
@@ -146,10 +146,10 @@ def test_kernels_equal_the_reference(family, d, dtype):
             reached = kappa.detach() * y < 30
             ours, theirs = ([grad[reached] for grad in grads] for grads in (ours, theirs))
         close(ours[1], theirs[1], rtol=300 * eps, atol=300 * eps * scale)
-        for function in ops.IN_KAPPA:
+        for function in ops.SCALAR_FUNCTIONS:
             slopes = []
             for result in (
-                ops.in_kappa(function, kappa, d, op_calls.FAMILY),
+                ops.scalar_function(function, kappa, d, op_calls.FAMILY),
                 getattr(reference.FAMILIES[op_calls.FAMILY], function)(kappa, d),
             ):
                 grad = torch.autograd.grad(result.sum(), kappa, allow_unused=True)

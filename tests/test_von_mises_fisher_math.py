@@ -1,4 +1,6 @@
-"""The divergences, the inverse of A and the ends of pathwise of von Mises-Fisher against mpmath."""
+"""The divergences, the inverse of A and the ends of implicit_gradient of von Mises-Fisher
+against mpmath.
+"""
 
 from __future__ import annotations
 
@@ -86,12 +88,14 @@ def test_inverse_mean_resultant_length(dtype: str, bound: float, compiled: ctype
     """kappa from A and 1 - A rounded to dtype; the rounding itself is taken out to first order."""
     table = {name: column[load("von_mises_fisher")["kappa"] > 0]
              for name, column in load("von_mises_fisher").items()}  # fmt: skip
-    length, rest = (table[x].astype(dtype) for x in ("mean_resultant_length", "log_peak_1"))
+    length, rest = (
+        table[x].astype(dtype) for x in ("mean_resultant_length", "log_prob_at_mode_dkappa")
+    )
     by_length = table["mean_resultant_length"] < 0.5
     rounding = np.where(
-        by_length, length - table["mean_resultant_length"], table["log_peak_1"] - rest
+        by_length, length - table["mean_resultant_length"], table["log_prob_at_mode_dkappa"] - rest
     )
-    true = table["kappa"] + rounding / -table["log_peak_2"]
+    true = table["kappa"] + rounding / -table["log_prob_at_mode_dkappa2"]
     symbol = f"{FAMILY}_inverse_mean_resultant_length"
     result = call(compiled, symbol, table["d"], [length, rest], dtype)
     assert np.abs(result / true - 1).max() <= bound
@@ -110,7 +114,9 @@ def test_inverse_by_reference(dtype: str) -> None:
         slope = torch.func.grad(
             lambda x, d=d: von_mises_fisher.inverse_mean_resultant_length(x, d).sum()
         )(r[:-1])
-        torch.testing.assert_close(slope, -1 / von_mises_fisher.log_peak_2(kappa[:-1], d))
+        torch.testing.assert_close(
+            slope, -1 / von_mises_fisher.log_prob_at_mode_dkappa2(kappa[:-1], d)
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -120,8 +126,10 @@ def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> Non
     for kappa in (0, 1e-20, 1e-3, 1, 14, 25, 60, 1e3, 1e5, 1e7):
         for d in (2, 3, 4, 30, 64, 1000, 10**6):
             inputs = [np.full(len(y), kappa, dtype), y, z]
-            by_cpp = call(compiled, f"{FAMILY}_pathwise", np.full(len(y), d), inputs, dtype)
-            by_reference = von_mises_fisher.pathwise(
+            by_cpp = call(
+                compiled, f"{FAMILY}_implicit_gradient", np.full(len(y), d), inputs, dtype
+            )
+            by_reference = von_mises_fisher.implicit_gradient(
                 torch.from_numpy(inputs[0]), d, torch.from_numpy(y), torch.from_numpy(z)
             ).numpy()
             for result in (by_cpp, by_reference):
@@ -142,6 +150,8 @@ def test_kl_derivatives(families: tuple[int, int], compiled: ctypes.CDLL) -> Non
         value = reference.KL[families](p, q, d, y, 1 - y)
         gradients = torch.autograd.grad(value.sum(), (p, q, y))
         rows = np.full(len(inputs[0]), d)
-        for name, gradient in zip(("kl_dkappa_p", "kl_dkappa_q", "kl_dy"), gradients, strict=True):
+        for name, gradient in zip(
+            ("kl_dkappa_p", "kl_dkappa_q", "kl_dsin2"), gradients, strict=True
+        ):
             result = call(compiled, f"{struct}_{name}", rows, inputs, "float64")
             np.testing.assert_allclose(result, gradient.numpy(), rtol=1e-8, atol=1e-13)

@@ -1,14 +1,14 @@
 // The normaliser of von Mises-Fisher and its derivatives: functions of v = d/2 - 1 and kappa that
 // are ratios and logarithms of I_v(kappa), scaled so that nothing overflows, underflows or cancels.
 //
-//   log_peak   = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))   (Mardia & Jupp
+//   log_prob_at_mode   = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))   (Mardia & Jupp
 //   2000, 9.3.4) length     = A_d = I_{v+1}/I_v = E[t] complement = 1 - A_d = E[1 - t] slope      =
 //   A_d' = Var[t]
 //
 // Two methods cover d = 2 .. 1e6, kappa = 0 .. 1e7; R = sqrt(v^2 + kappa^2) chooses between them.
 // Errors are the largest seen against mpmath (75 digits) on 7268 points, grid and random; "mixed"
 // is error / max(|true|, 1), the others are relative:
-//                    log_peak (mixed)   length    complement   slope
+//                    log_prob_at_mode (mixed)   length    complement   slope
 //   float32           3.6e-7             1.8e-7    2.4e-7        2.7e-7
 //   float64           2.4e-15            1.5e-15   1.8e-15       2.5e-15
 #pragma once
@@ -17,11 +17,11 @@
 
 namespace spherical {
 
-template <class T> struct Resultant {
-  T log_peak;
-  T length;
-  T complement;
-  T slope;
+template <class T> struct Moments {
+  T log_prob_at_mode;
+  T mean;
+  T one_minus_mean;
+  T variance;
 };
 
 // Debye's expansion is used from R = radius on; the first term left out is then below one rounding
@@ -69,12 +69,12 @@ template <class T, class S = T> struct DebyeSums {
 
 // R >= Debye<T>::radius: log I_v by Debye's expansion (DLMF 10.41.3) written in 1/R, which makes it
 // Hankel's expansion (DLMF 10.40.1) at v = 0, with kappa - R = -v^2/(R + kappa) taken exactly:
-//   log_peak   = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
+//   log_prob_at_mode   = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
 //   length     = kappa [1/(R + v) - (1/2 + first)/R^2]
 //   complement = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
 //   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
 template <class T>
-HD_INLINE Resultant<T> resultant_of_debye(T kappa, T v, T r, T value, T first, T second) {
+HD_INLINE Moments<T> moments_from_debye(T kappa, T v, T r, T value, T first, T second) {
   const T inv_r2 = T(1) / (v * v + kappa * kappa), p = v / r;
   constexpr T inv_2pi = T(0.5L / kPi);
   const T half = (T(0.5) + first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
@@ -83,10 +83,10 @@ HD_INLINE Resultant<T> resultant_of_debye(T kappa, T v, T r, T value, T first, T
           inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + second))};
 }
 
-template <class T> HD Resultant<T> resultant_debye(T kappa, T v, T r) {
+template <class T> HD Moments<T> moments_debye(T kappa, T v, T r) {
   const T inv_r = T(1) / r, p = v * inv_r;
   const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
-  return resultant_of_debye(kappa, v, r, sums.value, sums.first, sums.second);
+  return moments_from_debye(kappa, v, r, sums.value, sums.first, sums.second);
 }
 
 // Terms are added until they are below this part of the sum.
@@ -94,21 +94,23 @@ template <class T> struct Kummer {
   static constexpr double tiny = is_float32<T> ? 1e-9 : 1e-18;
 };
 
-// R < Debye<T>::radius: z = (1 + t)/2 has density proportional to (z y)^(b-1) e^(2 kappa z), y = 1
-// - z. Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
+// R < Debye<T>::radius: cos2 = (1 + t)/2 has density proportional to (cos2 sin2)^(b-1) e^(2 kappa
+// cos2), sin2 = 1
+// - cos2. Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
 //   t_n = (b)_n / (2b)_n (2 kappa)^n / n!,   sum_n t_n = 1F1(b; 2b; 2 kappa) (DLMF 10.39.5, 13.2.2)
 // so that every quantity is an average of positive terms, accurate for any kappa down to 0:
-//   log_peak = -log S_d - log(e^(-2 kappa) sum t_n),  length = <n/(2b + n)>,
-//   complement = <2 y_n>, y_n = b/(2b + n),  slope = 4 <y_n (1 - y_n)/(2b + n + 1)> + 4 Var(y_n).
+//   log_prob_at_mode = -log S_d - log(e^(-2 kappa) sum t_n),  length = <n/(2b + n)>,
+//   complement = <2 sin2_n>, sin2_n = b/(2b + n),  slope = 4 <sin2_n (1 - sin2_n)/(2b + n + 1)> + 4
+//   Var(sin2_n).
 // The variance is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
 // sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of
-// log_peak.
+// log_prob_at_mode.
 //
 // What of the terms depends on d alone, for n = 0, 1, ...
 template <class T> struct KummerTerm {
   T b, m; // m = 2b
   T n = T(0);
-  T y = T(0.5);       // y_n
+  T sin2 = T(0.5);    // sin2_n
   T share = T(0);     // n/(2b + n)
   T inv_mn, inv_both; // 1/(2b + n), and that over n + 1
 
@@ -120,48 +122,49 @@ template <class T> struct KummerTerm {
     n += T(1);
     inv_both = T(1) / ((m + n) * (n + T(1)));
     inv_mn = inv_both * (n + T(1));
-    y = b * inv_mn;
+    sin2 = b * inv_mn;
     share = n * inv_mn;
   }
 };
 
-// All but the slope from total = sum t_n, length = sum t_n n/(2b + n) and y = sum t_n y_n.
+// All but the slope from total = sum t_n, length = sum t_n n/(2b + n) and sin2 = sum t_n sin2_n.
 template <class T>
-HD_INLINE Resultant<T> resultant_of_kummer(T x, T log_area, T total, T length, T y) {
+HD_INLINE Moments<T> moments_from_kummer(T x, T log_area, T total, T length, T sin2) {
   const T inv_total = T(1) / total;
-  return {-(log_area + log_of(exp_of(-x) * total)), length * inv_total, T(2) * y * inv_total, T(0)};
+  return {-(log_area + log_of(exp_of(-x) * total)), length * inv_total, T(2) * sin2 * inv_total,
+          T(0)};
 }
 
-template <class T> HD Resultant<T> resultant_kummer(T kappa, const Dim<T> &dim) {
+template <class T> HD Moments<T> moments_kummer(T kappa, const Dim<T> &dim) {
   using Wide = std::conditional_t<is_float32<T>, double, T>;
   KummerTerm<Wide> of_n(dim.b);
   const Wide x = 2.0 * kappa, m = of_n.m, hypotenuse = std::sqrt(m * m + x * x);
   const Wide centre = (of_n.b + of_n.b * (m / (hypotenuse + x))) / (m + hypotenuse);
-  Wide term = 1.0, total = 1.0, y_sum = 0.5, off = 0.5 - centre;
+  Wide term = 1.0, total = 1.0, sin2_sum = 0.5, off = 0.5 - centre;
   Wide off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
   do {
-    const Wide growth = x * of_n.growth(), y = of_n.y;
+    const Wide growth = x * of_n.growth(), sin2 = of_n.sin2;
     of_n.next();
-    within += term * y * (1.0 - y) * of_n.inv_mn;
+    within += term * sin2 * (1.0 - sin2) * of_n.inv_mn;
     term *= growth;
-    off = of_n.y - centre;
+    off = of_n.sin2 - centre;
     latest = term * of_n.share;
     total += term;
     length += latest;
-    y_sum += term * of_n.y;
+    sin2_sum += term * of_n.sin2;
     off_sum += term * off;
     square_sum += term * off * off;
   } while (latest > Kummer<T>::tiny * length);
   const Wide inv_total = 1.0 / total, drift = off_sum * inv_total;
   const Wide variance = square_sum * inv_total - drift * drift, log_area = dim.log_area;
-  const auto a = resultant_of_kummer(x, log_area, total, length, y_sum);
-  return {static_cast<T>(a.log_peak), static_cast<T>(a.length), static_cast<T>(a.complement),
-          static_cast<T>(4.0 * (within * inv_total + variance))};
+  const auto a = moments_from_kummer(x, log_area, total, length, sin2_sum);
+  return {static_cast<T>(a.log_prob_at_mode), static_cast<T>(a.mean),
+          static_cast<T>(a.one_minus_mean), static_cast<T>(4.0 * (within * inv_total + variance))};
 }
 
-template <class T> HD Resultant<T> resultant(T kappa, const Dim<T> &dim) {
+template <class T> HD Moments<T> moments(T kappa, const Dim<T> &dim) {
   const T v = dim.b - T(0.5), r = std::sqrt(v * v + kappa * kappa);
-  return r < Debye<T>::radius ? resultant_kummer(kappa, dim) : resultant_debye(kappa, v, r);
+  return r < Debye<T>::radius ? moments_kummer(kappa, dim) : moments_debye(kappa, v, r);
 }
 
 } // namespace spherical
