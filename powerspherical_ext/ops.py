@@ -219,7 +219,7 @@ def _has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
 
 def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
-    tests/test_transforms.py checks that they still answer."""
+    tests/ops/test_transforms.py checks that they still answer."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 

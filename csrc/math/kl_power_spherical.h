@@ -22,7 +22,7 @@
 namespace spherical {
 
 struct KlPowerSpherical {
-  // KL, at least 0. Relative error: see tests/test_scalar_math.py.
+  // KL, at least 0. Relative error: see tests/math/test_scalar_math.py.
   template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, HalfAngle<T> w) {
     return same_mean(kappa_p, kappa_q, dim) + kappa_q * mean_gap(kappa_p, dim, w);
   }

@@ -4,7 +4,8 @@
 //   log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi),
 //   b = (d - 1)/2, a = b + kappa, s = a + b,
 // so that the two terms of size kappa log 2 in the textbook form never appear. cos2 ~ Beta(a, b).
-// Error bounds below are the largest seen by tests/test_scalar_math.py, which compares with mpmath.
+// Error bounds below are the largest seen by tests/math/test_scalar_math.py, which compares with
+// mpmath.
 #pragma once
 #include <limits>
 

@@ -25,7 +25,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if not compiler:
         pytest.skip("no C++ compiler")
     library = tmp_path_factory.mktemp("rows") / "rows.so"
-    command = [compiler, *FLAGS, f"-I{HERE.parent / 'csrc'}", HERE / "rows.cpp", "-o", library]
+    command = [compiler, *FLAGS, f"-I{HERE.parents[1] / 'csrc'}", HERE / "rows.cpp", "-o", library]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
 

@@ -118,7 +118,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     library = tmp_path_factory.mktemp("scalar_math") / "scalar_math.so"
     flags = ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     flags += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the build does
-    csrc, source = HERE.parent / "csrc", HERE / "scalar_math.cpp"
+    csrc, source = HERE.parents[1] / "csrc", HERE / "scalar_math.cpp"
     includes = [f"-I{csrc}", f"-I{csrc / 'math'}"]
     subprocess.run([compiler, *flags, *includes, source, "-o", library], check=True)
     return ctypes.CDLL(str(library))

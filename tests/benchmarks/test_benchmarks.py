@@ -14,7 +14,7 @@ import pytest
 import scipy.special
 import torch
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_the_suite_runs_and_every_peer_is_right():

@@ -15,7 +15,7 @@ import powerspherical_ext
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "fit_mixture.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "fit_mixture.py"
 
 
 def test_it_prints_a_rising_likelihood_and_draws(tmp_path):

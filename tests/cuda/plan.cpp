@@ -1,4 +1,4 @@
-// csrc/cuda/plan.h for test_cuda_plan.py.
+// csrc/cuda/plan.h for test_plan.py.
 #include "cuda/plan.h"
 
 using namespace spherical;

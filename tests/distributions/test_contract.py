@@ -31,7 +31,7 @@ import powerspherical_ext
 from powerspherical_ext import HypersphericalUniform
 from powerspherical_ext.distributions import CosineMarginal, RotationallySymmetric
 
-# Not laws on the sphere of their own: the base class, and that of t, which has test_marginal.py.
+# Not laws on the sphere of their own: the base class, and that of t, which has a file of its own.
 BASES = {RotationallySymmetric, CosineMarginal}
 SAMPLE_SHAPES = [(), 3, (2,), [2], (2, 1), (0,), torch.Size([4, 2])]
 

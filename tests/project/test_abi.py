@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-CSRC = Path(__file__).parent.parent / "csrc"
+CSRC = Path(__file__).parents[2] / "csrc"
 TORCH_HEADERS = Path(torch.__file__).parent / "include"
 
 

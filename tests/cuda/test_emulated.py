@@ -1,4 +1,4 @@
-"""The kernels of csrc/cuda, run on the CPU by tests/emulated_cuda, against those of csrc/cpu.
+"""The kernels of csrc/cuda, run on the CPU by tests/cuda/emulator, against those of csrc/cpu.
 
 What is tested is everything but the GPU's own arithmetic: rows and strides, the split of a row over
 threads, 16-byte and single-element accesses and their alignment, shuffles, barriers, shared memory.
@@ -21,8 +21,8 @@ from torch.nn.functional import normalize
 from powerspherical_ext.reference import FAMILIES
 
 HERE = Path(__file__).parent
-CSRC = HERE.parent / "csrc"
-EMULATOR = HERE / "emulated_cuda"
+CSRC = HERE.parents[1] / "csrc"
+EMULATOR = HERE / "emulator"
 TORCH = Path(torch.__file__).parent / "lib"
 # With the sanitizers a misaligned 16-byte access ends the process.
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra"]

@@ -19,7 +19,7 @@ import powerspherical_ext
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 # Eight channels: convolutions of four corrupt memory in torch 2.13 (oneDNN 3.12) on CPUs with AVX2.
 TINY = ["--data", "digits", "--batch-size", "32", "--width", "8", "--dim", "16", "--steps", "20"]
 

@@ -24,14 +24,14 @@ LARGE = [(2**35, 3), (2**20, 2**12), (511, 2**31 + 8), (1, 2**34 - 4), (2**31 + 
 
 @pytest.fixture(scope="session")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """cuda_plan.cpp as a library, compiled with CXX, c++ or g++."""
+    """plan.cpp as a library, compiled with CXX, c++ or g++."""
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
     if not compiler:
         pytest.skip("no C++ compiler")
     library = tmp_path_factory.mktemp("cuda_plan") / "cuda_plan.so"
-    source = HERE / "cuda_plan.cpp"
+    source = HERE / "plan.cpp"
     subprocess.run(
-        [compiler, *FLAGS, f"-I{HERE.parent / 'csrc'}", source, "-o", library], check=True
+        [compiler, *FLAGS, f"-I{HERE.parents[1] / 'csrc'}", source, "-o", library], check=True
     )
     loaded = ctypes.CDLL(str(library))
     loaded.blocks.restype = ctypes.c_int64

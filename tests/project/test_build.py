@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TRIVIAL = '#include "torch_c.h"\nint32_t probe() { return aoti_torch_dtype_float32(); }\n'
 SHOW_CONFIG = "import powerspherical_ext._library as library; library.show_config()"
 

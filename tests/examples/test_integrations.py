@@ -23,7 +23,7 @@ from torch import nn
 from powerspherical_ext import PowerSpherical, VISimSiamLoss
 from powerspherical_ext.losses import DINOLoss, barlow_twins_loss, nt_xent_loss, simsiam_loss
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 INTEGRATIONS = ROOT / "examples" / "integrations"
 
 real = [pytest.mark.filterwarnings("ignore")]  # other people's deprecations
