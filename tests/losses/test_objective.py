@@ -140,3 +140,12 @@ def test_uniformity_of_a_stochastic_q():
     torch.manual_seed(0)
     expected = torch.stack([j_uniform(x, p) for x in z]).mean(0)
     torch.testing.assert_close(j_uniform(q, p, n_samples=3), expected)
+
+
+# A point mass
+
+
+def test_a_point_mass_has_a_constant_kl():
+    z = unit(features(N, D))
+    torch.testing.assert_close(j_kl(z), torch.zeros(N, dtype=torch.float64))
+    assert not j_kl(z.detach()).requires_grad

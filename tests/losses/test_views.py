@@ -1,17 +1,12 @@
-"""Calls of the losses and the objective: views, half precision, processes, and bad input."""
+"""How every loss takes its views: lists, half precision, compilation, and bad input."""
 
 from __future__ import annotations
 
 import math
-import os
-import socket
-import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
 from loss_inputs import D, N, assert_same, concentrations, features, unit
-from torch import nn
 
 from powerspherical_ext import PowerSpherical, VonMisesFisher
 from powerspherical_ext.losses import (
@@ -84,74 +79,6 @@ def test_compiles_without_a_graph_break(criterion):
     a, b = (features(N, D, seed=i, dtype=torch.float32) for i in range(2))
     compiled = torch.compile(two_views(criterion), backend="aot_eager", fullgraph=True)
     assert_same(compiled(a, b), two_views(criterion)(a, b), (a,))
-
-
-# Several processes
-
-
-def losses_of(part, gather):
-    """All that compares samples, on a part of the batch; the sum's gradient tells them apart."""
-    z1, z2, kappa = part
-    return (
-        simclr_loss(z1, z2, gather=gather)
-        + 2 * vi_simclr_loss([z1, z2], [z1, z2], [kappa, kappa], gather=gather)
-        + 3 * nt_xent_loss(z1, z2, gather=gather)
-        + 4 * barlow_twins_loss(z1, z2, gather=gather)
-    )
-
-
-def linear_and_batch():
-    torch.manual_seed(0)
-    return nn.Linear(6, 9).double(), torch.randn(8, 6).double(), torch.randn(8, 6).double()
-
-
-def step(model, x1, x2, gather):
-    out1, out2 = model(x1), model(x2)
-    part = out1[:, :8], out2[:, :8], 5 + F.softplus(out1[:, 8])
-    losses_of(part, gather).backward()
-
-
-def worker(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    model, *data = linear_and_batch()
-    parallel = nn.parallel.DistributedDataParallel(model)
-    step(parallel, *(x.chunk(2)[rank] for x in data), gather=True)
-    criterion = DINOLoss(6).double()
-    x = data[0].chunk(2)[rank]
-    criterion([x, x], [x, x])
-    try:
-        simclr_loss(x[: 4 - rank], x[: 4 - rank], gather=True)
-        message = "nothing was raised"
-    except ValueError as error:
-        message = str(error)
-    gradients = [p.grad.tolist() for p in model.parameters()]
-    queue.put((rank, gradients, criterion.center.tolist(), message))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo on localhost is for Linux and macOS")
-def test_two_processes_are_as_one():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
-    for process in workers:
-        process.start()
-    results = {rank: rest for rank, *rest in (queue.get(timeout=120) for _ in workers)}
-    for process in workers:
-        process.join()
-
-    model, *data = linear_and_batch()
-    step(model, *data, gather=False)
-    for gradients, center, message in results.values():
-        for ours, parameter in zip(gradients, model.parameters(), strict=True):
-            torch.testing.assert_close(torch.tensor(ours).double(), parameter.grad)
-        torch.testing.assert_close(torch.tensor(center).double(), 0.1 * data[0].mean(0))
-        assert "as many samples, got [4, 3]" in message
 
 
 # Bad input
