@@ -28,6 +28,7 @@ from powerspherical_ext.reference import kl_power_spherical, power_spherical, vo
 from powerspherical_ext.reference.philox import row_words
 
 HERE = Path(__file__).parent
+TABLES = HERE.parent / "tables"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 REFERENCES = {
     "PowerSpherical": power_spherical,
@@ -86,7 +87,7 @@ KL_DERIVATIVES = (
 @cache
 def load(table: str) -> dict[str, Column]:
     """The columns of a table, in float64."""
-    lines = (HERE / "tables" / f"{table}.csv").read_text().splitlines()
+    lines = (TABLES / f"{table}.csv").read_text().splitlines()
     rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
     return dict(zip(lines[0].split(","), rows.T, strict=True))
 
