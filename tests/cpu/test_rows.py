@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import shared_library
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
-HERE = Path(__file__).parent
-FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
 
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """rows.cpp as a library, compiled with CXX, c++ or g++."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
-    if not compiler:
-        pytest.skip("no C++ compiler")
-    library = tmp_path_factory.mktemp("rows") / "rows.so"
-    command = [compiler, *FLAGS, f"-I{HERE.parents[1] / 'csrc'}", HERE / "rows.cpp", "-o", library]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(library))
+    """rows.cpp as a library."""
+    source = Path(__file__).parent / "rows.cpp"
+    return ctypes.CDLL(str(shared_library(tmp_path_factory, source, "-O2")))
 
 
 def offsets(

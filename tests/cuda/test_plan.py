@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import shared_library
 from hypothesis import given
 from hypothesis import strategies as st
 
-HERE = Path(__file__).parent
-FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
 WIDE, NEIGHBOURS, STRIDED = range(3)
 SIZES = (2, 3, 4, 7, 16, 63, 64, 65, 128, 129, 256, 257, 512, 1000, 2048, 2049, 4097, 8192, 8195)
 LONG = (16_385, 10**6, 2**31 + 8, 2**34 - 4)
@@ -24,16 +20,9 @@ LARGE = [(2**35, 3), (2**20, 2**12), (511, 2**31 + 8), (1, 2**34 - 4), (2**31 + 
 
 @pytest.fixture(scope="session")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """plan.cpp as a library, compiled with CXX, c++ or g++."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
-    if not compiler:
-        pytest.skip("no C++ compiler")
-    library = tmp_path_factory.mktemp("cuda_plan") / "cuda_plan.so"
-    source = HERE / "plan.cpp"
-    subprocess.run(
-        [compiler, *FLAGS, f"-I{HERE.parents[1] / 'csrc'}", source, "-o", library], check=True
-    )
-    loaded = ctypes.CDLL(str(library))
+    """plan.cpp as a library."""
+    source = Path(__file__).parent / "plan.cpp"
+    loaded = ctypes.CDLL(str(shared_library(tmp_path_factory, source, "-O2")))
     loaded.blocks.restype = ctypes.c_int64
     return loaded
 

@@ -7,36 +7,25 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from scalar_calls import DTYPES, Column, by_dimension, call, load
 from torch import Tensor
 
 from powerspherical_ext import _library, ops
 from powerspherical_ext.reference import kl_power_spherical, power_spherical, von_mises_fisher
 from powerspherical_ext.reference.philox import row_words
 
-HERE = Path(__file__).parent
-TABLES = HERE.parent / "tables"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 REFERENCES = {
     "PowerSpherical": power_spherical,
     "KlPowerSpherical": kl_power_spherical,
     "VonMisesFisher": von_mises_fisher,
 }
-
-Column = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -84,14 +73,6 @@ KL_DERIVATIVES = (
 )
 
 
-@cache
-def load(table: str) -> dict[str, Column]:
-    """The columns of a table, in float64."""
-    lines = (TABLES / f"{table}.csv").read_text().splitlines()
-    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
-    return dict(zip(lines[0].split(","), rows.T, strict=True))
-
-
 def arguments(table: dict[str, Column], dtype: str) -> list[Column]:
     """kappa, then kappa_q, sin2 and cos2 where the table has them."""
     names = ["kappa", *(name for name in ("kappa_q", "sin2", "cos2") if name in table)]
@@ -106,44 +87,6 @@ def worst_error(check: Check, dtype: str, result: Column) -> float:
     error = np.abs(result.astype(np.float64) - true) / np.where(scale > 0, scale, 1)
     assert np.isfinite(result).all()
     return float(error[check.where(table)].max())
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """scalar_math.cpp as a library, compiled with CXX, c++ or g++."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
-    if not compiler:
-        if "CI" in os.environ:
-            pytest.fail("no C++ compiler")
-        pytest.skip("no C++ compiler")
-    library = tmp_path_factory.mktemp("scalar_math") / "scalar_math.so"
-    flags = ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    flags += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the build does
-    csrc, source = HERE.parents[1] / "csrc", HERE / "scalar_math.cpp"
-    includes = [f"-I{csrc}", f"-I{csrc / 'math'}"]
-    subprocess.run([compiler, *flags, *includes, source, "-o", library], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def call(
-    library: ctypes.CDLL, symbol: str, d: Column, inputs: Sequence[Column], dtype: str
-) -> Column:
-    out = np.empty(len(d), dtype)
-    d = np.ascontiguousarray(d, dtype=np.int64)
-    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (d, *inputs, out)]
-    getattr(library, f"{symbol}_{dtype}")(ctypes.c_int64(len(d)), *pointers)
-    return out
-
-
-def by_dimension(function: Callable[..., Tensor], d: Column, inputs: Sequence[Column]) -> Column:
-    """function(kappa, d, y, z) or (kappa, kappa_q, d, y, z), over rows of equal, static d."""
-    out = np.empty_like(inputs[0])
-    for value in np.unique(d):
-        rows = d == value
-        tensors: list[Any] = [torch.from_numpy(x[rows]) for x in inputs]
-        tensors.insert(2 if len(tensors) == 4 else 1, int(value))
-        out[rows] = function(*tensors).numpy()
-    return out
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

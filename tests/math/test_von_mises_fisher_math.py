@@ -10,7 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from test_scalar_math import DTYPES, by_dimension, call, compiled, load
+from scalar_calls import DTYPES, by_dimension, call, load
 
 from powerspherical_ext import reference
 from powerspherical_ext.reference import (
@@ -19,7 +19,6 @@ from powerspherical_ext.reference import (
     von_mises_fisher,
 )
 
-__all__ = ["compiled"]  # the fixture
 FAMILY = "VonMisesFisher"
 
 
