@@ -95,8 +95,9 @@ def _steps(results: Results) -> int:
 
 
 def test(session: Session, seconds: float) -> Outcome:
-    """{"passed": ..., "failed": ..., ...} of tests/cuda."""
-    pytest = [sys.executable, "-m", "pytest", "tests/cuda", "-v", "--tb=short", "-rf"]
+    """{"passed": ..., "failed": ..., ...} of the tests in tests/cuda that need a GPU."""
+    files = map(str, sorted((ROOT / "tests" / "cuda").glob("test_*_on_gpu.py")))
+    pytest = [sys.executable, "-m", "pytest", *files, "-v", "--tb=short", "-rf"]
     pytest += ["--maxfail=20", "--durations=15", "-W", "default", "-o", "faulthandler_timeout=60"]
     for plugin in ("cacheprovider", "randomly", "xdist"):
         pytest += ["-p", f"no:{plugin}"]

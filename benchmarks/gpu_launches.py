@@ -31,7 +31,7 @@ def launches(
         "rsample_backward": lambda: ops.rsample_backward(grad, x, mu, kappa, family, 6),
         "vi_simsiam_loss": lambda: ops.vi_simsiam_loss(upstream, mu, x, kappa, family, 0.0, 7),
         "multiply_": lambda: ops.multiply_(grad, factor),
-        "in_kappa": lambda: ops.in_kappa(kappa, d, family, 0),
+        "scalar_function": lambda: ops.scalar_function(kappa, d, family, 0),
         "kl": lambda: ops.kl(kappa, upstream, y, 1 - y, d, family, family, 0),
     }
 

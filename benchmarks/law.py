@@ -1,7 +1,7 @@
-"""The exact law of a rotationally symmetric density p(x) proportional to exp(falloff(y)), from that
+"""The exact law of a rotationally symmetric density p(x) proportional to exp(ratio(y)), from that
 formula alone: y = (1 - mu.x)/2, z = 1 - y, b = (d - 1)/2.
 
-In s = log(y/z) its density is proportional to exp(b log(y z) + falloff(y)), smooth and with one
+In s = log(y/z) its density is proportional to exp(b log(y z) + ratio(y)), smooth and with one
 peak: the trapezoidal rule between the points where it has fallen by exp(-45), in float64.
 """
 
@@ -35,7 +35,7 @@ class Law:
         self.log_normalizer = -(log_area + (2 * self.b - 1) * math.log(2) + log_total)
         self._cdf /= self._cdf[-1]
 
-    def falloff(self, y: Array) -> Array:
+    def ratio(self, y: Array) -> Array:
         """log p(x) - log p(mu)."""
         fall: Array = (
             self.kappa * np.log1p(-y) if self.family == "PowerSpherical" else -2 * self.kappa * y
@@ -44,14 +44,12 @@ class Law:
 
     def _log_weight(self, s: Array) -> Array:
         log_y, log_z = -np.logaddexp(0, -s), -np.logaddexp(0, s)
-        fall = (
-            self.kappa * log_z if self.family == "PowerSpherical" else self.falloff(np.exp(log_y))
-        )
+        fall = self.kappa * log_z if self.family == "PowerSpherical" else self.ratio(np.exp(log_y))
         weight: Array = self.b * (log_y + log_z) + fall
         return weight
 
     def log_prob(self, y: Array) -> Array:
-        return self.log_normalizer + self.falloff(y)
+        return self.log_normalizer + self.ratio(y)
 
     def cdf(self, y: Array) -> Array:
         with np.errstate(divide="ignore"):

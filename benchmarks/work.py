@@ -210,7 +210,7 @@ def _check_samples(case: Case, result: Sequence[Tensor]) -> float:
     excess = {"mean cosine": (sample * loc).sum(-1) - resultant}
     if grads:
         along, across = (upstream * loc).sum(-1), _tangential(upstream, loc)
-        slope = law.mean_resultant_length_1(kappa, case.d)
+        slope = law.mean_resultant_length_dkappa(kappa, case.d)
         excess["gradient in kappa"] = (grads[1] - slope * along) * along
         moved = (_tangential(grads[0], loc) * across).sum(-1)
         excess["gradient in loc"] = moved - resultant * across.square().sum(-1)

@@ -1,15 +1,14 @@
 // The list of families, and the contract each satisfies. A family is a struct of static functions
 // (T = float or double; see math/power_spherical.h for a complete example):
 //
-//   log_peak(kappa, dim)             log p(mu), the log-density at its mode
-//   log_peak_1, log_peak_2           its first and second derivative in kappa
-//   mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]; mean_resultant_length_1 its derivative
-//   kl_uniform(kappa, dim)           KL(p || uniform)
-//   log_falloff(kappa, chords)       log p(x) - log p(mu)
-//   log_falloff_dt(kappa, chords)    its derivative in t = mu . x
-//   log_falloff_dkappa(chords)       its derivative in kappa
-//   sample(kappa, dim, p, s, noise)  Polar coordinates of a sample, see portable.h
-//   pathwise(kappa, dim, chords)     (dt/dkappa) / (1 - t^2) at a fixed quantile of t
+//   log_prob_at_mode(kappa, dim)             log p(mu), the log-density at its mode
+//   log_prob_at_mode_dkappa, log_prob_at_mode_dkappa2           its first and second derivative in
+//   kappa mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]; mean_resultant_length_dkappa its
+//   derivative kl_uniform(kappa, dim)           KL(p || uniform) log_prob_ratio(kappa, half_angle)
+//   log p(x) - log p(mu) log_prob_ratio_dt(kappa, half_angle)    its derivative in t = mu . x
+//   log_prob_ratio_dkappa(half_angle)       its derivative in kappa
+//   sample(kappa, dim, p, s, noise)  SampleCoefficients coordinates of a sample, see portable.h
+//   implicit_gradient(kappa, dim, half_angle)     (dt/dkappa) / (1 - t^2) at a fixed quantile of t
 //
 // Adding one: its header, its name here, its module in reference/__init__.py, its class, and its
 // row in tests/cases.py.

@@ -12,8 +12,8 @@ const int registered = [] {
   TorchLibraryHandle library;
   TORCH_C(aoti_torch_library_init_def, "powerspherical_ext", __FILE__, __LINE__, &library);
   for (const char *schema : {
-           "in_kappa(Tensor kappa, int d, int family, int function) -> Tensor",
-           "kl(Tensor kappa_p, Tensor kappa_q, Tensor y, Tensor z, int d, int family_p, "
+           "scalar_function(Tensor kappa, int d, int family, int function) -> Tensor",
+           "kl(Tensor kappa_p, Tensor kappa_q, Tensor sin2, Tensor cos2, int d, int family_p, "
            "int family_q, int function) -> Tensor",
            "multiply_(Tensor(a!) x, Tensor factor) -> ()",
            "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",

@@ -14,25 +14,26 @@ template <class T> HD_INLINE void chord_terms(T x, T mu, T (&out)[2]) {
 }
 
 // minus = |x - mu|^2 and plus = |x + mu|^2.
-template <class T> HD_INLINE Chords<T> chords_of(T minus, T plus) {
+template <class T> HD_INLINE HalfAngle<T> half_angle(T minus, T plus) {
   const T sum = minus + plus;
   return {minus / sum, plus / sum};
 }
 
-// log p = log_peak(kappa) + log_falloff(kappa, chords).
+// log p = log_prob_at_mode(kappa) + log_prob_ratio(kappa, half_angle).
 template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T minus, T plus) {
-  return Family::log_peak(kappa, dim) + Family::log_falloff(kappa, chords_of(minus, plus));
+  return Family::log_prob_at_mode(kappa, dim) +
+         Family::log_prob_ratio(kappa, half_angle(minus, plus));
 }
 
 // The gradients of log p in x and mu, times an upstream gradient: step (mu - t x), step (x - t mu),
-// the exact derivatives of the chord formula. Of the two forms
-//   mu - t x = (mu - x) + 2 y x = (mu + x) - 2 z x
+// the exact derivatives of the half-angle formula. Of the two forms
+//   mu - t x = (mu - x) + 2 sin2 x = (mu + x) - 2 cos2 x
 // each cancels near the pole of the other, so that of the nearer pole is taken:
 //   grad_x = step (mu - pole x + rest x),  grad_mu = step (x - pole mu + rest mu).
 template <class T> struct DensityGradient {
   T step;
   T pole; // 1, or -1 if the antipode is nearer
-  T rest; // 2 y, or -2 z
+  T rest; // 2 sin2, or -2 cos2
 
   // An element of grad_a, where b is the other of x and mu. The product with `pole` is exact.
   HD_INLINE T element(T a, T b) const { return step * ((b - pole * a) + rest * a); }
@@ -40,29 +41,33 @@ template <class T> struct DensityGradient {
 
 template <class Family, class T>
 HD DensityGradient<T> density_gradient(T upstream, T kappa, T minus, T plus) {
-  const Chords<T> c = chords_of(minus, plus);
-  const bool antipode = c.z < c.y;
+  const HalfAngle<T> c = half_angle(minus, plus);
+  const bool antipode = c.cos2 < c.sin2;
   // dt/dx = 4 (mu - t x) / S
-  return {upstream * Family::log_falloff_dt(kappa, c) * (T(4) / (minus + plus)),
-          antipode ? T(-1) : T(1), antipode ? T(-2) * c.z : T(2) * c.y};
+  return {upstream * Family::log_prob_ratio_dt(kappa, c) * (T(4) / (minus + plus)),
+          antipode ? T(-1) : T(1), antipode ? T(-2) * c.cos2 : T(2) * c.sin2};
 }
 
-// The gradient in kappa, given that of log_peak.
+// The gradient in kappa, given that of log_prob_at_mode.
 template <class Family, class T>
-HD T density_gradient_kappa(T upstream, T log_peak_1, T minus, T plus) {
-  return upstream * (log_peak_1 + Family::log_falloff_dkappa(chords_of(minus, plus)));
+HD T density_gradient_kappa(T upstream, T log_prob_at_mode_dkappa, T minus, T plus) {
+  return upstream *
+         (log_prob_at_mode_dkappa + Family::log_prob_ratio_dkappa(half_angle(minus, plus)));
 }
 
 // Below this dimension |g'| can be so small that the rounding of g - (g . m) m is not small beside
 // it: a second subtraction makes g' orthogonal to rounding of its own.
 constexpr int64_t kReorthogonalised = 16;
 
-// Polar coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
+// SampleCoefficients coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last
+// rounding.
 template <class Family, class T, class Noise>
-HD Polar<T> sample_polar(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
-  const Polar<T> polar = Family::sample(kappa, dim, p, s, noise);
-  const T scale = T(1) / std::sqrt(polar.t * polar.t + T(2) * s * polar.r * polar.r);
-  return {scale * polar.t, scale * polar.r};
+HD SampleCoefficients<T> sample_coefficients(T kappa, const Dim<T> &dim, T p, T s,
+                                             const Noise &noise) {
+  const SampleCoefficients<T> coefficients = Family::sample(kappa, dim, p, s, noise);
+  const T scale = T(1) / std::sqrt(coefficients.t * coefficients.t +
+                                   T(2) * s * coefficients.r * coefficients.r);
+  return {scale * coefficients.t, scale * coefficients.r};
 }
 
 // What the gradients of a sample need of a row; m = mu / |mu|, G the upstream gradient.
@@ -78,22 +83,23 @@ template <class T> HD_INLINE void sample_terms(T grad, T x, T mu, T (&out)[kSamp
   out[kGradX] = grad * x;
 }
 
-// The rotation-field gradient: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa, of which the
-// first part carries x along the rotation that carries m to m + dm (numerics F4). Hence
+// The rotation-field gradient: dx = t dm - m (x . dm) + implicit_gradient (m - t x) dkappa, of
+// which the first part carries x along the rotation that carries m to m + dm (numerics F4). Hence
 //   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,
-//   grad_kappa = pathwise G . (m - t x).
-// G . (m - t x) = G . (m - x) + 2 y G . x does not cancel near the mean direction.
+//   grad_kappa = implicit_gradient G . (m - t x).
+// G . (m - t x) = G . (m - x) + 2 sin2 G . x does not cancel near the mean direction.
 template <class T> struct SampleGradient {
   T along_grad;
   T along_x;
-  Chords<T> chords;
-  T outward; // G . (m - t x): times pathwise the gradient in kappa
+  HalfAngle<T> half_angle;
+  T outward; // G . (m - t x): times implicit_gradient the gradient in kappa
 
   SampleGradient() = default;
   HD_INLINE explicit SampleGradient(const T (&sums)[kSampleSums])
-      : along_x(-sums[kGradMu] / sums[kMuMu]), chords(chords_of(sums[kMinus], sums[kPlus])) {
-    along_grad = (chords.z - chords.y) / std::sqrt(sums[kMuMu]);
-    outward = sums[kGradMuMinusX] + T(2) * chords.y * sums[kGradX];
+      : along_x(-sums[kGradMu] / sums[kMuMu]),
+        half_angle(spherical::half_angle(sums[kMinus], sums[kPlus])) {
+    along_grad = (half_angle.cos2 - half_angle.sin2) / std::sqrt(sums[kMuMu]);
+    outward = sums[kGradMuMinusX] + T(2) * half_angle.sin2 * sums[kGradX];
   }
 
   // An element of grad_mu.

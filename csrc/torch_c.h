@@ -1,7 +1,7 @@
 // The part of torch's stable C ABI that these kernels call, exported by libtorch_cpu.so of every
 // torch >= 2.10 (torch/csrc/stable/c/shim.h and torch/csrc/inductor/aoti_torch/c/shim.h there).
-// Declared here so that a build needs no torch; tests/test_abi.py compiles this file beside the
-// installed torch's own headers, so that a wrong declaration is a compile error. The build makes
+// Declared here so that a build needs no torch; tests/project/test_abi.py compiles this file beside
+// the installed torch's own headers, so that a wrong declaration is a compile error. The build makes
 // its link-time stand-in for libtorch_cpu.so from the names that begin a line below.
 #pragma once
 #include <cstdint>

@@ -37,10 +37,10 @@ template <class T> struct Orthogonal {
 // mu orthogonal to the other.
 enum PoleSum { kPP, kPMu, kQX, kPoleSums };
 
-// Position of x/|x| relative to mu/|mu|. From the dot product, y and z have an absolute error of
-// one rounding; where either is within kNearPole, set_pole_sums() gives it a relative one.
+// Position of x/|x| relative to mu/|mu|. From the dot product, sin2 and cos2 have an absolute error
+// of one rounding; where either is within kNearPole, set_pole_sums() gives it a relative one.
 template <class T> struct Cosine {
-  Chords<T> chords;
+  HalfAngle<T> half_angle;
   Orthogonal<T> of_x, of_mu; // their parts orthogonal to the other
   T inverse;                 // 1/(|x| |mu|); 0 if either has no direction
 
@@ -49,12 +49,14 @@ template <class T> struct Cosine {
     const bool none = mu_mu < shortest || xx < shortest;
     inverse = none ? T(0) : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
     const T t = none ? T(0) : sums[kMuX] * inverse;
-    chords = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
+    half_angle = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
     of_x = {none ? T(0) : sums[kMuX] / mu_mu, T(0)};
     of_mu = {none ? T(0) : sums[kMuX] / xx, T(0)};
   }
 
-  HD_INLINE bool within(T limit) const { return chords.y < limit || chords.z < limit; }
+  HD_INLINE bool within(T limit) const {
+    return half_angle.sin2 < limit || half_angle.cos2 < limit;
+  }
 
   HD_INLINE void pole_terms(T mu, T x, T (&out)[kPoleSums]) const {
     const T p = of_x.fused(x, mu);
@@ -63,13 +65,14 @@ template <class T> struct Cosine {
     out[kQX] = of_mu.fused(mu, x) * x;
   }
 
-  // sin^2 = 4 y z = |p|^2/|x|^2
+  // sin^2 = 4 sin2 cos2 = |p|^2/|x|^2
   HD void set_pole_sums(const T (&sums)[kCosineSums], const T (&pole)[kPoleSums]) {
     of_x.rest = pole[kPMu] / sums[kMuMu];
     of_mu.rest = pole[kQX] / sums[kXX];
     const T left = pole[kPP] - pole[kPMu] * of_x.rest, sin2 = left > T(0) ? left / sums[kXX] : T(0);
     const T small = T(0.5) * sin2 / (T(1) + std::sqrt(T(1) - sin2));
-    chords = sums[kMuX] > T(0) ? Chords<T>{small, T(1) - small} : Chords<T>{T(1) - small, small};
+    half_angle =
+        sums[kMuX] > T(0) ? HalfAngle<T>{small, T(1) - small} : HalfAngle<T>{T(1) - small, small};
   }
 };
 
@@ -79,24 +82,24 @@ template <class T> struct RowLoss {
   T dkappa;
 };
 
-// log p + log_area, relative to the uniform. As KL + kappa log_peak_1 + log_falloff it is exactly 0
-// for kappa = 0, and nothing of size log_area cancels. That costs more than log_peak, whose error
-// is not felt in double where kappa is not small beside d.
+// log p + log_area, relative to the uniform. As KL + kappa log_prob_at_mode_dkappa + log_prob_ratio
+// it is exactly 0 for kappa = 0, and nothing of size log_area cancels. That costs more than
+// log_prob_at_mode, whose error is not felt in double where kappa is not small beside d.
 template <class Family, class T>
-HD RowLoss<T> row_loss(T kappa, const Dim<T> &dim, Chords<T> c, bool want_dkappa) {
+HD RowLoss<T> row_loss(T kappa, const Dim<T> &dim, HalfAngle<T> c, bool want_dkappa) {
   const bool direct = !is_float32<T> && kappa > dim.b / T(16);
-  const T peak_1 = want_dkappa || !direct ? Family::log_peak_1(kappa, dim) : T(0);
-  const T peak = direct ? Family::log_peak(kappa, dim) + dim.log_area
+  const T peak_1 = want_dkappa || !direct ? Family::log_prob_at_mode_dkappa(kappa, dim) : T(0);
+  const T peak = direct ? Family::log_prob_at_mode(kappa, dim) + dim.log_area
                         : Family::kl_uniform(kappa, dim) + kappa * peak_1;
-  return {-(peak + Family::log_falloff(kappa, c)),
-          want_dkappa ? -(peak_1 + Family::log_falloff_dkappa(c)) : T(0)};
+  return {-(peak + Family::log_prob_ratio(kappa, c)),
+          want_dkappa ? -(peak_1 + Family::log_prob_ratio_dkappa(c)) : T(0)};
 }
 
-// The derivative of the loss in t, times kappa^-beta. A family's log_falloff is proportional to its
-// kappa, so that this is finite at kappa = 0 for beta <= 1.
-template <class Family, class T> HD T row_loss_dt(T kappa, T beta, Chords<T> c) {
+// The derivative of the loss in t, times kappa^-beta. A family's log_prob_ratio is proportional to
+// its kappa, so that this is finite at kappa = 0 for beta <= 1.
+template <class Family, class T> HD T row_loss_dt(T kappa, T beta, HalfAngle<T> c) {
   const T weight = beta == T(0) ? kappa : beta == T(1) ? T(1) : std::pow(kappa, T(1) - beta);
-  return -Family::log_falloff_dt(weight, c);
+  return -Family::log_prob_ratio_dt(weight, c);
 }
 
 // T: float, double, BFloat16 or Float16; S, of the scalars and in which rows are summed, the wider

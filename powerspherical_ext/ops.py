@@ -25,8 +25,8 @@ __all__ = [
     "entropy",
     "kl",
     "kl_uniform",
-    "log_peak",
     "log_prob",
+    "log_prob_at_mode",
     "mean_resultant_length",
     "new_rng_state",
     "rsample",
@@ -39,18 +39,19 @@ _VALUE, _MU, _KAPPA, _SUMMED = 1, 2, 4, 8  # bits of `wanted`: see Wanted in csr
 
 _INT64 = torch.iinfo(torch.int64)
 
-# The scalar functions of (kappa, d). The raw op takes the index: InKappa in csrc/in_kappa.h.
-IN_KAPPA = (
-    "log_peak",
-    "log_peak_1",
-    "log_peak_2",
+# The scalar functions of (kappa, d). The raw op takes the index: ScalarFunction in
+# csrc/scalar_function.h.
+SCALAR_FUNCTIONS = (
+    "log_prob_at_mode",
+    "log_prob_at_mode_dkappa",
+    "log_prob_at_mode_dkappa2",
     "mean_resultant_length",
-    "mean_resultant_length_1",
+    "mean_resultant_length_dkappa",
     "kl_uniform",
 )
 
 # KL and its derivatives: KlFunction in csrc/kl.h.
-_KL, _KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY = range(4)
+_KL, _KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DSIN2 = range(4)
 
 
 def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: int) -> Tensor:
@@ -85,19 +86,19 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: int) 
     return _raw.rsample.default(loc, concentration, rng_state, family)  # type: ignore[no-any-return]
 
 
-def log_peak(concentration: Tensor, d: int, family: int) -> Tensor:
+def log_prob_at_mode(concentration: Tensor, d: int, family: int) -> Tensor:
     """log p(mu), shape (...): the log-density at the mode."""
-    return in_kappa("log_peak", concentration, d, family)
+    return scalar_function("log_prob_at_mode", concentration, d, family)
 
 
 def mean_resultant_length(concentration: Tensor, d: int, family: int) -> Tensor:
     """E[t], shape (...)."""
-    return in_kappa("mean_resultant_length", concentration, d, family)
+    return scalar_function("mean_resultant_length", concentration, d, family)
 
 
 def kl_uniform(concentration: Tensor, d: int, family: int) -> Tensor:
     """KL(p || uniform), shape (...)."""
-    return in_kappa("kl_uniform", concentration, d, family)
+    return scalar_function("kl_uniform", concentration, d, family)
 
 
 def entropy(concentration: Tensor, d: int, family: int) -> Tensor:
@@ -105,15 +106,15 @@ def entropy(concentration: Tensor, d: int, family: int) -> Tensor:
     return reference.log_area(d) - kl_uniform(concentration, d, family)
 
 
-def in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
-    """A scalar function of `IN_KAPPA`, elementwise on ``concentration`` (...)."""
+def scalar_function(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+    """A scalar function of `SCALAR_FUNCTIONS`, elementwise on ``concentration`` (...)."""
     (concentration,) = _promote(concentration)
     if _needs_reference(concentration):
-        return _reference_in_kappa(function, concentration, d, family)
+        return _reference_scalar_function(function, concentration, d, family)
     if torch.is_grad_enabled() and concentration.requires_grad:
-        result: Tensor = _InKappa.apply(concentration, d, family, function)
+        result: Tensor = _ScalarFunction.apply(concentration, d, family, function)
         return result
-    return _raw.in_kappa.default(concentration, d, family, IN_KAPPA.index(function))  # type: ignore[no-any-return]
+    return _raw.scalar_function.default(concentration, d, family, SCALAR_FUNCTIONS.index(function))  # type: ignore[no-any-return]
 
 
 def kl(
@@ -122,18 +123,18 @@ def kl(
     """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
     kappa_p, kappa_q, loc_p, loc_q = _promote(kappa_p, kappa_q, loc_p, loc_q)
     d = loc_p.shape[-1]
-    y, z = reference.chords(loc_p, loc_q)
+    sin2, cos2 = reference.half_angle(loc_p, loc_q)
     divergence = reference.KL.get((family_p, family_q))
     if divergence is None:
         raise NotImplementedError("this KL divergence is not known")
-    if _needs_reference(y):
-        return divergence(kappa_p, kappa_q, d, y, z)
+    if _needs_reference(sin2):
+        return divergence(kappa_p, kappa_q, d, sin2, cos2)
     if torch.is_grad_enabled() and (
-        kappa_p.requires_grad or kappa_q.requires_grad or y.requires_grad
+        kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
     ):
-        result: Tensor = _Kl.apply(kappa_p, kappa_q, y, z, d, family_p, family_q)
+        result: Tensor = _Kl.apply(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q)
         return result
-    return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
+    return _raw.kl.default(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
 
 
 def vi_simsiam_loss(
@@ -218,7 +219,7 @@ def _has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
 
 def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
-    tests/test_transforms.py checks that they still answer."""
+    tests/ops/test_transforms.py checks that they still answer."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
@@ -254,36 +255,39 @@ def _reference_log_prob(value: Tensor, loc: Tensor, concentration: Tensor, famil
     return reference.log_prob(value, loc, concentration, family)
 
 
-def _reference_in_kappa(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
+def _reference_scalar_function(function: str, concentration: Tensor, d: int, family: int) -> Tensor:
     result: Tensor = getattr(reference.FAMILIES[family], function)(concentration, d)
     return result
 
 
-class _InKappa(torch.autograd.Function):
+class _ScalarFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, concentration: Tensor, d: int, family: int, function: str) -> Tensor:
         ctx.save_for_backward(concentration)
         ctx.arguments = d, family, function
-        return _raw.in_kappa.default(concentration, d, family, IN_KAPPA.index(function))  # type: ignore[no-any-return]
+        index = SCALAR_FUNCTIONS.index(function)
+        return _raw.scalar_function.default(concentration, d, family, index)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (kappa,), (d, family, function) = ctx.saved_tensors, ctx.arguments
         if torch.is_grad_enabled() or function not in _DERIVATIVES:
             (slope,) = _differentiable_vjp(
-                lambda k: _reference_in_kappa(function, k, d, family), (kappa,), grad
+                lambda k: _reference_scalar_function(function, k, d, family), (kappa,), grad
             )
         else:
             slope = grad * _DERIVATIVES[function](kappa, d, family)
         return slope, None, None, None
 
 
-# d/dkappa KL(p || uniform) = -kappa log_peak_2(kappa) in every exponential family.
+# d/dkappa KL(p || uniform) = -kappa log_prob_at_mode_dkappa2(kappa) in every exponential family.
 _DERIVATIVES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "log_peak": partial(in_kappa, "log_peak_1"),
-    "log_peak_1": partial(in_kappa, "log_peak_2"),
-    "mean_resultant_length": partial(in_kappa, "mean_resultant_length_1"),
-    "kl_uniform": lambda kappa, d, family: -kappa * in_kappa("log_peak_2", kappa, d, family),
+    "log_prob_at_mode": partial(scalar_function, "log_prob_at_mode_dkappa"),
+    "log_prob_at_mode_dkappa": partial(scalar_function, "log_prob_at_mode_dkappa2"),
+    "mean_resultant_length": partial(scalar_function, "mean_resultant_length_dkappa"),
+    "kl_uniform": lambda kappa, d, family: (
+        -kappa * scalar_function("log_prob_at_mode_dkappa2", kappa, d, family)
+    ),
 }
 
 
@@ -293,28 +297,30 @@ class _Kl(torch.autograd.Function):
         ctx: Any,
         kappa_p: Tensor,
         kappa_q: Tensor,
-        y: Tensor,
-        z: Tensor,
+        sin2: Tensor,
+        cos2: Tensor,
         d: int,
         family_p: int,
         family_q: int,
     ) -> Tensor:
-        ctx.save_for_backward(kappa_p, kappa_q, y, z)
+        ctx.save_for_backward(kappa_p, kappa_q, sin2, cos2)
         ctx.arguments = d, family_p, family_q
-        return _raw.kl.default(kappa_p, kappa_q, y, z, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
+        return _raw.kl.default(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, _KL)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         tensors, (d, *families) = ctx.saved_tensors, ctx.arguments
         if torch.is_grad_enabled():
             divergence = reference.KL[tuple(families)]
-            grads = _differentiable_vjp(lambda p, q, y, z: divergence(p, q, d, y, z), tensors, grad)
+            grads = _differentiable_vjp(
+                lambda p, q, sin2, cos2: divergence(p, q, d, sin2, cos2), tensors, grad
+            )
             return *grads, None, None, None
-        # Along y + z = 1 the derivative in y is the whole one, so that z has none.
+        # Along sin2 + cos2 = 1 the derivative in sin2 is the whole one, so that cos2 has none.
         slopes = (
             _sum_to(grad * _raw.kl.default(*tensors, d, *families, function), x) if needed else None
             for function, x, needed in zip(
-                (_KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DY), tensors, ctx.needs_input_grad, strict=False
+                (_KL_DKAPPA_P, _KL_DKAPPA_Q, _KL_DSIN2), tensors, ctx.needs_input_grad, strict=False
             )
         )
         return *slopes, None, None, None, None
@@ -469,7 +475,7 @@ if _library.CPU_KERNELS:
             return like.new_empty(0)
         return like.new_empty(like.shape if wanted & _SUMMED else (*batch, like.shape[-1]))
 
-    @torch.library.register_fake("powerspherical_ext::in_kappa")
+    @torch.library.register_fake("powerspherical_ext::scalar_function")
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         return torch.empty_like(kappa, memory_format=torch.contiguous_format)
 
@@ -496,14 +502,14 @@ if _library.CPU_KERNELS:
     def _(
         kappa_p: Tensor,
         kappa_q: Tensor,
-        y: Tensor,
-        z: Tensor,
+        sin2: Tensor,
+        cos2: Tensor,
         d: int,
         family_p: int,
         family_q: int,
         function: int,
     ) -> Tensor:
-        return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, y.shape, z.shape))
+        return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, sin2.shape, cos2.shape))
 
     @torch.library.register_fake("powerspherical_ext::multiply_")
     def _(x: Tensor, factor: Tensor) -> None:

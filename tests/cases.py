@@ -1,7 +1,8 @@
 """THE table of distributions under test, and the truth about each of them.
 
-A new public distribution is one more row of FAMILIES (tests/test_contract.py fails until it is
-there): how to build it, its density and moments in mpmath, the law of its y = (1 - t)/2 in numpy.
+A new public distribution is one more row of FAMILIES (distributions/test_contract.py fails until
+it is there): how to build it, its density and moments in mpmath, the law of its y = (1 - t)/2 in
+numpy.
 Nothing here is computed by the package.
 """
 

@@ -10,21 +10,22 @@ namespace spherical {
 template <class Family> struct LoopsOverRows {
   // In double, which is rounded to T later.
   template <class T>
-  SIMD_CLONES FLATTEN static void log_peak(const Dim<double> &dim, int64_t n, const T *kappa,
-                                           double *out) {
+  SIMD_CLONES FLATTEN static void log_prob_at_mode(const Dim<double> &dim, int64_t n,
+                                                   const T *kappa, double *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::log_peak(double{kappa[r]}, dim);
+      out[r] = Family::log_prob_at_mode(double{kappa[r]}, dim);
   }
   template <class T>
-  SIMD_CLONES FLATTEN static void log_peak_1(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
+  SIMD_CLONES FLATTEN static void log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n,
+                                                          const T *kappa, T *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::log_peak_1(kappa[r], dim);
+      out[r] = Family::log_prob_at_mode_dkappa(kappa[r], dim);
   }
   template <class T>
-  SIMD_CLONES FLATTEN static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa,
-                                           const Chords<T> *c, T *out) {
+  SIMD_CLONES FLATTEN static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                    const HalfAngle<T> *c, T *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::pathwise(kappa[r], dim, c[r]);
+      out[r] = Family::implicit_gradient(kappa[r], dim, c[r]);
   }
 };
 

@@ -47,7 +47,7 @@ template <class T> struct LogDensities {
 };
 template <class T> struct Gradients {
   T kappa[kTile], minus[kTile], plus[kTile];
-  T upstream[kTile], slope[kTile], kappa_grad[kTile]; // slope = log_peak_1
+  T upstream[kTile], slope[kTile], kappa_grad[kTile]; // slope = log_prob_at_mode_dkappa
   DensityGradient<T> of_vectors[kTile];
 };
 
@@ -55,7 +55,7 @@ template <class Family, class T>
 SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities<T> &s) {
   for (int64_t r = 0; r < n; ++r)
     s.log_p[r] =
-        s.peak[r] + Family::log_falloff(double{s.kappa[r]}, chords_of(s.minus[r], s.plus[r]));
+        s.peak[r] + Family::log_prob_ratio(double{s.kappa[r]}, half_angle(s.minus[r], s.plus[r]));
 }
 template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
@@ -68,7 +68,7 @@ SIMD_CLONES FLATTEN void kappa_gradients(int64_t n, Gradients<T> &s) {
         density_gradient_kappa<Family>(s.upstream[r], s.slope[r], s.minus[r], s.plus[r]);
 }
 
-// log p = log p(mu) + log_falloff, which cancels where p is of size 1 and keeps its last digits
+// log p = log p(mu) + log_prob_ratio, which cancels where p is of size 1 and keeps its last digits
 // only if both terms are known better than T. Hence double for float rows (the sums are bound by
 // memory anyway), and long double for the double rows in which it happens.
 template <class Family, class T>
@@ -90,7 +90,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
   const bool one_law = args.in.rows.is_shared(args.kKappa) && args.in.rows.n > 0;
   double its_peak = 0;
   if (one_law)
-    OverRows<Family>::log_peak(dim, 1, args.in.row(args.kKappa, 0), &its_peak);
+    OverRows<Family>::log_prob_at_mode(dim, 1, args.in.row(args.kKappa, 0), &its_peak);
   parallel_for(args.in.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> x_rows, mu_rows;
     LogDensities<T> s;
@@ -102,7 +102,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       read_scalars(args.in, args.kKappa, first, n, s.kappa);
       chord_sums(x, mu, n, d, s.minus, s.plus);
       if (!one_law)
-        OverRows<Family>::log_peak(dim, n, s.kappa, s.peak);
+        OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.peak);
       log_densities<Family>(n, s);
       for (int64_t r = 0; r < n; ++r)
         args.out[first + r] = rounded<Family>(s, r, x[r], mu[r], d);
@@ -120,7 +120,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const bool want_kappa = args.wants(args.kGradKappa);
   T its_slope = 0;
   if (one_law && want_kappa)
-    OverRows<Family>::log_peak_1(args.dim, 1, in.row(args.kKappa, 0), &its_slope);
+    OverRows<Family>::log_prob_at_mode_dkappa(args.dim, 1, in.row(args.kKappa, 0), &its_slope);
   const auto tile = [&](int64_t first, int64_t n, T *const *main_out, Scratch<T> &scratch) {
     const T *const *x = read_rows(in, args.kValue, first, n, scratch.in[0]);
     const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[1]);
@@ -142,7 +142,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     if (one_law)
       std::fill_n(s.slope, n, its_slope);
     else
-      OverRows<Family>::log_peak_1(args.dim, n, s.kappa, s.slope);
+      OverRows<Family>::log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.slope);
     kappa_gradients<Family>(n, s);
     write_scalars(in, args.kGradKappa, first, n, s.kappa_grad);
   };

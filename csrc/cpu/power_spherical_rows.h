@@ -1,4 +1,5 @@
-// Power Spherical over the rows of a tile: pathwise, each of its steps for all rows at once.
+// Power Spherical over the rows of a tile: implicit_gradient, each of its steps for all rows at
+// once.
 #pragma once
 #include "family_rows.h"
 
@@ -6,8 +7,8 @@ namespace spherical {
 
 template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
   template <class T>
-  SIMD_CLONES FLATTEN static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa,
-                                           const Chords<T> *c, T *out) {
+  SIMD_CLONES FLATTEN static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                    const HalfAngle<T> *c, T *out) {
     Rows<T> rows;
     expand(dim, n, kappa, c, rows);
     step_down(dim, n, rows);
@@ -24,15 +25,16 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
 private:
   using PS = PowerSpherical;
 
-  template <class T> struct Rows { // PathwisePoint, and q, by columns
-    T a[kTile], y[kTile], z[kTile], n[kTile], inv_top[kTile], x[kTile], l[kTile], centered[kTile];
+  template <class T> struct Rows { // ImplicitGradientPoint, and q, by columns
+    T a[kTile], sin2[kTile], cos2[kTile], n[kTile], inv_top[kTile], x[kTile], l[kTile],
+        centered[kTile];
     T q[kTile], raises_b[kTile];
 
-    HD_INLINE PS::PathwisePoint<T> point(int64_t r) const {
-      PS::PathwisePoint<T> point;
+    HD_INLINE PS::ImplicitGradientPoint<T> point(int64_t r) const {
+      PS::ImplicitGradientPoint<T> point;
       point.a = a[r];
-      point.y = y[r];
-      point.z = z[r];
+      point.sin2 = sin2[r];
+      point.cos2 = cos2[r];
       point.inv_top = inv_top[r];
       point.l = l[r];
       return point;
@@ -40,13 +42,13 @@ private:
   };
 
   template <class T>
-  static HD_INLINE void expand(const Dim<T> &dim, int64_t n, const T *kappa, const Chords<T> *c,
+  static HD_INLINE void expand(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
                                Rows<T> &rows) {
     for (int64_t r = 0; r < n; ++r) {
-      const PS::PathwisePoint<T> point(kappa[r], dim, c[r]);
+      const PS::ImplicitGradientPoint<T> point(kappa[r], dim, c[r]);
       rows.a[r] = point.a;
-      rows.y[r] = point.y;
-      rows.z[r] = point.z;
+      rows.sin2[r] = point.sin2;
+      rows.cos2[r] = point.cos2;
       rows.n[r] = point.n;
       rows.inv_top[r] = point.inv_top;
       rows.x[r] = point.x;
@@ -55,17 +57,17 @@ private:
     }
     for (T *values : {rows.inv_top, rows.x, rows.l})
       fill_vector(values, n);
-    const int order = PS::pathwise_order(dim.b); // top >= b: not less than a row needs
+    const int order = PS::implicit_gradient_order(dim.b); // top >= b: not less than a row needs
     for (int64_t r = 0; r < n; r += VectorOf<T>::width) {
       Vector<T> inv_top, x, l, sum;
       load(rows.inv_top + r, inv_top);
       load(rows.x + r, x);
       load(rows.l + r, l);
-      PS::pathwise_sum<Vector<T>, T>(inv_top, x, l, order, sum);
+      PS::implicit_gradient_sum<Vector<T>, T>(inv_top, x, l, order, sum);
       store(sum, rows.q + r);
     }
     for (int64_t r = 0; r < n; ++r)
-      rows.q[r] = rows.point(r).pathwise_expansion(rows.q[r]);
+      rows.q[r] = rows.point(r).implicit_gradient_expansion(rows.q[r]);
   }
 
   template <class T> static HD_INLINE void step_down(const Dim<T> &dim, int64_t n, Rows<T> &rows) {
@@ -83,9 +85,9 @@ private:
     T term[kTile], harmonic[kTile] = {}, sum[kTile];
     std::fill_n(term, n, T(1));
     std::copy(rows.centered, rows.centered + n, sum);
-    for (int i = 0; i < PS::Pathwise<T>::series; ++i)
+    for (int i = 0; i < PS::ImplicitGradient<T>::series; ++i)
       for (int64_t r = 0; r < n; ++r)
-        PS::add_series_term(T(i), rows.a[r], dim.b, rows.y[r], rows.centered[r], term[r],
+        PS::add_series_term(T(i), rows.a[r], dim.b, rows.sin2[r], rows.centered[r], term[r],
                             harmonic[r], sum[r]);
     for (int64_t r = 0; r < n; ++r)
       out[r] = rows.raises_b[r] > T(0) ? T(0.5) * sum[r] / dim.b : out[r];

@@ -1,5 +1,5 @@
-// rsample and its gradients. A sample is x = t mu + r g', see Polar in math/portable.h: no division
-// by a norm that can vanish, no reflection, no clamp (numerics F3).
+// rsample and its gradients. A sample is x = t mu + r g', see SampleCoefficients in
+// math/portable.h: no division by a norm that can vanish, no reflection, no clamp (numerics F3).
 #include "../rsample.h"
 #include "family_rows.h"
 #include "random_words.h"
@@ -54,10 +54,10 @@ void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g:
 // The scalars of the rows of a tile.
 template <class T> struct Samples {
   T kappa[kTile];
-  T p[kTile], s[kTile];                      // see Polar in math/portable.h
+  T p[kTile], s[kTile];                      // see SampleCoefficients in math/portable.h
   T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
   T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
-  Polar<T> polar[kTile];
+  SampleCoefficients<T> coefficients[kTile];
 };
 
 // a . mu, |mu|^2 and |a|^2
@@ -157,13 +157,13 @@ template <class T> struct PreparedNoise {
 };
 
 template <class Family, class T>
-SIMD_CLONES FLATTEN void polars(const RowStream &first, const Dim<T> &dim, int64_t n,
-                                Samples<T> &s) {
+SIMD_CLONES FLATTEN void tile_coefficients(const RowStream &first, const Dim<T> &dim, int64_t n,
+                                           Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
     const RowStream stream{first.seed, first.row + static_cast<uint64_t>(r)};
-    s.polar[r] =
-        sample_polar<Family>(s.kappa[r], dim, s.p[r], s.s[r],
-                             PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
+    s.coefficients[r] = sample_coefficients<Family>(
+        s.kappa[r], dim, s.p[r], s.s[r],
+        PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
   }
 }
 
@@ -172,7 +172,7 @@ template <class T>
 SIMD_CLONES void combine(const Samples<T> &s, const T *const *mu, const T *g, int64_t width,
                          int64_t n, int64_t d, T *out) {
   for (int64_t r = 0; r < n; ++r, g += width, out += d) {
-    const T b = s.polar[r].r, a = s.polar[r].t / s.length[r] - b * s.removed[r];
+    const T b = s.coefficients[r].r, a = s.coefficients[r].t / s.length[r] - b * s.removed[r];
     const T *m = mu[r];
     for (int64_t i = 0; i < d; ++i)
       out[i] = a * m[i] + b * g[i];
@@ -200,7 +200,7 @@ template <class Family, class T> void forward(const RSample<T> &args) {
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
-      polars<Family>(stream, args.dim, n, s);
+      tile_coefficients<Family>(stream, args.dim, n, s);
       combine(s, mu, g, width, n, d, args.out + first * d);
     }
   });
@@ -261,7 +261,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *x = read_rows(in, args.kSample, first, n, scratch.in[1]);
     const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[2]);
     SampleGradient<T> g[kTile];
-    Chords<T> chords[kTile];
+    HalfAngle<T> half_angle[kTile];
     backward_sums(grad, x, mu, n, d, g);
     if (grad_mu)
       gradients(g, grad, x, n, d, grad_mu);
@@ -270,8 +270,8 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     T kappa[kTile], kappa_grad[kTile];
     read_scalars(in, args.kKappa, first, n, kappa);
     for (int64_t r = 0; r < n; ++r)
-      chords[r] = g[r].chords;
-    OverRows<Family>::pathwise(args.dim, n, kappa, chords, kappa_grad);
+      half_angle[r] = g[r].half_angle;
+    OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
       kappa_grad[r] *= g[r].outward;
     write_scalars(in, args.kGradKappa, first, n, kappa_grad);

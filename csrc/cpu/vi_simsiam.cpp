@@ -99,12 +99,13 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
         cosine.set_pole_sums(sums, pole);
       }
       const double kappa = args.kappa(i), grad = args.grad(i);
-      const auto loss = row_loss<Family>(kappa, dim, cosine.chords, args.grad_kappa != nullptr);
+      const auto loss = row_loss<Family>(kappa, dim, cosine.half_angle, args.grad_kappa != nullptr);
       args.out[i] = static_cast<S>(loss.value);
       if (args.grad_kappa)
         args.grad_kappa[i] = static_cast<S>(grad * loss.dkappa);
-      const double step = grad * cosine.inverse *
-                          row_loss_dt<Family>(kappa, static_cast<double>(args.beta), cosine.chords);
+      const double step =
+          grad * cosine.inverse *
+          row_loss_dt<Family>(kappa, static_cast<double>(args.beta), cosine.half_angle);
       if (args.grad_pred)
         write_orthogonal(cosine.of_x, near_pole, step, x, mu, d, args.grad_pred + i * d,
                          grad_buffer);

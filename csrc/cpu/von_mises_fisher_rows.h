@@ -1,5 +1,5 @@
 // von Mises-Fisher over the rows of a tile: the normaliser in double, by vectors of rows, and with
-// it log_peak, log_peak_1 and pathwise.
+// it log_prob_at_mode, log_prob_at_mode_dkappa and implicit_gradient.
 #pragma once
 #include "family_rows.h"
 
@@ -7,44 +7,46 @@ namespace spherical {
 
 template <> struct OverRows<VonMisesFisher> {
   template <class T>
-  static void log_peak(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
+  static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
     if (dim.d == 3)
-      return log_peak_on_sphere(dim, n, kappa, out);
-    Resultants a;
-    resultants(dim, n, kappa, a);
-    std::copy(a.log_peak, a.log_peak + n, out);
-  }
-
-  template <class T> static void log_peak_1(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
-    if (dim.d == T(3))
-      return log_peak_1_on_sphere(dim, n, kappa, out);
-    Resultants a;
-    resultants(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
-    std::copy(a.complement, a.complement + n, out);
+      return log_prob_at_mode_on_sphere(dim, n, kappa, out);
+    TileMoments a;
+    tile_moments(dim, n, kappa, a);
+    std::copy(a.log_prob_at_mode, a.log_prob_at_mode + n, out);
   }
 
   template <class T>
-  static void pathwise(const Dim<T> &dim, int64_t n, const T *kappa, const Chords<T> *c, T *out) {
+  static void log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
+    if (dim.d == T(3))
+      return log_prob_at_mode_dkappa_on_sphere(dim, n, kappa, out);
+    TileMoments a;
+    tile_moments(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
+    std::copy(a.one_minus_mean, a.one_minus_mean + n, out);
+  }
+
+  template <class T>
+  static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
+                                T *out) {
     bool expands[kTile];
     if (expand(dim, n, kappa, c, out, expands))
       return;
-    Resultants a;
-    resultants(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
+    TileMoments a;
+    tile_moments(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
     for (int64_t r = 0; r < n; ++r)
       if (!expands[r])
         out[r] =
-            quadrature<T>(kappa[r], dim, c[r], {T(0), T(a.length[r]), T(a.complement[r]), T(0)});
+            quadrature<T>(kappa[r], dim, c[r], {T(0), T(a.mean[r]), T(a.one_minus_mean[r]), T(0)});
   }
 
 private:
   using Family = VonMisesFisher;
 
-  struct Resultants {
-    double log_peak[kTile], length[kTile], complement[kTile];
-    HD_INLINE void set(int64_t r, bool wanted, const Resultant<double> &a) {
-      log_peak[r] = wanted ? a.log_peak : log_peak[r];
-      length[r] = wanted ? a.length : length[r];
-      complement[r] = wanted ? a.complement : complement[r];
+  struct TileMoments {
+    double log_prob_at_mode[kTile], mean[kTile], one_minus_mean[kTile];
+    HD_INLINE void set(int64_t r, bool wanted, const Moments<double> &a) {
+      log_prob_at_mode[r] = wanted ? a.log_prob_at_mode : log_prob_at_mode[r];
+      mean[r] = wanted ? a.mean : mean[r];
+      one_minus_mean[r] = wanted ? a.one_minus_mean : one_minus_mean[r];
     }
   };
 
@@ -53,23 +55,23 @@ private:
     return {T(3), T(1), dim.log_area};
   }
   template <class T>
-  SIMD_CLONES FLATTEN static void log_peak_on_sphere(const Dim<double> &dim, int64_t n,
-                                                     const T *kappa, double *out) {
+  SIMD_CLONES FLATTEN static void log_prob_at_mode_on_sphere(const Dim<double> &dim, int64_t n,
+                                                             const T *kappa, double *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::log_peak(double{kappa[r]}, on_sphere(dim));
+      out[r] = Family::log_prob_at_mode(double{kappa[r]}, on_sphere(dim));
   }
   template <class T>
-  SIMD_CLONES FLATTEN static void log_peak_1_on_sphere(const Dim<T> &dim, int64_t n, const T *kappa,
-                                                       T *out) {
+  SIMD_CLONES FLATTEN static void log_prob_at_mode_dkappa_on_sphere(const Dim<T> &dim, int64_t n,
+                                                                    const T *kappa, T *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::log_peak_1(kappa[r], on_sphere(dim));
+      out[r] = Family::log_prob_at_mode_dkappa(kappa[r], on_sphere(dim));
   }
 
-  // What `resultant` is in double, or to double rounding errors of float if T is that, but for the
+  // What `moments` is in double, or to double rounding errors of float if T is that, but for the
   // slope. Rows of the method that is not theirs are given a
   // harmless argument, and then left as they were.
   template <class T>
-  static void resultants(const Dim<double> &dim, int64_t n, const T *kappa, Resultants &a) {
+  static void tile_moments(const Dim<double> &dim, int64_t n, const T *kappa, TileMoments &a) {
     const double v = dim.b - 0.5;
     double x[kTile], far[kTile];
     int64_t near = 0;
@@ -90,7 +92,7 @@ private:
 
   // Rows with far >= 0.
   SIMD_CLONES FLATTEN static void by_debye(double v, int64_t n, const double *far, int order,
-                                           Resultants &a) {
+                                           TileMoments &a) {
     constexpr double radius = Debye<double>::radius;
     double kappa[kTile], r[kTile], value[kTile], first[kTile];
     for (int64_t i = 0; i < n; ++i) {
@@ -107,13 +109,13 @@ private:
       store(sums.first, first + i);
     }
     for (int64_t i = 0; i < n; ++i)
-      a.set(i, far[i] >= 0, resultant_of_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
+      a.set(i, far[i] >= 0, moments_from_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
   }
 
   // Rows with x >= 0. As many terms as the largest x needs: more change nothing in the others.
   SIMD_CLONES FLATTEN static void by_kummer(const Dim<double> &dim, int64_t n, const double *x,
-                                            Resultants &a) {
-    double near[kTile], total[kTile], length[kTile], y[kTile];
+                                            TileMoments &a) {
+    double near[kTile], total[kTile], length[kTile], sin2[kTile];
     for (int64_t r = 0; r < n; ++r)
       near[r] = std::max(x[r], 0.0);
     fill_vector(near, n);
@@ -122,7 +124,7 @@ private:
       double its_term = 1, its_latest = 0, its_length = 0;
       Vector<double> xs;
       load(near + r, xs);
-      Vector<double> term = xs * 0 + 1, totals = term, lengths{}, ys = term * 0.5;
+      Vector<double> term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
       KummerTerm<double> of_n(dim.b);
       do {
         const double growth = of_n.growth();
@@ -130,26 +132,26 @@ private:
         term *= xs * growth;
         totals += term;
         lengths += term * of_n.share;
-        ys += term * of_n.y;
+        sin2s += term * of_n.sin2;
         its_term *= largest * growth;
         its_latest = its_term * of_n.share;
         its_length += its_latest;
       } while (its_latest > Kummer<double>::tiny * its_length);
       store(totals, total + r);
       store(lengths, length + r);
-      store(ys, y + r);
+      store(sin2s, sin2 + r);
     }
     for (int64_t r = 0; r < n; ++r)
-      a.set(r, x[r] >= 0, resultant_of_kummer(near[r], dim.log_area, total[r], length[r], y[r]));
+      a.set(r, x[r] >= 0, moments_from_kummer(near[r], dim.log_area, total[r], length[r], sin2[r]));
   }
 
-  // pathwise where the expansion holds, expands[r]. Returns whether it does for all rows.
+  // implicit_gradient where the expansion holds, expands[r]. Returns whether it does for all rows.
   template <class T>
   SIMD_CLONES FLATTEN static bool expand(const Dim<T> &dim, int64_t n, const T *kappa,
-                                         const Chords<T> *c, T *out, bool *expands) {
+                                         const HalfAngle<T> *c, T *out, bool *expands) {
     T r[kTile], ratio[kTile], u[kTile], value[kTile];
     for (int64_t i = 0; i < n; ++i) {
-      const Family::PathwisePoint<T> point(kappa[i], dim, c[i]);
+      const Family::ImplicitGradientPoint<T> point(kappa[i], dim, c[i]);
       r[i] = point.r;
       ratio[i] = point.c;
       u[i] = point.u;
@@ -167,11 +169,12 @@ private:
       load(r + i, at_r);
       load(ratio + i, at_ratio);
       load(u + i, at_u);
-      if (m < Family::Pathwise<T>::r_short)
-        Family::pathwise_expansion<Family::Pathwise<T>::order>(at_r, m, at_ratio, at_u, result);
+      if (m < Family::ImplicitGradient<T>::r_short)
+        Family::implicit_gradient_expansion<Family::ImplicitGradient<T>::order>(at_r, m, at_ratio,
+                                                                                at_u, result);
       else
-        Family::pathwise_expansion<Family::Pathwise<T>::order_short>(at_r, m, at_ratio, at_u,
-                                                                     result);
+        Family::implicit_gradient_expansion<Family::ImplicitGradient<T>::order_short>(
+            at_r, m, at_ratio, at_u, result);
       store(result, value + i);
     }
     std::copy(value, value + n, out);
@@ -180,9 +183,9 @@ private:
 
   // One row: the loop over nodes vectorises.
   template <class T>
-  SIMD_CLONES FLATTEN static T quadrature(T kappa, const Dim<T> &dim, const Chords<T> &c,
-                                          const Resultant<T> &a) {
-    return Family::pathwise_quadrature(kappa, dim, c, a);
+  SIMD_CLONES FLATTEN static T quadrature(T kappa, const Dim<T> &dim, const HalfAngle<T> &c,
+                                          const Moments<T> &a) {
+    return Family::implicit_gradient_quadrature(kappa, dim, c, a);
   }
 };
 

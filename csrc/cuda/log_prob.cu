@@ -97,7 +97,7 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
                                                const DensityGradient<T> &) const {
     if (args.wants(args.kGradKappa))
       *args.in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
-          row.upstream, Family::log_peak_1(row.kappa, args.dim), sums[0], sums[1]);
+          row.upstream, Family::log_prob_at_mode_dkappa(row.kappa, args.dim), sums[0], sums[1]);
   }
 };
 

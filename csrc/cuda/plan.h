@@ -1,5 +1,5 @@
 // How rows are shared out, over the threads of a team and over the blocks of a launch. Index
-// arithmetic alone, for host and device: tests/test_cuda_plan.py tries it at sizes that no memory
+// arithmetic alone, for host and device: tests/cuda/test_plan.py tries it at sizes that no memory
 // holds. Nothing here depends on the GPU, so that d alone decides in which order a row is summed.
 #pragma once
 #include "../math/portable.h"

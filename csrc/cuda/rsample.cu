@@ -1,4 +1,5 @@
-// rsample and its gradients. A sample is x = t mu + r g', see Polar in math/portable.h.
+// rsample and its gradients. A sample is x = t mu + r g', see SampleCoefficients in
+// math/portable.h.
 #include "../rsample.h"
 #include "rows.cuh"
 
@@ -81,15 +82,15 @@ template <class Family, class Element> struct Forward {
       }
       removed = 0;
     }
-    T polar[2];
+    T coefficients[2];
     if (team.rank == 0) {
-      const auto sample = sample_polar<Family>(row.kappa, args.dim, p, T(0.5) * squared,
-                                               ProposalNoise<T>{row.stream});
-      polar[0] = sample.t;
-      polar[1] = sample.r;
+      const auto sample = sample_coefficients<Family>(row.kappa, args.dim, p, T(0.5) * squared,
+                                                      ProposalNoise<T>{row.stream});
+      coefficients[0] = sample.t;
+      coefficients[1] = sample.r;
     }
-    team.broadcast(polar);
-    return {polar[0] / length - polar[1] * removed, polar[1]};
+    team.broadcast(coefficients);
+    return {coefficients[0] / length - coefficients[1] * removed, coefficients[1]};
   }
 
   __device__ bool writes() const { return true; }
@@ -106,7 +107,7 @@ template <class Family, class Element> struct Forward {
 template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
-  // pathwise of von Mises-Fisher spills in double at 4
+  // implicit_gradient of von Mises-Fisher spills in double at 4
   static constexpr int kBlocks = is_float32<T> ? 2 : 1;
   static constexpr Layout kNarrow = Layout::strided;
   RSampleBackward<T> args;
@@ -172,7 +173,7 @@ template <class Family, class Element> struct Backward {
       return;
     const SampleGradient<T> g(sums);
     *args.in.result(args.kGradKappa, i) =
-        Family::pathwise(row.kappa, args.dim, g.chords) * g.outward;
+        Family::implicit_gradient(row.kappa, args.dim, g.chords) * g.outward;
   }
 };
 

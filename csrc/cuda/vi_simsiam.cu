@@ -82,14 +82,15 @@ template <class Family, class T> struct Loss {
     }
     const S kappa = args.kappa(i);
     const S step =
-        args.grad(i) * cosine.inverse * row_loss_dt<Family>(kappa, args.beta, cosine.chords);
+        args.grad(i) * cosine.inverse * row_loss_dt<Family>(kappa, args.beta, cosine.half_angle);
     if (args.grad_pred)
       write_orthogonal<V>(team, cosine.of_x, step, x, mu, d, args.grad_pred + i * d);
     if (args.grad_target)
       write_orthogonal<V>(team, cosine.of_mu, step, mu, x, d, args.grad_target + i * d);
     if (team.rank != 0)
       return;
-    const auto loss = row_loss<Family>(kappa, args.dim, cosine.chords, args.grad_kappa != nullptr);
+    const auto loss =
+        row_loss<Family>(kappa, args.dim, cosine.half_angle, args.grad_kappa != nullptr);
     args.out[i] = loss.value;
     if (args.grad_kappa)
       args.grad_kappa[i] = args.grad(i) * loss.dkappa;

@@ -1,6 +1,6 @@
 // log, log1p and exp for loops over rows or nodes. On the host without a branch or a call, so that
 // such loops vectorise, which those of the standard library do not: truncated Taylor series, what
-// is left out being below 1/20 of a rounding. tests/test_scalar_math.py holds them to
+// is left out being below 1/20 of a rounding. tests/math/test_scalar_math.py holds them to
 // log 1.1 ulp, log1p 1.5 ulp, exp 1.3 ulp, expm1 2.6 ulp.
 #pragma once
 #include "portable.h"

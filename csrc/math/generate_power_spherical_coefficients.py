@@ -1,6 +1,7 @@
-"""Writes power_spherical_coefficients.{h,py}: the pathwise expansion, the base points of log_peak.
+"""Writes power_spherical_coefficients.{h,py}: the implicit_gradient expansion, the base points of
+log_prob_at_mode.
 
-Pathwise expansion, exact Taylor coefficients:
+ImplicitGradient expansion, exact Taylor coefficients:
 
 q = (dz/da) / (z (1 - z)) at a fixed quantile of z ~ Beta(a, b) is expanded as
 
@@ -84,7 +85,7 @@ def flat(order: int, degree: int) -> list[list[float]]:
     ]
 
 
-def log_peak(kappa: mpmath.mpf, d: int) -> mpmath.mpf:
+def log_prob_at_mode(kappa: mpmath.mpf, d: int) -> mpmath.mpf:
     b = mpmath.mpf(d - 1) / 2
     return (
         mpmath.loggamma(2 * b + kappa) - mpmath.loggamma(b + kappa) - b * mpmath.log(4 * mpmath.pi)
@@ -95,15 +96,15 @@ def base_points() -> list[tuple[int, float, mpmath.mpf]]:
     """(d, kappa0, log p(mu) at kappa0)."""
     rows = []
     for d in range(8, 19):
-        zero = mpmath.findroot(lambda kappa, d=d: log_peak(kappa, d), 14.0 - 0.7 * d)
+        zero = mpmath.findroot(lambda kappa, d=d: log_prob_at_mode(kappa, d), 14.0 - 0.7 * d)
         kappa = round(float(zero) * 8) / 8
-        rows.append((d, kappa, log_peak(mpmath.mpf(kappa), d)))
+        rows.append((d, kappa, log_prob_at_mode(mpmath.mpf(kappa), d)))
     return rows
 
 
 HEADER = """\
-// Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the pathwise expansion, rounded.
-// Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
+// Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the implicit_gradient expansion,
+// rounded. Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
 #pragma once
 #include "portable.h"
 
@@ -112,12 +113,13 @@ namespace spherical {
 
 // at(row, n): rows (k, j) = (1, 0), (1, 1), (2, 0), ... for power k of 1/a and power j of
 // a / (a + b); n is the power of l.
-template <class T> struct PathwiseTable;
+template <class T> struct ImplicitGradientTable;
 """
 
 
 PYTHON_HEADER = '''\
-"""Coefficients of the pathwise expansion and base points of log_peak, for power_spherical.py.
+"""Coefficients of the implicit_gradient expansion and base points of log_prob_at_mode, for
+power_spherical.py.
 
 Written by csrc/math/generate_power_spherical_coefficients.py, which derives them. Do not edit.
 """
@@ -133,7 +135,7 @@ def cpp_header() -> list[str]:
         rows = flat(order, degree)
         digits, suffix = (9, "f") if name == "float" else (17, "")
         lines += [
-            f"template <> struct PathwiseTable<{name}> {{",
+            f"template <> struct ImplicitGradientTable<{name}> {{",
             f"  static constexpr int order = {order}, degree = {degree};",
             f"  static HD {name} at(int row, int n) {{",
             f"    static constexpr {name} table[{len(rows)}][{degree + 1}] = {{",
@@ -146,7 +148,7 @@ def cpp_header() -> list[str]:
 
     base = base_points()
     lines += [
-        "// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.",
+        "// Base points of log_prob_at_mode for d_begin <= d < d_end: kappa0 and log p(mu) there.",
         "template <class T> struct PeakBase {",
         f"  static constexpr int d_begin = {base[0][0]}, d_end = {base[-1][0] + 1};",
     ]
@@ -168,7 +170,7 @@ def python_module() -> list[str]:
         PYTHON_HEADER,
         "# Rows (k, j) = (1, 0), (1, 1), (2, 0), ...: power k of 1/a, power j of a / (a + b).",
         "# Columns: powers of l. The float32 expansion uses the first rows and columns.",
-        "PATHWISE: tuple[tuple[float, ...], ...] = (",
+        "IMPLICIT_GRADIENT: tuple[tuple[float, ...], ...] = (",
         *("    (" + ", ".join(map(repr, row)) + ")," for row in flat(order, degree)),
         ")",
         "",

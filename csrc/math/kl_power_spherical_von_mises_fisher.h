@@ -3,8 +3,8 @@
 // With w = sin^2(angle/2) = (1 - mu_p . mu_q)/2 either divergence is that of equal means plus a
 // positive term:
 //   KL(PS_p || vMF_q) = same mean + 2 kappa_q w E[t],                     E[t] = kappa_p/(2b +
-//   kappa_p) KL(vMF_p || PS_q) = same mean + kappa_q (E log z(mu_p) - E log z(mu_q)),  z(mu) = (1 +
-//   mu . x)/2
+//   kappa_p) KL(vMF_p || PS_q) = same mean + kappa_q (E log cos2(mu_p) - E log cos2(mu_q)),
+//   cos2(mu) = (1 + mu . x)/2
 // The closed forms (De Cao & Aziz 2020, appendix) cancel: at kappa_p = kappa_q << d the two
 // families agree to the second order. Both are functions of one row, so double is used for float32
 // as well.
@@ -14,72 +14,82 @@
 
 namespace spherical {
 
-// The law P of x = log(z/y) written around its mode or mean x0, at e = x - x0: with E = e^e - 1,
-//   y/y0 = 1/(1 + z0 E),  z/z0 = 1 + q,  y - y0 = -z0 q,  q = y E,
+// The law P of x = log(cos2/sin2) written around its mode or mean x0, at e = x - x0: with E = e^e -
+// 1,
+//   sin2/sin2_0 = 1/(1 + cos2_0 E),  cos2/cos2_0 = 1 + q,  sin2 - sin2_0 = -cos2_0 q,  q = sin2 E,
 // and a reference law Q of the other family: log(Q/P) = slope q + bend m(q) + const with
 // m(q) = q - log1p(q), in which neither family's terms of size kappa appear.
 struct TiltedLaw {
   double b, a, s, kappa; // Power Spherical: a, s = a + b; von Mises-Fisher: kappa, and a = 0
-  double y0, z0, scale, slope, bend;
+  double sin2_0, cos2_0, scale, slope, bend;
 
   static HD TiltedLaw power_spherical(double b, double kappa_p, double kappa_q) {
-    const double a = b + kappa_p, s = a + b, y0 = b / s, z0 = a / s;
-    return {b,      a, s, 0.0, y0, z0, std::sqrt(1.0 / a + 1.0 / b), 2.0 * kappa_q * z0 - kappa_p,
+    const double a = b + kappa_p, s = a + b, sin2_0 = b / s, cos2_0 = a / s;
+    return {b,
+            a,
+            s,
+            0.0,
+            sin2_0,
+            cos2_0,
+            std::sqrt(1.0 / a + 1.0 / b),
+            2.0 * kappa_q * cos2_0 - kappa_p,
             kappa_p};
   }
 
   static HD TiltedLaw von_mises_fisher(double b, double kappa_p, double kappa_q) {
     const double root = std::sqrt(b * b + kappa_p * kappa_p), t0 = kappa_p / (b + root);
-    const double y0 = 0.5 * b * (1.0 + b / (root + kappa_p)) / (b + root), z0 = 0.5 * (1.0 + t0);
-    const double scale = 1.0 / std::sqrt(2.0 * y0 * z0 * (b + kappa_p * t0));
-    return {b, 0.0, 0.0, kappa_p, y0, z0, scale, kappa_q - 2.0 * kappa_p * z0, -kappa_q};
+    const double sin2_0 = 0.5 * b * (1.0 + b / (root + kappa_p)) / (b + root),
+                 cos2_0 = 0.5 * (1.0 + t0);
+    const double scale = 1.0 / std::sqrt(2.0 * sin2_0 * cos2_0 * (b + kappa_p * t0));
+    return {b,       0.0, 0.0, kappa_p, sin2_0, cos2_0, scale, kappa_q - 2.0 * kappa_p * cos2_0,
+            -kappa_q};
   }
 
   struct Point {
     double log_weight; // log density of e, up to a constant
-    double log_z;      // log(z/z0) = log1p(q), for q near -1 from e - log1p(z0 E)
+    double log_cos2;   // log(cos2/cos2_0) = log1p(q), for q near -1 from e - log1p(cos2_0 E)
     double log_ratio;  // log(Q/P), up to a constant
-    double score;      // d/dkappa_p of log_weight, up to a constant: log z, or t
+    double score;      // d/dkappa_p of log_weight, up to a constant: log cos2, or t
   };
 
   HD Point at(double e) const {
-    const double up = std::expm1(e), over = 1.0 / (1.0 + z0 * up), q = y0 * (up * over);
+    const double up = std::expm1(e), over = 1.0 / (1.0 + cos2_0 * up), q = sin2_0 * (up * over);
     const bool far = q < -0.5;
-    const double log_z = far ? e - std::log1p(z0 * up) : std::log1p(q);
-    const double log_weight = a > 0.0
-                                  ? -b * e - s * std::log1p(y0 * std::expm1(-e))
-                                  : b * e - 2.0 * b * std::log1p(z0 * up) + 2.0 * kappa * z0 * q;
-    return {log_weight, log_z, slope * q + bend * (far ? q - log_z : x_minus_log1p(q)),
-            a > 0.0 ? log_z : 2.0 * z0 * q};
+    const double log_cos2 = far ? e - std::log1p(cos2_0 * up) : std::log1p(q);
+    const double log_weight =
+        a > 0.0 ? -b * e - s * std::log1p(sin2_0 * std::expm1(-e))
+                : b * e - 2.0 * b * std::log1p(cos2_0 * up) + 2.0 * kappa * cos2_0 * q;
+    return {log_weight, log_cos2, slope * q + bend * (far ? q - log_cos2 : x_minus_log1p(q)),
+            a > 0.0 ? log_cos2 : 2.0 * cos2_0 * q};
   }
 };
 
 // What the same-mean divergence needs of P, by the trapezoid rule in tau, e = scale sinh(tau), 160
 // steps over a range that leaves out less than e^-45 of P: l = log(Q/P) - const, spread = Var[l],
 //   kl = log E exp(l - E l) = log1p(E[exp(l - E l) - 1 - (l - E l)]), positive terms,
-//   minus_log_z = -E[log z],
+//   minus_log_cos2 = -E[log cos2],
 //   kl_dkappa_p = -Cov[score, l], in which nothing cancels where Q is near P.
 struct TiltedMoments {
-  double spread = 0.0, kl = 0.0, minus_log_z = 0.0, kl_dkappa_p = 0.0;
+  double spread = 0.0, kl = 0.0, minus_log_cos2 = 0.0, kl_dkappa_p = 0.0;
 
   HD explicit TiltedMoments(const TiltedLaw &law) {
     constexpr int half = 80;
     const double reach = 45.0 / law.b / law.scale;
     const double step = std::asinh(reach > 14.0 ? reach : 14.0) / half;
-    double total = 0.0, mean = 0.0, square = 0.0, log_z = 0.0, score = 0.0;
+    double total = 0.0, mean = 0.0, square = 0.0, log_cos2 = 0.0, score = 0.0;
     for (int i = -half; i <= half; ++i) {
       const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
       const double weight = std::exp(point.log_weight) * std::cosh(step * i);
       total += weight;
       mean += weight * point.log_ratio;
       square += weight * point.log_ratio * point.log_ratio;
-      log_z += weight * point.log_z;
+      log_cos2 += weight * point.log_cos2;
       score += weight * point.score;
     }
     mean /= total;
     score /= total;
     spread = square / total - mean * mean;
-    minus_log_z = -(std::log1p(-law.y0) + log_z / total);
+    minus_log_cos2 = -(std::log1p(-law.sin2_0) + log_cos2 / total);
     double excess = 0.0, covariance = 0.0;
     for (int i = -half; i <= half; ++i) {
       const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
@@ -101,32 +111,35 @@ struct TiltedMoments {
 // p(mu)/KL: the first is used while Q is near P.
 HD bool overlap(const TiltedMoments &moments) { return moments.spread < 3.0 && moments.kl < 2.0; }
 
-// KL(PS(mu_p, p) || vMF(mu_q, q)); means: chords between mu_p and mu_q. E[t] = p/(2b + p).
+// KL(PS(mu_p, p) || vMF(mu_q, q)); means: half_angle between mu_p and mu_q. E[t] = p/(2b + p).
 struct KlPowerSphericalVonMisesFisher {
-  static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl(double p, double q, const Dim<double> &dim, HalfAngle<double> means) {
     const double length = PowerSpherical::mean_resultant_length(p, dim);
     const TiltedMoments moments(TiltedLaw::power_spherical(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
-      kl = (PowerSpherical::log_peak(p, dim) - p * PowerSpherical::log_peak_1(p, dim)) -
-           (VonMisesFisher::log_peak(q, dim) - q * (2.0 * dim.b / (2.0 * dim.b + p)));
-    return kl + 2.0 * q * means.y * length;
+      kl = (PowerSpherical::log_prob_at_mode(p, dim) -
+            p * PowerSpherical::log_prob_at_mode_dkappa(p, dim)) -
+           (VonMisesFisher::log_prob_at_mode(q, dim) - q * (2.0 * dim.b / (2.0 * dim.b + p)));
+    return kl + 2.0 * q * means.sin2 * length;
   }
 
-  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim,
+                               HalfAngle<double> means) {
     return TiltedMoments(TiltedLaw::power_spherical(dim.b, p, q)).kl_dkappa_p +
-           2.0 * q * means.y * PowerSpherical::mean_resultant_length_1(p, dim);
+           2.0 * q * means.sin2 * PowerSpherical::mean_resultant_length_dkappa(p, dim);
   }
 
   // A_q - A_p + 2 A_p w, as in KlVonMisesFisher.
-  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim,
+                               HalfAngle<double> means) {
     const double m = 2.0 * dim.b, length = p / (m + p);
-    const Resultant<double> own = resultant(q, dim);
-    const double gap = length < 0.5 ? own.length - length : m / (m + p) - own.complement;
-    return gap + 2.0 * length * means.y;
+    const Moments<double> own = moments(q, dim);
+    const double gap = length < 0.5 ? own.mean - length : m / (m + p) - own.one_minus_mean;
+    return gap + 2.0 * length * means.sin2;
   }
 
-  static HD double kl_dy(double p, double q, const Dim<double> &dim, Chords<double>) {
+  static HD double kl_dsin2(double p, double q, const Dim<double> &dim, HalfAngle<double>) {
     return 2.0 * q * PowerSpherical::mean_resultant_length(p, dim);
   }
 };
@@ -137,7 +150,7 @@ HD double log_vmf_moment(double kappa, const Dim<double> &dim) {
          VonMisesFisher::kl_uniform(kappa, dim);
 }
 
-// The trapezoid rule in log s for mean_log_z_gap, up to where the tail s^-b is below 1e-12.
+// The trapezoid rule in log s for mean_log_cos2_gap, up to where the tail s^-b is below 1e-12.
 struct GapNodes {
   static constexpr double first = -28.0, step = 0.25;
   static HD double last(double k, const Dim<double> &dim) {
@@ -145,25 +158,27 @@ struct GapNodes {
   }
 };
 
-// E log z(mu_p) - E log z(mu_q) >= 0 under vMF(mu_p, k), from log z = int_0^inf (e^-s - e^-sz)
-// ds/s:
-//   int (e^x1 - e^x0) ds/s,  xi = -s/2 + L(ki) - L(k) = log E e^(-s z),  L = log 0F1,
+// E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k), from log cos2 = int_0^inf (e^-s -
+// e^-sz) ds/s:
+//   int (e^x1 - e^x0) ds/s,  xi = -s/2 + L(ki) - L(k) = log E e^(-s cos2),  L = log 0F1,
 //   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w.  For k > d, where L is of size k, ki - k - s/2 is taken
-//   out: xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_peak(ki) +
-// log_peak(k). x1 - x0 = int A for close arguments, by Gauss and Legendre's rule of 4 nodes.
-HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim) {
-  const double w = means.y;
+//   out: xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_prob_at_mode(ki) +
+// log_prob_at_mode(k). x1 - x0 = int A for close arguments, by Gauss and Legendre's rule of 4
+// nodes.
+HD double mean_log_cos2_gap(double k, HalfAngle<double> means, const Dim<double> &dim) {
+  const double w = means.sin2;
   if (!(k > 0.0 && w > 0.0))
     return 0.0;
-  const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_peak(k, dim);
+  const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_prob_at_mode(k, dim);
   const double last = GapNodes::last(k, dim);
   double total = 0.0;
   for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
     const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), gain = 2.0 * k * s * w;
     const double k1 = std::sqrt(k0 * k0 + gain), rise = gain / (k1 + k0), sum = k + 0.5 * s;
     const bool dense = sum > dim.d;
-    const double x0 = dense ? peak - VonMisesFisher::log_peak(k0, dim) - 2.0 * k * s / (k0 + sum)
-                            : log_vmf_moment(k0, dim) - moment - 0.5 * s;
+    const double x0 =
+        dense ? peak - VonMisesFisher::log_prob_at_mode(k0, dim) - 2.0 * k * s / (k0 + sum)
+              : log_vmf_moment(k0, dim) - moment - 0.5 * s;
     if (rise < 0.1 * (dim.b + k0)) {
       double inner = 0.0;
       for (int i = 0; i < 4; ++i) {
@@ -176,16 +191,16 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
       inner *= 0.5 * rise;
       total += inner < 1.0 ? std::exp(x0) * std::expm1(inner) : std::exp(x0 + inner) - std::exp(x0);
     } else {
-      const double x1 =
-          dense ? peak - VonMisesFisher::log_peak(k1, dim) - 2.0 * k * s * means.z / (k1 + sum)
-                : log_vmf_moment(k1, dim) - moment - 0.5 * s;
+      const double x1 = dense ? peak - VonMisesFisher::log_prob_at_mode(k1, dim) -
+                                    2.0 * k * s * means.cos2 / (k1 + sum)
+                              : log_vmf_moment(k1, dim) - moment - 0.5 * s;
       total += std::exp(x1) - std::exp(x0);
     }
   }
   return total * GapNodes::step;
 }
 
-// Derivatives of mean_log_z_gap in k and w: of e^x1 - e^x0 with L' = A,
+// Derivatives of mean_log_cos2_gap in k and w: of e^x1 - e^x0 with L' = A,
 //   dw: e^x1 A(k1) k s/k1,   dk: e^x1 (c1 A(k1) - A(k)) - e^x0 (c0 A(k0) - A(k)),
 //   c1 = dk1/dk = (k - s/2 + s w)/k1,  c0 = dk0/dk = sign(k - s/2),
 // each difference from 1 - A and 1 - c where those are the smaller:
@@ -193,32 +208,32 @@ HD double mean_log_z_gap(double k, Chords<double> means, const Dim<double> &dim)
 struct GapSlopes {
   double dk = 0.0, dw = 0.0;
 
-  HD GapSlopes(double k, Chords<double> means, const Dim<double> &dim) {
-    const double w = means.y, last = GapNodes::last(k, dim);
-    const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_peak(k, dim);
-    const Resultant<double> own = resultant(k, dim);
+  HD GapSlopes(double k, HalfAngle<double> means, const Dim<double> &dim) {
+    const double w = means.sin2, last = GapNodes::last(k, dim);
+    const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_prob_at_mode(k, dim);
+    const Moments<double> own = moments(k, dim);
     for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
       const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), sum = k + 0.5 * s;
       const double k1 = std::sqrt(k0 * k0 + 2.0 * k * s * w), ahead = k - 0.5 * s + s * w;
       const bool dense = sum > dim.d;
       for (int i = 0; i < 2; ++i) {
-        const double ki = i == 0 ? k0 : k1, share = i == 0 ? 1.0 : means.z;
-        const Resultant<double> a = resultant(ki, dim);
-        const double x = dense ? peak - a.log_peak - 2.0 * k * s * share / (ki + sum)
+        const double ki = i == 0 ? k0 : k1, share = i == 0 ? 1.0 : means.cos2;
+        const Moments<double> a = moments(ki, dim);
+        const double x = dense ? peak - a.log_prob_at_mode - 2.0 * k * s * share / (ki + sum)
                                : log_vmf_moment(ki, dim) - moment - 0.5 * s;
         const double weight = std::exp(x), forward = i == 0 ? k - 0.5 * s : ahead;
-        double change = -own.length;
+        double change = -own.mean;
         if (forward > 0.0) {
-          const double lag = i == 0 ? 0.0 : s * s * w * means.z / (ki * (ki + forward));
+          const double lag = i == 0 ? 0.0 : s * s * w * means.cos2 / (ki * (ki + forward));
           const double rise =
-              own.length < 0.5 ? a.length - own.length : own.complement - a.complement;
-          change = rise - lag * a.length;
+              own.mean < 0.5 ? a.mean - own.mean : own.one_minus_mean - a.one_minus_mean;
+          change = rise - lag * a.mean;
         } else if (ki > 0.0) {
-          change += forward / ki * a.length;
+          change += forward / ki * a.mean;
         }
         dk += i == 0 ? -weight * change : weight * change;
         if (i == 1)
-          dw += weight * k * s * (ki > 0.0 ? a.length / ki : 1.0 / dim.d);
+          dw += weight * k * s * (ki > 0.0 ? a.mean / ki : 1.0 / dim.d);
       }
     }
     dk *= GapNodes::step;
@@ -226,30 +241,33 @@ struct GapSlopes {
   }
 };
 
-// KL(vMF(mu_p, p) || PS(mu_q, q)); means: chords between mu_p and mu_q.
+// KL(vMF(mu_p, p) || PS(mu_q, q)); means: half_angle between mu_p and mu_q.
 struct KlVonMisesFisherPowerSpherical {
-  static HD double kl(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl(double p, double q, const Dim<double> &dim, HalfAngle<double> means) {
     const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
-      kl = (VonMisesFisher::log_peak(p, dim) - p * VonMisesFisher::log_peak_1(p, dim)) -
-           (PowerSpherical::log_peak(q, dim) - q * moments.minus_log_z);
-    return kl + q * mean_log_z_gap(p, means, dim);
+      kl = (VonMisesFisher::log_prob_at_mode(p, dim) -
+            p * VonMisesFisher::log_prob_at_mode_dkappa(p, dim)) -
+           (PowerSpherical::log_prob_at_mode(q, dim) - q * moments.minus_log_cos2);
+    return kl + q * mean_log_cos2_gap(p, means, dim);
   }
 
-  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim,
+                               HalfAngle<double> means) {
     return TiltedMoments(TiltedLaw::von_mises_fisher(dim.b, p, q)).kl_dkappa_p +
            q * GapSlopes(p, means, dim).dk;
   }
 
-  // -E log z(mu_q) - d/dq log q(mu_q).
-  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  // -E log cos2(mu_q) - d/dq log q(mu_q).
+  static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim,
+                               HalfAngle<double> means) {
     const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
-    return (moments.minus_log_z - PowerSpherical::log_peak_1(q, dim)) +
-           mean_log_z_gap(p, means, dim);
+    return (moments.minus_log_cos2 - PowerSpherical::log_prob_at_mode_dkappa(q, dim)) +
+           mean_log_cos2_gap(p, means, dim);
   }
 
-  static HD double kl_dy(double p, double q, const Dim<double> &dim, Chords<double> means) {
+  static HD double kl_dsin2(double p, double q, const Dim<double> &dim, HalfAngle<double> means) {
     return q * GapSlopes(p, means, dim).dw;
   }
 };

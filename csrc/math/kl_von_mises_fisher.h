@@ -10,31 +10,31 @@
 
 namespace spherical {
 
-// means: chords between the two mean directions, so that means.y = w.
+// means: half_angle between the two mean directions, so that means.sin2 = w.
 struct KlVonMisesFisher {
-  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    return same_mean(kappa_p, kappa_q, dim) + kl_dy(kappa_p, kappa_q, dim, means) * means.y;
+  template <class T> static HD T kl(T kappa_p, T kappa_q, const Dim<T> &dim, HalfAngle<T> means) {
+    return same_mean(kappa_p, kappa_q, dim) + kl_dsin2(kappa_p, kappa_q, dim, means) * means.sin2;
   }
 
   // [(kappa_p - kappa_q) + 2 kappa_q w] A_d'(kappa_p).
   template <class T>
-  static HD T kl_dkappa_p(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    const T gap = kappa_p - kappa_q + T(2) * kappa_q * means.y;
-    return gap * resultant(kappa_p, dim).slope;
+  static HD T kl_dkappa_p(T kappa_p, T kappa_q, const Dim<T> &dim, HalfAngle<T> means) {
+    const T gap = kappa_p - kappa_q + T(2) * kappa_q * means.sin2;
+    return gap * moments(kappa_p, dim).variance;
   }
 
   // A_d(kappa_q) - A_d(kappa_p) + 2 A_d(kappa_p) w; the difference from 1 - A_d where that is
   // smaller.
   template <class T>
-  static HD T kl_dkappa_q(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T> means) {
-    const Resultant<T> p = resultant(kappa_p, dim), q = resultant(kappa_q, dim);
-    const T gap = p.length < T(0.5) ? q.length - p.length : p.complement - q.complement;
-    return gap + T(2) * p.length * means.y;
+  static HD T kl_dkappa_q(T kappa_p, T kappa_q, const Dim<T> &dim, HalfAngle<T> means) {
+    const Moments<T> p = moments(kappa_p, dim), q = moments(kappa_q, dim);
+    const T gap = p.mean < T(0.5) ? q.mean - p.mean : p.one_minus_mean - q.one_minus_mean;
+    return gap + T(2) * p.mean * means.sin2;
   }
 
   // d/dw = 2 kappa_q A_d(kappa_p).
-  template <class T> static HD T kl_dy(T kappa_p, T kappa_q, const Dim<T> &dim, Chords<T>) {
-    return T(2) * kappa_q * resultant(kappa_p, dim).length;
+  template <class T> static HD T kl_dsin2(T kappa_p, T kappa_q, const Dim<T> &dim, HalfAngle<T>) {
+    return T(2) * kappa_q * moments(kappa_p, dim).mean;
   }
 
   // The integral above with s = b sinh(tau): in tau the integrand varies on the scale 1 from kappa
@@ -61,7 +61,7 @@ struct KlVonMisesFisher {
         const T up = sinh_step(lower, b, width * (T(panel) + x)), s = lower + up;
         const T off = rising ? up : sinh_step(s, b, width * (T(panels - panel) - x));
         total +=
-            Quadrature<T>::weight(i) * off * std::sqrt(b * b + s * s) * resultant(s, dim).slope;
+            Quadrature<T>::weight(i) * off * std::sqrt(b * b + s * s) * moments(s, dim).variance;
       }
     }
     return total * width;

@@ -77,17 +77,17 @@ template <class T> HD Dim<T> convert_dim(const Dim<double> &dim) {
 
 // Position of x relative to mu, t = mu . x, as the two fractions that keep their relative accuracy
 // at either pole (Kahan, "How futile are mindless assessments of roundoff", angle from chords):
-//   y = (1 - t) / 2 = |x - mu|^2 / S,  z = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x +
-//   mu|^2
-template <class T> struct Chords {
-  T y;
-  T z;
+//   sin2 = (1 - t) / 2 = |x - mu|^2 / S,  cos2 = (1 + t) / 2 = |x + mu|^2 / S,  S = |x - mu|^2 + |x
+//   + mu|^2
+template <class T> struct HalfAngle {
+  T sin2;
+  T cos2;
 };
 
 // A sample as the sampler of a family returns it: x = t mu + r g', where g' is the part of a
 // standard normal vector g orthogonal to mu. The sampler is given s = |g'|^2 / 2 ~ Gamma(b) and p =
 // g . mu, a standard normal independent of g'; t^2 + 2 s r^2 = 1.
-template <class T> struct Polar {
+template <class T> struct SampleCoefficients {
   T t;
   T r;
 };

@@ -1,10 +1,11 @@
 // Power Spherical: p(x) = C(kappa) (1 + t)^kappa, t = mu . x (De Cao & Aziz 2020, eq. 7-8).
 //
-// With z = (1 + t)/2 and y = 1 - z, the density is written as p(x) = p(mu) z^kappa, and
+// With cos2 = (1 + t)/2 and sin2 = 1 - cos2, the density is written as p(x) = p(mu) cos2^kappa, and
 //   log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi),
 //   b = (d - 1)/2, a = b + kappa, s = a + b,
-// so that the two terms of size kappa log 2 in the textbook form never appear. z ~ Beta(a, b).
-// Error bounds below are the largest seen by tests/test_scalar_math.py, which compares with mpmath.
+// so that the two terms of size kappa log 2 in the textbook form never appear. cos2 ~ Beta(a, b).
+// Error bounds below are the largest seen by tests/math/test_scalar_math.py, which compares with
+// mpmath.
 #pragma once
 #include <limits>
 
@@ -17,7 +18,7 @@ namespace spherical {
 
 struct PowerSpherical {
   // log p(mu): peak_near_zero about a base point, where that applies, else peak_by_stirling.
-  template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
+  template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
     using Base = PeakBase<T>;
     if (dim.d < T(Base::d_begin))
       return peak_by_stirling(kappa, dim.b);
@@ -30,10 +31,10 @@ struct PowerSpherical {
     return peak_by_stirling(kappa, dim.b);
   }
 
-  // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0; below the threshold of Stirling's series
-  // by psi(s) - psi(a) = psi(s + n) - psi(a + n) + sum_{i<n} b/((a + i)(s + i)), smallest term
-  // first.
-  template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
+  // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log cos2] > 0; below the threshold of Stirling's
+  // series by psi(s) - psi(a) = psi(s + n) - psi(a + n) + sum_{i<n} b/((a + i)(s + i)), smallest
+  // term first.
+  template <class T> static HD T log_prob_at_mode_dkappa(T kappa, const Dim<T> &dim) {
     const T b = dim.b, a = b + kappa;
     const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
     T sum = digamma_difference(b, T(1) / (kappa + (b + T(n))), T(1) / (kappa + (b + b + T(n))));
@@ -42,10 +43,10 @@ struct PowerSpherical {
     return sum;
   }
 
-  // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0; raised likewise, with
+  // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log cos2] < 0; raised likewise, with
   // 1/a^2 - 1/s^2 = b (a + s)/(a s)^2. The largest term is sensitive to the rounding of a = b +
   // kappa, whose first-order effect, slope approximated, is taken out.
-  template <class T> static HD T log_peak_2(T kappa, const Dim<T> &dim) {
+  template <class T> static HD T log_prob_at_mode_dkappa2(T kappa, const Dim<T> &dim) {
     const T b = dim.b, a = b + kappa;
     const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
     T sum = trigamma_difference(b, T(1) / (kappa + (b + T(n))), T(1) / (kappa + (b + b + T(n))));
@@ -67,118 +68,121 @@ struct PowerSpherical {
   }
 
   // d/dkappa E[t] = (d - 1)/(d - 1 + kappa)^2.
-  template <class T> static HD T mean_resultant_length_1(T kappa, const Dim<T> &dim) {
+  template <class T> static HD T mean_resultant_length_dkappa(T kappa, const Dim<T> &dim) {
     const T s = dim.b + dim.b + kappa;
     return (dim.b + dim.b) / s / s;
   }
 
   // The inverse stereographic image of a multivariate t: with s ~ Gamma(b) and G ~ Gamma(a),
-  //   z = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
+  //   cos2 = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
   // p is independent of s, so it serves as the first normal of the gamma sampler.
   template <class T, class Noise>
-  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
+  static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
     const T gamma = sample_gamma(dim.b + kappa, p, noise), inv = T(1) / (gamma + s);
     return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
   }
 
   // KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area >= 0, of second
   // order in kappa: as a Bregman divergence, without the cancellation. Entropy = log_area - this.
-  // d/dkappa = -kappa log_peak_2(kappa).
+  // d/dkappa = -kappa log_prob_at_mode_dkappa2(kappa).
   template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
     return bregman_log_gamma_ratio(dim.b, dim.b, dim.b + kappa, kappa);
   }
 
-  // log z, from whichever chord fraction is the smaller, so that it is relatively accurate at both
-  // poles: log z or log1p(-y), of which both are one logarithm and what the rounding of 1 - y lost.
-  template <class T> static HD_INLINE T log_cosine_half(Chords<T> c) {
-    const bool near = c.y < c.z;
-    const T z = near ? T(1) - c.y : c.z, lost = near ? (T(1) - z) - c.y : T(0);
-    return log_of(z) + lost / (near ? z : T(1));
+  // log cos2, from whichever chord fraction is the smaller, so that it is relatively accurate at
+  // both poles: log cos2 or log1p(-sin2), of which both are one logarithm and what the rounding of
+  // 1 - sin2 lost.
+  template <class T> static HD_INLINE T log_of_cos2(HalfAngle<T> c) {
+    const bool near = c.sin2 < c.cos2;
+    const T cos2 = near ? T(1) - c.sin2 : c.cos2, lost = near ? (T(1) - cos2) - c.sin2 : T(0);
+    return log_of(cos2) + lost / (near ? cos2 : T(1));
   }
 
-  // log p(x) - log p(mu) = kappa log z. The uniform (kappa = 0) is 0 at the antipode z = 0 as well;
-  // otherwise the density there is 0.
-  template <class T> static HD T log_falloff(T kappa, Chords<T> c) {
-    return kappa == T(0) ? T(0) : kappa * log_cosine_half(c);
+  // log p(x) - log p(mu) = kappa log cos2. The uniform (kappa = 0) is 0 at the antipode cos2 = 0 as
+  // well; otherwise the density there is 0.
+  template <class T> static HD T log_prob_ratio(T kappa, HalfAngle<T> c) {
+    return kappa == T(0) ? T(0) : kappa * log_of_cos2(c);
   }
 
-  // d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); by definition 0 at the antipode, and so near
-  // it (1e-15 in float32) that the products of a gradient would overflow.
-  template <class T> static HD T log_falloff_dt(T kappa, Chords<T> c) {
-    return c.z < Range<T>::antipode ? T(0) : kappa / (T(2) * c.z);
+  // d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); by definition 0 at the antipode, and so
+  // near it (1e-15 in float32) that the products of a gradient would overflow.
+  template <class T> static HD T log_prob_ratio_dt(T kappa, HalfAngle<T> c) {
+    return c.cos2 < Range<T>::antipode ? T(0) : kappa / (T(2) * c.cos2);
   }
 
-  // d/dkappa (kappa log z) = log z; 0 at the antipode by definition.
-  template <class T> static HD T log_falloff_dkappa(Chords<T> c) {
-    return c.z == T(0) ? T(0) : log_cosine_half(c);
+  // d/dkappa (kappa log cos2) = log cos2; 0 at the antipode by definition.
+  template <class T> static HD T log_prob_ratio_dkappa(HalfAngle<T> c) {
+    return c.cos2 == T(0) ? T(0) : log_of_cos2(c);
   }
 
-  // (dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(z (1 - z)), at a fixed quantile of z ~ Beta(a, b).
+  // (dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(cos2 (1 - cos2)), at a fixed quantile of cos2 ~
+  // Beta(a, b).
   //
-  // q = -(dF/da) B(a, b) / (z^a y^b) solves a Stein equation. Three exact or asymptotic forms cover
-  // the domain; c = log z - E[log z]:
-  //   a large, z not far below its mean: expansion in 1/a (pathwise_expansion)
-  //   otherwise, raise a:  q(a, b) = [1/a - c + s z q(a + 1, b)]/a,  downward from a + n. All terms
-  //     are positive for c < 0, and for larger z the growth of rounding is damped by z^n
-  //   a small and z above, y < y_series, raise b to infinity:
-  //     q(a, b) = [c + s y q(a, b + 1)]/b, that is (1/b) sum_n t_n (c + H_n), t_n = prod_{j<n}
-  //     y (s + j)/(b + 1 + j), H_n = sum_{j<n} 1/(s + j)
+  // q = -(dF/da) B(a, b) / (cos2^a sin2^b) solves a Stein equation. Three exact or asymptotic forms
+  // cover the domain; c = log cos2 - E[log cos2]:
+  //   a large, cos2 not far below its mean: expansion in 1/a (implicit_gradient_expansion)
+  //   otherwise, raise a:  q(a, b) = [1/a - c + s cos2 q(a + 1, b)]/a,  downward from a + n. All
+  //   terms
+  //     are positive for c < 0, and for larger cos2 the growth of rounding is damped by cos2^n
+  //   a small and cos2 above, sin2 < sin2_series, raise b to infinity:
+  //     q(a, b) = [c + s sin2 q(a, b + 1)]/b, that is (1/b) sum_n t_n (c + H_n), t_n = prod_{j<n}
+  //     sin2 (s + j)/(b + 1 + j), H_n = sum_{j<n} 1/(s + j)
   // The recurrences follow from those of the incomplete Beta function (DLMF 8.17.20-21)
-  // differentiated in a. At z = 0, where q grows as -log(z)/a, z counts as the smallest normal
-  // number: (1 - t^2) q is 0 there.
-  template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
-    const PathwisePoint<T> point(kappa, dim, c);
+  // differentiated in a. At cos2 = 0, where q grows as -log(cos2)/a, cos2 counts as the smallest
+  // normal number: (1 - t^2) q is 0 there.
+  template <class T> static HD T implicit_gradient(T kappa, const Dim<T> &dim, HalfAngle<T> c) {
+    const ImplicitGradientPoint<T> point(kappa, dim, c);
     T sum, centered = point.centered;
-    pathwise_sum(point.inv_top, point.x, point.l, pathwise_order(point.top), sum);
-    T q = point.pathwise_expansion(sum);
+    implicit_gradient_sum(point.inv_top, point.x, point.l, implicit_gradient_order(point.top), sum);
+    T q = point.implicit_gradient_expansion(sum);
     for (T i = point.n - T(1); i >= T(0); i -= T(1))
       point.step_down(i, dim.b, centered, q);
     if (!point.raises_b(centered))
       return T(0.5) * q;
     T term = T(1), harmonic = T(0);
     sum = centered;
-    for (int i = 0; i < Pathwise<T>::series; ++i)
-      add_series_term(T(i), point.a, dim.b, point.y, centered, term, harmonic, sum);
+    for (int i = 0; i < ImplicitGradient<T>::series; ++i)
+      add_series_term(T(i), point.a, dim.b, point.sin2, centered, term, harmonic, sum);
     return T(0.5) * sum / dim.b;
   }
 
-  // Limits of the three forms of pathwise, chosen so that each error stays below 1e-7 (float),
-  // 1e-14 (double) at the seams.
-  template <class T> struct Pathwise {
+  // Limits of the three forms of implicit_gradient, chosen so that each error stays below 1e-7
+  // (float), 1e-14 (double) at the seams.
+  template <class T> struct ImplicitGradient {
     static constexpr T a_min = is_float32<T> ? T(8) : T(16);
     static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
     static constexpr int raise = is_float32<T> ? 8 : 16;
-    static constexpr T y_series = is_float32<T> ? T(0.45) : T(0.25);
+    static constexpr T sin2_series = is_float32<T> ? T(0.45) : T(0.25);
     static constexpr int series = is_float32<T> ? 32 : 64;
   };
 
   // Where the expansion is made, top = a + n, and the way down from there.
-  template <class T> struct PathwisePoint {
-    T a, y, z, n, top;
-    T inv_top, x, l; // 1/top, x = top/(top + b), l = log(z/x)
+  template <class T> struct ImplicitGradientPoint {
+    T a, sin2, cos2, n, top;
+    T inv_top, x, l; // 1/top, x = top/(top + b), l = log(cos2/x)
     T centered;      // c at top
 
-    PathwisePoint() = default;
-    HD_INLINE PathwisePoint(T kappa, const Dim<T> &dim, Chords<T> c) {
+    ImplicitGradientPoint() = default;
+    HD_INLINE ImplicitGradientPoint(T kappa, const Dim<T> &dim, HalfAngle<T> c) {
       const T b = dim.b;
-      y = c.y;
-      z = c.z < Range<T>::smallest ? Range<T>::smallest : c.z;
+      sin2 = c.sin2;
+      cos2 = c.cos2 < Range<T>::smallest ? Range<T>::smallest : c.cos2;
       a = b + kappa;
-      const T log_z = log_cosine_half(Chords<T>{y, z});
-      n = a < Pathwise<T>::a_min ? std::ceil(Pathwise<T>::a_min - a) : T(0);
-      const bool below = log_z + log1p_of(b / (a + n)) < -Pathwise<T>::l_max;
-      n += below ? T(Pathwise<T>::raise) : T(0);
+      const T log_cos2 = log_of_cos2(HalfAngle<T>{sin2, cos2});
+      n = a < ImplicitGradient<T>::a_min ? std::ceil(ImplicitGradient<T>::a_min - a) : T(0);
+      const bool below = log_cos2 + log1p_of(b / (a + n)) < -ImplicitGradient<T>::l_max;
+      n += below ? T(ImplicitGradient<T>::raise) : T(0);
       top = a + n;
       inv_top = T(1) / top;
       x = top / (top + b);
-      l = log_z + log1p_of(b * inv_top);
-      l = l < -Pathwise<T>::l_max ? -Pathwise<T>::l_max : l;
-      centered = log_z + digamma_difference(b, inv_top, T(1) / (top + b));
+      l = log_cos2 + log1p_of(b * inv_top);
+      l = l < -ImplicitGradient<T>::l_max ? -ImplicitGradient<T>::l_max : l;
+      centered = log_cos2 + digamma_difference(b, inv_top, T(1) / (top + b));
     }
 
     // q at top = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l): perturbation of the Stein equation in
-    // 1/a, with Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, pathwise_sum.
-    HD_INLINE T pathwise_expansion(T sum) const {
+    // 1/a, with Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, implicit_gradient_sum.
+    HD_INLINE T implicit_gradient_expansion(T sum) const {
       const T near = T(1) + l * (T(-0.5) + l * T(1.0 / 12));
       const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
       return inv_top * (first + inv_top * sum);
@@ -187,19 +191,19 @@ struct PowerSpherical {
     HD_INLINE void step_down(T i, T b, T &c, T &q) const {
       const T ai = a + i, si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
       c += b * inv;
-      q = inv_a * ((inv_a - c) + si * z * q);
+      q = inv_a * ((inv_a - c) + si * cos2 * q);
     }
     // Whether the series in b is to be taken instead, given c at a.
     HD_INLINE bool raises_b(T c) const {
-      return a < Pathwise<T>::a_min && y < Pathwise<T>::y_series && c >= T(0);
+      return a < ImplicitGradient<T>::a_min && sin2 < ImplicitGradient<T>::sin2_series && c >= T(0);
     }
   };
 
   // Adds term i + 1 to sum_n t_n (c + H_n), given t_i and H_i, which become the next.
   template <class T>
-  static HD_INLINE void add_series_term(T i, T a, T b, T y, T c, T &term, T &harmonic, T &sum) {
+  static HD_INLINE void add_series_term(T i, T a, T b, T sin2, T c, T &term, T &harmonic, T &sum) {
     const T si = a + b + i, bi = b + T(1) + i, inv = T(1) / (si * bi);
-    term *= y * si * (si * inv);
+    term *= sin2 * si * (si * inv);
     harmonic += bi * inv;
     sum += term * (c + harmonic);
   }
@@ -207,8 +211,9 @@ struct PowerSpherical {
   // sum = sum_{k>=1} a^(1-k) sum_{j<=k} x^j Q_kj(l), by the Taylor series of Q_kj. T is S, or a
   // vector, which functions of different targets do not return in one way.
   template <class T, class S = T>
-  static HD_INLINE void pathwise_sum(const T &inv_a, const T &x, const T &l, int order, T &sum) {
-    using Table = PathwiseTable<S>;
+  static HD_INLINE void implicit_gradient_sum(const T &inv_a, const T &x, const T &l, int order,
+                                              T &sum) {
+    using Table = ImplicitGradientTable<S>;
     sum = T{};
     int row = order * (order + 3) / 2;
     for (int k = order; k >= 1; --k) {
@@ -225,9 +230,9 @@ struct PowerSpherical {
   }
 
   // Orders that change nothing at this a are left out: |Q_kj| < 0.1, so the rest is below eps/2.
-  template <class T> static HD int pathwise_order(T a) {
+  template <class T> static HD int implicit_gradient_order(T a) {
     if (a < T(100))
-      return PathwiseTable<T>::order;
+      return ImplicitGradientTable<T>::order;
     return is_float32<T> ? 2 : a >= T(1000) ? 4 : 6;
   }
 

@@ -1,5 +1,5 @@
-// Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the pathwise expansion, rounded.
-// Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
+// Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the implicit_gradient expansion,
+// rounded. Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
 #pragma once
 #include "portable.h"
 
@@ -8,9 +8,9 @@ namespace spherical {
 
 // at(row, n): rows (k, j) = (1, 0), (1, 1), (2, 0), ... for power k of 1/a and power j of
 // a / (a + b); n is the power of l.
-template <class T> struct PathwiseTable;
+template <class T> struct ImplicitGradientTable;
 
-template <> struct PathwiseTable<float> {
+template <> struct ImplicitGradientTable<float> {
   static constexpr int order = 4, degree = 8;
   static HD float at(int row, int n) {
     static constexpr float table[14][9] = {
@@ -33,7 +33,7 @@ template <> struct PathwiseTable<float> {
   }
 };
 
-template <> struct PathwiseTable<double> {
+template <> struct ImplicitGradientTable<double> {
   static constexpr int order = 10, degree = 24;
   static HD double at(int row, int n) {
     static constexpr double table[65][25] = {
@@ -107,7 +107,7 @@ template <> struct PathwiseTable<double> {
   }
 };
 
-// Base points of log_peak for d_begin <= d < d_end: kappa0 and log p(mu) there.
+// Base points of log_prob_at_mode for d_begin <= d < d_end: kappa0 and log p(mu) there.
 template <class T> struct PeakBase {
   static constexpr int d_begin = 8, d_end = 19;
   static HD T kappa(int row) {

@@ -1,49 +1,49 @@
 // von Mises-Fisher: p(x) = C(kappa) e^(kappa t), t = mu . x (Mardia & Jupp 2000, eq. 9.3.4).
 //
-// With y = (1 - t)/2 the density is written as p(x) = p(mu) e^(-2 kappa y), where
+// With sin2 = (1 - t)/2 the density is written as p(x) = p(mu) e^(-2 kappa sin2), where
 // log p(mu) = log C + kappa: the two terms of size kappa in the textbook form never appear.
 // b = (d - 1)/2, v = d/2 - 1, m = d - 1 = 2b. A = A_d(kappa) = I_{v+1}(kappa)/I_v(kappa) = E[t].
 // Error bounds are the largest seen against mpmath on grids and on random points.
 #pragma once
-#include "bessel.h"
 #include "elementary.h"
 #include "gamma.h"
 #include "quadrature.h"
 #include "stirling.h"
+#include "von_mises_fisher_moments.h"
 
 namespace spherical {
 
 struct VonMisesFisher {
   // log p(mu) = log C + kappa; for d = 3 log(kappa/(2 pi (1 - e^(-2 kappa)))).
-  template <class T> static HD T log_peak(T kappa, const Dim<T> &dim) {
+  template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
     if (dim.d == T(3)) {
       const T half = kappa > T(0) ? kappa / -expm1_of(T(-2) * kappa) : T(0.5) + kappa;
       return log_of(half * T(0.5L / kPi));
     }
-    return resultant(kappa, dim).log_peak;
+    return moments(kappa, dim).log_prob_at_mode;
   }
 
   // d/dkappa log p(mu) = 1 - A_d = E[1 - t] > 0; for d = 3 also 1/kappa - 2/(e^(2 kappa) - 1),
   // whose terms nearly cancel below kappa = 1.
-  template <class T> static HD T log_peak_1(T kappa, const Dim<T> &dim) {
+  template <class T> static HD T log_prob_at_mode_dkappa(T kappa, const Dim<T> &dim) {
     if (dim.d == T(3))
-      return complement_on_sphere(kappa);
-    return resultant(kappa, dim).complement;
+      return one_minus_mean_on_sphere(kappa);
+    return moments(kappa, dim).one_minus_mean;
   }
 
   // d2/dkappa2 log p(mu) = -A_d' = -Var[t] < 0.
-  template <class T> static HD T log_peak_2(T kappa, const Dim<T> &dim) {
-    return -resultant(kappa, dim).slope;
+  template <class T> static HD T log_prob_at_mode_dkappa2(T kappa, const Dim<T> &dim) {
+    return -moments(kappa, dim).variance;
   }
 
   // E[t] = A_d.
   template <class T> static HD T mean_resultant_length(T kappa, const Dim<T> &dim) {
-    return resultant(kappa, dim).length;
+    return moments(kappa, dim).mean;
   }
 
   // d/dkappa A_d = A_d', the variance of t.
-  template <class T> static HD T mean_resultant_length_1(T kappa, const Dim<T> &dim) {
-    return resultant(kappa, dim).slope;
+  template <class T> static HD T mean_resultant_length_dkappa(T kappa, const Dim<T> &dim) {
+    return moments(kappa, dim).variance;
   }
 
   // KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4) >= 0, about kappa^2/(2d) for
@@ -70,8 +70,8 @@ struct VonMisesFisher {
       return T(2) * moment / (T(1) + sum) - std::log1p(sum);
     }
     if (v < T(12)) {
-      const Resultant<T> a = resultant(kappa, dim);
-      return (a.log_peak + dim.log_area) - kappa * a.complement;
+      const Moments<T> a = moments(kappa, dim);
+      return (a.log_prob_at_mode + dim.log_area) - kappa * a.one_minus_mean;
     }
     const T inv_r = T(1) / r, p = v * inv_r, ratio = kappa / v, q = kappa * inv_r * (kappa * inv_r);
     const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
@@ -80,14 +80,16 @@ struct VonMisesFisher {
             (sums.value + stirling_remainder(T(1) / v)));
   }
 
-  // log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa y.
-  template <class T> static HD T log_falloff(T kappa, Chords<T> c) { return T(-2) * kappa * c.y; }
+  // log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa sin2.
+  template <class T> static HD T log_prob_ratio(T kappa, HalfAngle<T> c) {
+    return T(-2) * kappa * c.sin2;
+  }
 
-  // d/dt (-2 kappa y) = kappa.
-  template <class T> static HD T log_falloff_dt(T kappa, Chords<T>) { return kappa; }
+  // d/dt (-2 kappa sin2) = kappa.
+  template <class T> static HD T log_prob_ratio_dt(T kappa, HalfAngle<T>) { return kappa; }
 
-  // d/dkappa (-2 kappa y) = -2 y.
-  template <class T> static HD T log_falloff_dkappa(Chords<T> c) { return T(-2) * c.y; }
+  // d/dkappa (-2 kappa sin2) = -2 sin2.
+  template <class T> static HD T log_prob_ratio_dkappa(HalfAngle<T> c) { return T(-2) * c.sin2; }
 
   // kappa with A_d(kappa) = r, from r and 1 - r: the maximum-likelihood concentration. Amos's bound
   // inverted (Hornik & Grun 2014, eq. 4) is within 16 %; Halley's steps, whose residual is taken in
@@ -102,10 +104,10 @@ struct VonMisesFisher {
     const T b = dim.b, q = one_minus_r * (T(1) + r);
     T kappa = r / q * (b + std::sqrt(r * r * b * b + q * (b + T(1)) * (b + T(1))));
     for (int i = 0; i < (is_float32<T> ? 2 : 3); ++i) {
-      const Resultant<T> a = resultant(kappa, dim);
-      const T residual = r < T(0.5) ? a.length - r : one_minus_r - a.complement;
-      const T bend = T(-2) * (a.length * a.slope + b * (a.slope - a.length / kappa) / kappa);
-      const T step = residual / a.slope, divisor = T(1) - T(0.5) * step * (bend / a.slope);
+      const Moments<T> a = moments(kappa, dim);
+      const T residual = r < T(0.5) ? a.mean - r : one_minus_r - a.one_minus_mean;
+      const T bend = T(-2) * (a.mean * a.variance + b * (a.variance - a.mean / kappa) / kappa);
+      const T step = residual / a.variance, divisor = T(1) - T(0.5) * step * (bend / a.variance);
       kappa -= step / (divisor > T(0.3) ? (divisor < T(3) ? divisor : T(3)) : T(0.3));
     }
     return kappa;
@@ -116,40 +118,41 @@ struct VonMisesFisher {
   //   R = sqrt(m^2 + 4 kappa^2) large: perturbation of the equation of Stein in 1/R
   //   otherwise, and in the far tail below the mode: quadrature of a positive integrand
   // Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7, quantiles 1e-5 to 1 - 1e-5: 7e-7 (float),
-  // 1.7e-14 (double). Finite on all of y = 0 .. 1.
-  template <class T> static HD T pathwise(T kappa, const Dim<T> &dim, Chords<T> c) {
-    const PathwisePoint<T> point(kappa, dim, c);
+  // 1.7e-14 (double). Finite on all of sin2 = 0 .. 1.
+  template <class T> static HD T implicit_gradient(T kappa, const Dim<T> &dim, HalfAngle<T> c) {
+    const ImplicitGradientPoint<T> point(kappa, dim, c);
     if (!point.expands())
-      return pathwise_quadrature(kappa, dim, c, resultant(kappa, dim));
+      return implicit_gradient_quadrature(kappa, dim, c, moments(kappa, dim));
     const T m = dim.b + dim.b;
     T value;
-    if (point.r < Pathwise<T>::r_short)
-      pathwise_expansion<Pathwise<T>::order>(point.r, m, point.c, point.u, value);
+    if (point.r < ImplicitGradient<T>::r_short)
+      implicit_gradient_expansion<ImplicitGradient<T>::order>(point.r, m, point.c, point.u, value);
     else
-      pathwise_expansion<Pathwise<T>::order_short>(point.r, m, point.c, point.u, value);
+      implicit_gradient_expansion<ImplicitGradient<T>::order_short>(point.r, m, point.c, point.u,
+                                                                    value);
     return value;
   }
 
-  // Where the expansion is made: r, c, u as in pathwise_expansion.
-  template <class T> struct PathwisePoint {
+  // Where the expansion is made: r, c, u as in implicit_gradient_expansion.
+  template <class T> struct ImplicitGradientPoint {
     T r, c, u;
 
-    HD_INLINE PathwisePoint(T kappa, const Dim<T> &dim, Chords<T> chords) {
+    HD_INLINE ImplicitGradientPoint(T kappa, const Dim<T> &dim, HalfAngle<T> at) {
       const T m = dim.b + dim.b;
       r = std::sqrt(m * m + T(4) * kappa * kappa);
       c = kappa / r;
-      const T mode_y = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r);
-      const T e = T(2) * (mode_y - chords.y);
+      const T mode_sin2 = T(0.5) * (m + m * (m / (r + T(2) * kappa))) / (m + r);
+      const T e = T(2) * (mode_sin2 - at.sin2);
       u = e / (T(1) + c * e);
     }
     HD_INLINE bool expands() const {
-      return r >= Pathwise<T>::r_min && u >= T(-1.5) && u <= T(0.8);
+      return r >= ImplicitGradient<T>::r_min && u >= T(-1.5) && u <= T(0.8);
     }
   };
 
   // The expansion to 1/r^order is used from r_min on, and to 1/r^order_short from r_short on: the
   // first term left out is then below one rounding on the quantiles above.
-  template <class T> struct Pathwise {
+  template <class T> struct ImplicitGradient {
     static constexpr T r_min = is_float32<T> ? T(34) : T(100);
     static constexpr T r_short = is_float32<T> ? T(128) : T(400);
     static constexpr int order = is_float32<T> ? 7 : 10;
@@ -165,7 +168,8 @@ struct VonMisesFisher {
   // unrolled, so they live in registers.
   // T is S, or a vector of S; the result is left in `total`.
   template <int order, class S, class T>
-  static HD_INLINE void pathwise_expansion(const T &r, S m, const T &c, const T &u, T &total) {
+  static HD_INLINE void implicit_gradient_expansion(const T &r, S m, const T &c, const T &u,
+                                                    T &total) {
     const T inv_r = S(1) / r, h = m * inv_r;
     const T g0 = S(2) * h / (S(1) + h), g1 = S(-4) * c, g2 = S(-0.5) * h * (S(1) + h);
     T q[2 * order + 2] = {S(1) + T{}, -c};
@@ -207,16 +211,20 @@ struct VonMisesFisher {
   // near is the chord fraction to that pole and far the other; a point of the integral is at chord
   // fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1). With
   // l = near (1 - g^2), the integrand is
-  //   e^L (off + l) g,  L = (b - 1) log u +- 2 kappa l,  u = (1 + l/far) g^2,  off = |y - E[y]|,
+  //   e^L (off + l) g,  L = (b - 1) log u +- 2 kappa l,  u = (1 + l/far) g^2,  off = |sin2 -
+  //   E[sin2]|,
   // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
   // mode by solving L = -depth to first order.
   template <class T>
-  static HD T pathwise_quadrature(T kappa, const Dim<T> &dim, Chords<T> c, const Resultant<T> &a) {
-    const T mean_y = T(0.5) * a.complement, mean_z = T(0.5) * (T(1) + a.length);
+  static HD T implicit_gradient_quadrature(T kappa, const Dim<T> &dim, HalfAngle<T> c,
+                                           const Moments<T> &a) {
+    const T mean_sin2 = T(0.5) * a.one_minus_mean, mean_cos2 = T(0.5) * (T(1) + a.mean);
     const T b1 = dim.b - T(1), b1_up = b1 > T(0) ? b1 : T(0), depth = is_float32<T> ? T(24) : T(40);
-    const bool above = c.y < mean_y; // t > A: integrate up to mu
-    const T near = above ? c.y : c.z, far = above ? c.z : c.y;
-    const T off = above ? mean_y - c.y : c.y < T(0.5) ? c.y - mean_y : mean_z - c.z;
+    const bool above = c.sin2 < mean_sin2; // t > A: integrate up to mu
+    const T near = above ? c.sin2 : c.cos2, far = above ? c.cos2 : c.sin2;
+    const T off = above             ? mean_sin2 - c.sin2
+                  : c.sin2 < T(0.5) ? c.sin2 - mean_sin2
+                                    : mean_cos2 - c.cos2;
     const T rate = above ? T(2) * kappa : T(-2) * kappa;
     const T decay = T(0.5) * (b1 + dim.b) - T(0.5) - near * (b1_up / far + rate);
     T kept = T(1); // largest 1 - g^2
@@ -255,17 +263,17 @@ struct VonMisesFisher {
   // after `limit` rejections, P < 1e-14 (d >= 4) or 1e-21 (d = 2), the last proposal inside the
   // sphere is returned as it is, so that the law is off by less than that in total variation.
   template <class T, class Noise>
-  static HD Polar<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
+  static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
     constexpr T smallest = is_float32<T> ? T(1e-37) : T(1e-300);
     s = s > smallest ? s : smallest;
     if (dim.d == T(3))
-      return polar(chords_on_sphere(kappa, s), s);
+      return coefficients(half_angle_on_sphere(kappa, s), s);
 
     const bool circle = dim.d == T(2), concentrated = !circle && kappa >= dim.b;
     const GammaEnvelope<T> envelope(kappa, dim);
     const WoodEnvelope<T> wood(kappa, dim);
     const uint32_t limit = circle ? 48 : 16;
-    Chords<T> chosen = {T(0.5), T(0.5)};
+    HalfAngle<T> chosen = {T(0.5), T(0.5)};
     for (uint32_t trial = 0; trial < limit; ++trial) {
       // minus two times: log U of the envelope, and log U of each gamma variate
       T uniform, uniform_s = T(0), uniform_p = T(0);
@@ -280,26 +288,26 @@ struct VonMisesFisher {
       }
       const Proposal<T> proposal =
           concentrated ? envelope.propose(from_s.value) : wood.propose(from_s.value, from_p.value);
-      if (proposal.chords.z >= T(0))
-        chosen = proposal.chords;
+      if (proposal.half_angle.cos2 >= T(0))
+        chosen = proposal.half_angle;
       if (uniform >= proposal.cost && uniform_s >= from_s.cost && uniform_p >= from_p.cost)
         break;
     }
-    return polar(chosen, s);
+    return coefficients(chosen, s);
   }
 
   // What a proposal of the sampler returns: the position, and its cost = -2 log(probability of
   // accepting it). It is accepted if -2 log U >= cost.
   template <class T> struct Proposal {
-    Chords<T> chords;
+    HalfAngle<T> half_angle;
     T cost;
   };
 
-  // kappa >= b > 1: y has density proportional to [y (1 - y)]^(b-1) e^(-2 kappa y). The tangent to
-  // log(1 - y) at y* bounds it by that of s/(2 rate), s ~ Gamma(b):
-  //   rate = kappa + (b - 1)/(2 (1 - y*)),  cost = 2 (b - 1) m(-x),  x = (y - y*)/(1 - y*),
-  //   m(x) = x - log1p(x). y* is the best tangent: the mode of the accepted y, at
-  //   2 y* = 4b/(q + sqrt(q^2 - 8 b kappa)), q = 2 kappa + 2b - 1.
+  // kappa >= b > 1: sin2 has density proportional to [sin2 (1 - sin2)]^(b-1) e^(-2 kappa sin2). The
+  // tangent to log(1 - sin2) at sin2* bounds it by that of s/(2 rate), s ~ Gamma(b):
+  //   rate = kappa + (b - 1)/(2 (1 - sin2*)),  cost = 2 (b - 1) m(-x),  x = (sin2 - sin2*)/(1 -
+  //   sin2*), m(x) = x - log1p(x). sin2* is the best tangent: the mode of the accepted sin2, at 2
+  //   sin2* = 4b/(q + sqrt(q^2 - 8 b kappa)), q = 2 kappa + 2b - 1.
   template <class T> struct GammaEnvelope {
     T b1, tangent, rate;
 
@@ -311,56 +319,56 @@ struct VonMisesFisher {
     }
 
     HD Proposal<T> propose(T s) const {
-      const T y = s / (rate + rate), z = T(1) - y;
-      if (!(z > T(0)))
+      const T sin2 = s / (rate + rate), cos2 = T(1) - sin2;
+      if (!(cos2 > T(0)))
         return {{T(1), T(-1)}, T(HUGE_VAL)};
-      return {{y, z}, T(2) * b1 * x_minus_log1p((tangent - y) / (T(1) - tangent))};
+      return {{sin2, cos2}, T(2) * b1 * x_minus_log1p((tangent - sin2) / (T(1) - tangent))};
     }
   };
 
-  // Any kappa, b: y = beta s/(g + beta s) with s, g ~ Gamma(b) has density proportional to
-  // (y z)^(b-1) / (1 - w t)^m (Ulrich 1984, Wood 1994), beta = m/(R + 2 kappa), w = 2 kappa/(m +
-  // R), R = sqrt(m^2 + 4 kappa^2). Since kappa = m w/(1 - w^2) the terms of size m in the cost
-  // cancel:
+  // Any kappa, b: sin2 = beta s/(g + beta s) with s, g ~ Gamma(b) has density proportional to
+  // (sin2 cos2)^(b-1) / (1 - w t)^m (Ulrich 1984, Wood 1994), beta = m/(R + 2 kappa), w = 2
+  // kappa/(m + R), R = sqrt(m^2 + 4 kappa^2). Since kappa = m w/(1 - w^2) the terms of size m in
+  // the cost cancel:
   //   cost = 2 m m(-x),  x = kappa (t - w)/m <= 1/2.
   template <class T> struct WoodEnvelope {
-    T m, beta, y_w, slope; // y_w = (1 - w)/2, slope = 2 kappa/m
+    T m, beta, sin2_w, slope; // sin2_w = (1 - w)/2, slope = 2 kappa/m
 
     HD WoodEnvelope(T kappa, const Dim<T> &dim) {
       m = dim.b + dim.b;
       const T x = T(2) * kappa, r = std::sqrt(m * m + x * x);
       beta = m / (r + x);
-      y_w = T(0.5) * m * (T(1) + beta) / (m + r);
+      sin2_w = T(0.5) * m * (T(1) + beta) / (m + r);
       slope = x / m;
     }
 
     HD Proposal<T> propose(T s, T g) const {
-      const T bs = beta * s, inv = T(1) / (g + bs), y = bs * inv;
-      return {{y, g * inv}, T(2) * m * x_minus_log1p(slope * (y - y_w))};
+      const T bs = beta * s, inv = T(1) / (g + bs), sin2 = bs * inv;
+      return {{sin2, g * inv}, T(2) * m * x_minus_log1p(slope * (sin2 - sin2_w))};
     }
   };
 
   // d = 3: t has density proportional to e^(kappa t), and U = 1 - e^(-s) is uniform since
-  // s ~ Gamma(1):  2 kappa y = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], y rising with s. Either end
-  // is computed from its own side.
-  template <class T> static HD Chords<T> chords_on_sphere(T kappa, T s) {
+  // s ~ Gamma(1):  2 kappa sin2 = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], sin2 rising with s.
+  // Either end is computed from its own side.
+  template <class T> static HD HalfAngle<T> half_angle_on_sphere(T kappa, T s) {
     const T x = T(2) * kappa;
     if (x < T(1e-30))
       return {-std::expm1(-s), std::exp(-s)};
-    const T xy = x < T(2) ? -std::log1p(-std::expm1(-s) * std::expm1(-x))
-                          : s - std::log1p(std::expm1(s) * std::exp(-x));
-    const T y = xy / x;
-    if (y < T(0.5))
-      return {y, T(1) - y};
-    const T z =
+    const T x_sin2 = x < T(2) ? -std::log1p(-std::expm1(-s) * std::expm1(-x))
+                              : s - std::log1p(std::expm1(s) * std::exp(-x));
+    const T sin2 = x_sin2 / x;
+    if (sin2 < T(0.5))
+      return {sin2, T(1) - sin2};
+    const T cos2 =
         std::log1p(x < T(2) ? std::exp(-s) * std::expm1(x) : std::exp(x - s) - std::exp(-s)) / x;
-    return {T(1) - z, z};
+    return {T(1) - cos2, cos2};
   }
 
 private:
   // d = 3: 1 - A, A = coth kappa - 1/kappa; for small kappa by the continued fraction of I_{3/2}/
   // I_{1/2} (DLMF 10.33.1), A = kappa/(3 + kappa^2/(5 + kappa^2/(7 + ...))).
-  template <class T> static HD T complement_on_sphere(T kappa) {
+  template <class T> static HD T one_minus_mean_on_sphere(T kappa) {
     const T square = kappa < T(1) ? kappa * kappa : T(1);
     T tail = T(0);
     for (int k = is_float32<T> ? 6 : 10; k >= 1; --k)
@@ -369,8 +377,8 @@ private:
                         : T(1) / kappa - T(2) / expm1_of(T(2) * kappa);
   }
 
-  template <class T> static HD Polar<T> polar(Chords<T> c, T s) {
-    return {c.z - c.y, std::sqrt(T(2) * c.y * (c.z / s))};
+  template <class T> static HD SampleCoefficients<T> coefficients(HalfAngle<T> c, T s) {
+    return {c.cos2 - c.sin2, std::sqrt(T(2) * c.sin2 * (c.cos2 / s))};
   }
 
   template <class T> struct GammaProposal {

@@ -79,7 +79,7 @@ class PowerSpherical(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
-        return ops.log_peak(self.concentration, self._dim, self._family) - (
+        return ops.log_prob_at_mode(self.concentration, self._dim, self._family) - (
             self.concentration * math.log(2)
         )
 

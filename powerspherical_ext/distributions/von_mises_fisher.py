@@ -53,12 +53,14 @@ class VonMisesFisher(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
-        return ops.log_peak(self.concentration, self._dim, self._family) - self.concentration
+        return (
+            ops.log_prob_at_mode(self.concentration, self._dim, self._family) - self.concentration
+        )
 
     def _variances(self) -> tuple[Tensor, Tensor]:
         # Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa, which tends to A'(0) = 1/d.
         kappa = self.concentration.to(ops.common_dtype(self.concentration))
-        along = -ops.in_kappa("log_peak_2", kappa, self._dim, self._family)
+        along = -ops.scalar_function("log_prob_at_mode_dkappa2", kappa, self._dim, self._family)
         length = self.mean_resultant_length()
         positive = kappa > 0
         ratio = length / torch.where(positive, kappa, 1.0)

@@ -148,7 +148,9 @@ def vi_simclr_loss(
             mu, k = F.normalize(p.to(dtype), dim=-1), k.to(dtype)
             all_mu, all_kappa = (gather_rows(mu), gather_rows(k)) if gather else (mu, k)
             t = F.normalize(z.to(dtype), dim=-1) @ all_mu.T  # [i, k] = mu_k . z_i
-            log_p = ops.log_peak(all_kappa, p.shape[-1], family) + _falloff(t, all_kappa, family)
+            log_p = ops.log_prob_at_mode(all_kappa, p.shape[-1], family) + _log_prob_ratio(
+                t, all_kappa, family
+            )
             losses.append(F.cross_entropy(log_p, _own(mu, gather), reduction="none"))
         each = losses[0] if isinstance(pred, Tensor) else torch.stack(losses)
         return reduce(each, reduction)
@@ -224,7 +226,7 @@ def _own(rows: Tensor, gathered: bool) -> Tensor:
     return torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
 
 
-def _falloff(t: Tensor, kappa: Tensor, family: int) -> Tensor:
+def _log_prob_ratio(t: Tensor, kappa: Tensor, family: int) -> Tensor:
     """log p(x) - log p(mu), from the cosine."""
     if family == VON_MISES_FISHER:
         return kappa * (t - 1)

@@ -1,10 +1,11 @@
 """Maximum likelihood for a family whose log-density is log p(mu) + kappa phi(t).
 
-phi = log_falloff at kappa = 1 does not involve kappa, so that the mean direction maximises
+phi = log_prob_ratio at kappa = 1 does not involve kappa, so that the mean direction maximises
 
     F(mu) = sum_i w_i phi(mu . x_i),    sum_i w_i = 1,
 
-on its own, and kappa solves log_peak_1(kappa) = -F(mu), whose left side falls from its value at
+on its own, and kappa solves log_prob_at_mode_dkappa(kappa) = -F(mu), whose left side falls from
+its value at
 kappa = 0 towards 0. For von Mises-Fisher, phi = t - 1, the start of the first iteration is the
 solution, and -F = 1 - |sum_i w_i x_i| does not cancel at a high concentration.
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .marginal import wide
-from .sphere import FAMILIES, chords
+from .sphere import FAMILIES, half_angle
 
 MAX_CONCENTRATION = 1e8  # ten times the end of the domain that the scalar functions are tested on
 _HALVINGS = 30
@@ -53,7 +54,9 @@ def fit(
         x, w = samples.detach(), weights.detach()
         mu = _mean_direction(module, x, w, max_iterations, tolerance)
         point = _evaluate(module, x, w, mu)
-        kappa, change = _concentration(module, -point.value, mu.shape[-1], point.y_mean, tolerance)
+        kappa, change = _concentration(
+            module, -point.value, mu.shape[-1], point.sin2_mean, tolerance
+        )
     if samples.requires_grad or weights.requires_grad:
         slope = _slopes(module, samples, mu)
         force = _tangent((weights * slope).unsqueeze(-1) * (samples - mu.unsqueeze(-2)), mu)
@@ -62,8 +65,8 @@ def fit(
         inner = (kappa > 0) & (kappa < MAX_CONCENTRATION)
         safe = torch.where(inner, kappa, 1.0)
         d = mu.shape[-1]
-        residual = moment - module.log_peak_1(safe, d)
-        kappa = kappa + torch.where(inner, residual / module.log_peak_2(safe, d), 0.0)
+        residual = moment - module.log_prob_at_mode_dkappa(safe, d)
+        kappa = kappa + torch.where(inner, residual / module.log_prob_at_mode_dkappa2(safe, d), 0.0)
         moved = mu + step
         mu = moved / moved.square().sum(-1, keepdim=True).sqrt()
     return Fit(mu, kappa, point.gradient, change)
@@ -77,18 +80,18 @@ class _Point(NamedTuple):
     gradient: Tensor  # [...]: relative, as in Fit
     stiffness: Tensor  # [...]: sum_i w_i phi'_i t_i
     curvature: Tensor  # [..., n]: -w_i phi''_i
-    y_mean: Tensor  # [...]: (1 - mean t)/2
+    sin2_mean: Tensor  # [...]: (1 - mean t)/2
 
 
 def _phi(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
-    y, z = chords(x, mu.unsqueeze(-2))
-    result: Tensor = module.log_falloff(torch.ones_like(y), y, z)
+    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
+    result: Tensor = module.log_prob_ratio(torch.ones_like(sin2), sin2, cos2)
     return result
 
 
 def _slopes(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
-    y, z = chords(x, mu.unsqueeze(-2))
-    result: Tensor = module.log_falloff_dt(torch.ones_like(y), y, z)
+    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
+    result: Tensor = module.log_prob_ratio_dt(torch.ones_like(sin2), sin2, cos2)
     return result
 
 
@@ -99,20 +102,24 @@ def _tangent(terms: Tensor, mu: Tensor) -> Tensor:
 
 
 def _evaluate(module: ModuleType, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
-    y, z = chords(x, mu.unsqueeze(-2))
-    one = torch.ones_like(y)
-    phi, slope = module.log_falloff(one, y, z), w * module.log_falloff_dt(one, y, z)
+    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
+    one = torch.ones_like(sin2)
+    phi, slope = (
+        module.log_prob_ratio(one, sin2, cos2),
+        w * module.log_prob_ratio_dt(one, sin2, cos2),
+    )
     value = torch.where(w > 0, w * phi, 0.0).sum(-1)
     force = _tangent(slope.unsqueeze(-1) * (x - mu.unsqueeze(-2)), mu)
     scale = slope.sum(-1)
-    # |P x| = sqrt(1 - t^2) = 2 sqrt(y z); the last term is what rounding leaves of equal samples.
-    size = 2 * (slope * (y * z).sqrt()).sum(-1)
+    # |P x| = sqrt(1 - t^2) = 2 sqrt(sin2 cos2); the last term is what rounding leaves of equal
+    # samples.
+    size = 2 * (slope * (sin2 * cos2).sqrt()).sum(-1)
     eps = torch.finfo(x.dtype).eps
     length = (force.square().sum(-1).sqrt() - 8 * eps * scale).clamp(min=0)
     gradient = torch.where(length > 0, length / size, 0.0)
-    curvature = -w * module.log_falloff_dtt(one, y, z)
-    stiffness = (slope * (z - y)).sum(-1)
-    return _Point(value, force, gradient, stiffness, curvature, (w * y).sum(-1))
+    curvature = -w * module.log_prob_ratio_dt2(one, sin2, cos2)
+    stiffness = (slope * (cos2 - sin2)).sum(-1)
+    return _Point(value, force, gradient, stiffness, curvature, (w * sin2).sum(-1))
 
 
 def _mean_direction(
@@ -154,23 +161,30 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _concentration(
-    module: ModuleType, moment: Tensor, d: int, y_mean: Tensor, tolerance: float
+    module: ModuleType, moment: Tensor, d: int, sin2_mean: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """kappa with log_peak_1(kappa) = moment, and the last change relative to kappa + (d - 1)/2.
+    """kappa with log_prob_at_mode_dkappa(kappa) = moment, and the last change relative to kappa +
+    (d - 1)/2.
 
-    Newton's method for 1/log_peak_1, which is nearly linear, from E[t] = kappa/(kappa + d - 1).
+    Newton's method for 1/log_prob_at_mode_dkappa, which is nearly linear, from E[t] = kappa/(kappa
+    + d - 1).
     0 where even the uniform has the larger moment; MAX_CONCENTRATION where no smaller one will do.
     """
     top = torch.full_like(moment, MAX_CONCENTRATION)
-    none, all_equal = moment >= module.log_peak_1(0 * top, d), module.log_peak_1(top, d) >= moment
+    none, all_equal = (
+        moment >= module.log_prob_at_mode_dkappa(0 * top, d),
+        module.log_prob_at_mode_dkappa(top, d) >= moment,
+    )
     solvable = ~none & ~all_equal
-    target = torch.where(solvable, moment, module.log_peak_1(torch.ones_like(top), d))
-    kappa = ((d - 1) * (1 - 2 * y_mean) / (2 * y_mean)).nan_to_num(0).clamp(0, MAX_CONCENTRATION)
+    target = torch.where(solvable, moment, module.log_prob_at_mode_dkappa(torch.ones_like(top), d))
+    kappa = (
+        ((d - 1) * (1 - 2 * sin2_mean) / (2 * sin2_mean)).nan_to_num(0).clamp(0, MAX_CONCENTRATION)
+    )
     kappa = torch.where(solvable, kappa, 1.0)
     change = torch.zeros_like(kappa)
     for _ in range(50):
-        value = module.log_peak_1(kappa, d)
-        step = value * (value - target) / (-target * module.log_peak_2(kappa, d))
+        value = module.log_prob_at_mode_dkappa(kappa, d)
+        step = value * (value - target) / (-target * module.log_prob_at_mode_dkappa2(kappa, d))
         new = (kappa + step).clamp(0, MAX_CONCENTRATION)
         change = (new - kappa).abs() / (new + (d - 1) / 2)
         kappa = new

@@ -1,7 +1,8 @@
-"""KL(PS(mu_p, kappa_p) || PS(mu_q, kappa_q)) of d, the concentrations and the chords of the means.
+"""KL(PS(mu_p, kappa_p) || PS(mu_q, kappa_q)) of d, the concentrations and the half angle between
+the means.
 
-See csrc/math/kl_power_spherical.h for the derivation, ranges and errors. y = |mu_p - mu_q|^2/S and
-z = 1 - y. Derivatives of any order are autograd's, on fixed quadrature nodes.
+See csrc/math/kl_power_spherical.h for the derivation, ranges and errors. sin2 = |mu_p - mu_q|^2/S
+and cos2 = 1 - sin2. Derivatives of any order are autograd's, on fixed quadrature nodes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from .quadrature import GAUSS_LEGENDRE
 from .stirling import bregman_log_gamma_ratio, raises
 
 
-def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
-    """KL = same_mean(kappa_p, kappa_q) + kappa_q mean_gap(kappa_p, y), both terms at least 0."""
-    return same_mean(kappa_p, kappa_q, d) + kappa_q * mean_gap(kappa_p, d, y, z)
+def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """KL = same_mean(kappa_p, kappa_q) + kappa_q mean_gap(kappa_p, sin2), both terms at least 0."""
+    return same_mean(kappa_p, kappa_q, d) + kappa_q * mean_gap(kappa_p, d, sin2, cos2)
 
 
 def same_mean(kappa_p: Tensor, kappa_q: Tensor, d: int) -> Tensor:
@@ -26,19 +27,20 @@ def same_mean(kappa_p: Tensor, kappa_q: Tensor, d: int) -> Tensor:
     return bregman_log_gamma_ratio(b, x0, x1, difference, raises(b, difference.dtype))
 
 
-def mean_gap(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+def mean_gap(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """M = int_0^inf e^{-b Y - kappa U} (1 - e^{-kappa V}) / (1 - e^{-Y}) dY >= 0.
 
-    e^{-U} = y + z e^{-Y}, V = Y - U. On two panels, split at -log y, where U stops growing.
+    e^{-U} = sin2 + cos2 e^{-Y}, V = Y - U. On two panels, split at -log sin2, where U stops
+    growing.
     """
-    kappa, y, z = torch.broadcast_tensors(kappa, y, z)
-    coincide = y == 0
-    y, z = torch.where(coincide, 0.5, y), torch.where(coincide, 0.5, z)
+    kappa, sin2, cos2 = torch.broadcast_tensors(kappa, sin2, cos2)
+    coincide = sin2 == 0
+    sin2, cos2 = torch.where(coincide, 0.5, sin2), torch.where(coincide, 0.5, cos2)
     b = (d - 1) / 2
     double = kappa.dtype == torch.float64
     reach = 40.0 if double else 20.0
     with torch.no_grad():
-        k, w, q = kappa.detach(), y.detach(), z.detach()
+        k, w, q = kappa.detach(), sin2.detach(), cos2.detach()
         log_w = torch.where(q < w, (-torch.where(q < w, q, 0.0)).log1p(), w.log())
         rate, beta = b + k * q - 1, k * w + b + 1
         end = reach / rate.clamp(min=1e-3)
@@ -48,8 +50,8 @@ def mean_gap(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
         whole = torch.where(-k * log_w < reach, whole.clamp(min=reach / b), whole)
         first = torch.where(split, -log_w, whole)
         second = torch.where(split, rest, 0.0)
-    total = _panel(kappa, b, y, z, torch.zeros_like(first), first, beta)
-    total = total + _panel(kappa, b, y, z, first, second, torch.ones_like(beta))
+    total = _panel(kappa, b, sin2, cos2, torch.zeros_like(first), first, beta)
+    total = total + _panel(kappa, b, sin2, cos2, first, second, torch.ones_like(beta))
     return torch.where(coincide, 0.0, total)
 
 

@@ -1,6 +1,7 @@
 """KL between Power Spherical and von Mises-Fisher, either way round, any two mean directions.
 
-See csrc/math/kl_power_spherical_von_mises_fisher.h. y = w = (1 - mu_p . mu_q)/2 and z = 1 - y.
+See csrc/math/kl_power_spherical_von_mises_fisher.h. sin2 = w = (1 - mu_p . mu_q)/2 and cos2 = 1 -
+sin2.
 Computed in float64 and rounded once. Derivatives are autograd's, on fixed quadrature nodes. The
 second divergence takes megabytes per row for d < 50, and is evaluated ROWS rows at a time; autograd
 keeps those of all rows until the backward pass. It is a specification, not a kernel.
@@ -16,44 +17,48 @@ from torch import Tensor
 
 from . import power_spherical
 from .stirling import x_minus_log1p
-from .von_mises_fisher import kl_uniform, resultant, wide
+from .von_mises_fisher import kl_uniform, moments, wide
 
 HALF, STEP = 80, 0.4  # half the steps of the first quadrature; the step of the second in log s
 ROWS = 256
 
 
 class _Law(NamedTuple):
-    """log density of e at the nodes, log(z/z0) and log(Q/P), up to constants; node weights."""
+    """log density of e at the nodes, log(cos2/cos2_0) and log(Q/P), up to constants; node
+    weights.
+    """
 
     log_weight: Tensor
-    log_z: Tensor
+    log_cos2: Tensor
     log_ratio: Tensor
-    log_z0: Tensor
+    log_cos2_0: Tensor
 
 
 def kl_from_power_spherical(
-    kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor
+    kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor
 ) -> Tensor:
-    """KL(PS(mu_p, kappa_p) || vMF(mu_q, kappa_q)) = same mean + 2 kappa_q y E[t]."""
+    """KL(PS(mu_p, kappa_p) || vMF(mu_q, kappa_q)) = same mean + 2 kappa_q sin2 E[t]."""
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    p, q, w = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(y))
+    p, q, w = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(sin2))
     b = (d - 1) / 2
     a = p + b
     scale = (1 / a + 1 / b).sqrt()
     law = _law(b, b / (a + b), scale, 2 * q * a / (a + b) - p, p, a, p)
     near, excess, _ = _same_mean(law)
-    own = power_spherical.log_peak(p, d) - p * power_spherical.log_peak_1(p, d)
-    closed = own - (resultant(q, d).log_peak - q * (2 * b / (2 * b + p)))
+    own = power_spherical.log_prob_at_mode(p, d) - p * power_spherical.log_prob_at_mode_dkappa(p, d)
+    closed = own - (moments(q, d).log_prob_at_mode - q * (2 * b / (2 * b + p)))
     result: Tensor = torch.where(near, excess, closed) + 2 * q * w * (p / (2 * b + p))
     return result.to(dtype)
 
 
 def kl_from_von_mises_fisher(
-    kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor
+    kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor
 ) -> Tensor:
-    """KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)) = same mean + kappa_q E[log z(p) - log z(q)]."""
+    """KL(vMF(mu_p, kappa_p) || PS(mu_q, kappa_q)) = same mean + kappa_q E[log cos2(p) - log
+    cos2(q)].
+    """
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    tensors = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(y), wide(z))
+    tensors = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(sin2), wide(cos2))
     chunks = zip(*(x.reshape(-1).split(ROWS) for x in tensors), strict=True)
     result = torch.cat([_from_von_mises_fisher(p, q, d, w, rest) for p, q, w, rest in chunks])
     return result.view(tensors[0].shape).to(dtype)
@@ -63,39 +68,52 @@ def _from_von_mises_fisher(p: Tensor, q: Tensor, d: int, w: Tensor, rest: Tensor
     """Of flat arguments, in their own dtype."""
     b = (d - 1) / 2
     root = (b * b + p * p).sqrt()
-    y0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)
-    scale = 1 / (y0 * (1 + t0) * (b + p * t0)).sqrt()
-    law = _law(b, y0, scale, q - p * (1 + t0), -q, None, p)
-    near, excess, minus_log_z = _same_mean(law)
-    own = resultant(p, d)
-    closed = own.log_peak - p * own.complement - power_spherical.log_peak(q, d) + q * minus_log_z
-    return torch.where(near, excess, closed) + q * mean_log_z_gap(p, d, w, rest)
+    sin2_0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)
+    scale = 1 / (sin2_0 * (1 + t0) * (b + p * t0)).sqrt()
+    law = _law(b, sin2_0, scale, q - p * (1 + t0), -q, None, p)
+    near, excess, minus_log_cos2 = _same_mean(law)
+    own = moments(p, d)
+    closed = (
+        own.log_prob_at_mode
+        - p * own.one_minus_mean
+        - power_spherical.log_prob_at_mode(q, d)
+        + q * minus_log_cos2
+    )
+    return torch.where(near, excess, closed) + q * mean_log_cos2_gap(p, d, w, rest)
 
 
 def _law(
-    b: float, y0: Tensor, scale: Tensor, slope: Tensor, bend: Tensor, a: Tensor | None, p: Tensor
+    b: float,
+    sin2_0: Tensor,
+    scale: Tensor,
+    slope: Tensor,
+    bend: Tensor,
+    a: Tensor | None,
+    p: Tensor,
 ) -> _Law:
     """P at e = scale sinh(tau); a is that of Power Spherical, None for von Mises-Fisher."""
-    y0, scale, slope, bend, p = (x.unsqueeze(-1) for x in (y0, scale.detach(), slope, bend, p))
-    z0 = 1 - y0
+    sin2_0, scale, slope, bend, p = (
+        x.unsqueeze(-1) for x in (sin2_0, scale.detach(), slope, bend, p)
+    )
+    cos2_0 = 1 - sin2_0
     step = (45 / b / scale).clamp(min=14).asinh() / HALF
-    tau = step * torch.arange(-HALF, HALF + 1, dtype=y0.dtype, device=y0.device)
+    tau = step * torch.arange(-HALF, HALF + 1, dtype=sin2_0.dtype, device=sin2_0.device)
     e = scale * tau.sinh()
     up = e.expm1()
-    q = y0 * up / (1 + z0 * up)
+    q = sin2_0 * up / (1 + cos2_0 * up)
     far = q < -0.5
-    log_z = torch.where(far, e - (z0 * up).log1p(), torch.where(far, 0.0, q).log1p())
-    bent = torch.where(far, q - log_z, x_minus_log1p(torch.where(far, 0.0, q)))
+    log_cos2 = torch.where(far, e - (cos2_0 * up).log1p(), torch.where(far, 0.0, q).log1p())
+    bent = torch.where(far, q - log_cos2, x_minus_log1p(torch.where(far, 0.0, q)))
     if a is None:
-        log_weight = b * e - 2 * b * (z0 * up).log1p() + 2 * p * z0 * q
+        log_weight = b * e - 2 * b * (cos2_0 * up).log1p() + 2 * p * cos2_0 * q
     else:
-        log_weight = -b * e - (a.unsqueeze(-1) + b) * (y0 * (-e).expm1()).log1p()
-    log_z0 = (-y0.squeeze(-1)).log1p()
-    return _Law(log_weight + tau.cosh().log(), log_z, slope * q + bend * bent, log_z0)
+        log_weight = -b * e - (a.unsqueeze(-1) + b) * (sin2_0 * (-e).expm1()).log1p()
+    log_cos2_0 = (-sin2_0.squeeze(-1)).log1p()
+    return _Law(log_weight + tau.cosh().log(), log_cos2, slope * q + bend * bent, log_cos2_0)
 
 
 def _same_mean(law: _Law) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether Q is near P; log E e^l = log1p(E[e^l - 1 - l]), l = log(Q/P) centred; -E log z."""
+    """Whether Q is near P; log E e^l = log1p(E[e^l - 1 - l]), l = log(Q/P) centred; -E log cos2."""
     weight = law.log_weight.exp()
     weight = weight / weight.sum(-1, keepdim=True)
     x = law.log_ratio - (weight * law.log_ratio).sum(-1, keepdim=True)
@@ -108,11 +126,13 @@ def _same_mean(law: _Law) -> tuple[Tensor, Tensor, Tensor]:
     excess = torch.where(large, scaled.exp() - weight * (1 + x), weight * (middle.expm1() - middle))
     excess = torch.where(small, weight * series, excess).sum(-1).log1p()
     near = (spread < 3) & (excess < 2)
-    return near, excess, -(law.log_z0 + (weight * law.log_z).sum(-1))
+    return near, excess, -(law.log_cos2_0 + (weight * law.log_cos2).sum(-1))
 
 
-def mean_log_z_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
-    """E log z(mu_p) - E log z(mu_q) >= 0 under vMF(mu_p, k), w = 1 - rest = (1 - mu_p . mu_q)/2."""
+def mean_log_cos2_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
+    """E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k), w = 1 - rest = (1 - mu_p .
+    mu_q)/2.
+    """
     apart = (k > 0) & (w > 0)
     k, w = torch.where(apart, k, 1.0).unsqueeze(-1), torch.where(apart, w, 0.5).unsqueeze(-1)
     b, rest = (d - 1) / 2, torch.where(apart, rest, 0.5).unsqueeze(-1)
@@ -124,10 +144,10 @@ def mean_log_z_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
     k1 = (k0 * k0 + gain).sqrt()
     rise = gain / (k1 + k0)
     dense, close = total > d, rise < 0.1 * (b + k0)
-    peak, moment = resultant(k, d).log_peak, _log_moment(k, d)
+    peak, moment = moments(k, d).log_prob_at_mode, _log_moment(k, d)
 
     def exponent(ki: Tensor, share: Tensor | float) -> Tensor:
-        by_peak = peak - resultant(ki, d).log_peak - 2 * k * s * share / (ki + total)
+        by_peak = peak - moments(ki, d).log_prob_at_mode - 2 * k * s * share / (ki + total)
         by_moment = _log_moment(torch.where(dense, k, ki), d) - moment - 0.5 * s
         return torch.where(dense, by_peak, by_moment)
 
@@ -138,7 +158,7 @@ def mean_log_z_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
         (0.86113631159405258, 0.34785484513745386),
     ):
         for side in (0.5 * node, -0.5 * node):
-            inner = inner + weight * resultant(k0 + rise * (0.5 + side), d).length
+            inner = inner + weight * moments(k0 + rise * (0.5 + side), d).mean
     inner = torch.where(close, 0.5 * rise * inner, 0.0)
     tiny = close & (inner < 1)
     near = x0.exp() * torch.where(tiny, inner, 0.0).expm1()
@@ -150,4 +170,4 @@ def mean_log_z_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
 
 def _log_moment(kappa: Tensor, d: int) -> Tensor:
     """log 0F1(; v + 1; kappa^2/4) = kappa A - KL(vMF || uniform)."""
-    return kappa * resultant(kappa, d).length - kl_uniform(kappa, d)
+    return kappa * moments(kappa, d).mean - kl_uniform(kappa, d)

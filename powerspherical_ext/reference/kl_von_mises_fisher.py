@@ -1,7 +1,8 @@
-"""KL(vMF(mu_p, kappa_p) || vMF(mu_q, kappa_q)) of d, concentrations and chords of the means.
+"""KL(vMF(mu_p, kappa_p) || vMF(mu_q, kappa_q)) of d, concentrations and half angle between the
+means.
 
-See csrc/math/kl_von_mises_fisher.h. y = w = (1 - mu_p . mu_q)/2 and z = 1 - y. Derivatives are
-autograd's, on fixed quadrature nodes.
+See csrc/math/kl_von_mises_fisher.h. sin2 = w = (1 - mu_p . mu_q)/2 and cos2 = 1 - sin2.
+Derivatives are autograd's, on fixed quadrature nodes.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import torch
 from torch import Tensor
 
 from .quadrature import GAUSS_LEGENDRE
-from .von_mises_fisher import mean_resultant_length, resultant, row, wide
+from .von_mises_fisher import mean_resultant_length, moments, row, wide
 
 
-def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
-    """KL = same_mean(kappa_p, kappa_q) + 2 kappa_q A(kappa_p) y, both terms at least 0."""
-    angle = 2 * kappa_q * mean_resultant_length(kappa_p, d) * y
+def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """KL = same_mean(kappa_p, kappa_q) + 2 kappa_q A(kappa_p) sin2, both terms at least 0."""
+    angle = 2 * kappa_q * mean_resultant_length(kappa_p, d) * sin2
     return same_mean(kappa_p, kappa_q, d) + angle
 
 
@@ -29,8 +30,8 @@ def same_mean(kappa_p: Tensor, kappa_q: Tensor, d: int) -> Tensor:
     """
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
     p, q = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q))
-    a = resultant(p, d)
-    closed = (a.log_peak - resultant(q, d).log_peak) - (p - q) * a.complement
+    a = moments(p, d)
+    closed = (a.log_prob_at_mode - moments(q, d).log_prob_at_mode) - (p - q) * a.one_minus_mean
 
     b = (d - 1) / 2
     c_p, c_q = (p * p + b * b).sqrt(), (q * q + b * b).sqrt()
@@ -43,6 +44,6 @@ def same_mean(kappa_p: Tensor, kappa_q: Tensor, d: int) -> Tensor:
     half = (0.5 * e).sinh()
     off = 2 * half * (kq * half + cq * (0.5 * e).cosh())
     s = (kq + off).clamp(min=0)  # >= 0 but for rounding
-    integrand = weights * off * (s * s + b * b).sqrt() * resultant(s, d).slope
+    integrand = weights * off * (s * s + b * b).sqrt() * moments(s, d).variance
     integral = span.squeeze(-1) * integrand.sum(-1)
     return torch.where(near, integral, closed).to(dtype)

@@ -1,8 +1,8 @@
 """The law of the cosine t = mu . x of any family: density, distribution function and its inverse.
 
-With y = (1 - t)/2, z = (1 + t)/2, b = (d - 1)/2 and u = log(z/y), the density of u,
+With sin2 = (1 - t)/2, cos2 = (1 + t)/2, b = (d - 1)/2 and u = log(cos2/sin2), the density of u,
 
-    g(u) = p(mu) area(S^{d-2}) exp(log_falloff) (4 y z)^b / 2,
+    g(u) = p(mu) area(S^{d-2}) exp(log_prob_ratio) (4 sin2 cos2)^b / 2,
 
 is smooth and has one mode for every d >= 2, though that of t is infinite at both ends for d = 2. A
 tail is a Gauss-Legendre sum over u, from the point asked for to where the density has dropped by
@@ -47,20 +47,24 @@ _NEWTON = 4  # steps with the float32 rule; for a float64 result two more with i
 
 
 def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
-    """log f(t) = log p(mu) + log_falloff + (d - 3)/2 log(1 - t^2) + log area(S^{d-2}).
+    """log f(t) = log p(mu) + log_prob_ratio + (d - 3)/2 log(1 - t^2) + log area(S^{d-2}).
 
     For d = 2, where at t = -1 the second term can be -infinity and the third is +infinity, the
-    value there is that at the smallest z.
+    value there is that at the smallest cos2.
     """
     dtype = t.dtype
     t, kappa = wide(t), wide(kappa)
-    y, z = (1 - t) / 2, (1 + t) / 2
+    sin2, cos2 = (1 - t) / 2, (1 + t) / 2
     module = FAMILIES[family]
     if d == 2:
-        z = torch.where((z == 0) & (kappa > 0), torch.finfo(z.dtype).tiny, z)
-    value = module.log_peak(kappa, d) + log_area(d - 1) + module.log_falloff(kappa, y, z)
+        cos2 = torch.where((cos2 == 0) & (kappa > 0), torch.finfo(cos2.dtype).tiny, cos2)
+    value = (
+        module.log_prob_at_mode(kappa, d)
+        + log_area(d - 1)
+        + module.log_prob_ratio(kappa, sin2, cos2)
+    )
     if d != 3:  # for which the factor is 1, and not 0 times infinity at the ends
-        value = value + (d - 3) / 2 * (4 * y * z).log()
+        value = value + (d - 3) / 2 * (4 * sin2 * cos2).log()
     result: Tensor = value.to(dtype)
     return result
 
@@ -68,7 +72,7 @@ def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
 def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = False) -> Tensor:
     """P(T <= t), or P(T > t) for ``upper``; the smaller of the two to relative accuracy.
 
-    d/dt = +-f(t), d/dkappa = -+f(t) (1 - t^2) pathwise; both differentiable again.
+    d/dt = +-f(t), d/dkappa = -+f(t) (1 - t^2) implicit_gradient; both differentiable again.
     """
     dtype = t.dtype
     kappa = wide(kappa)
@@ -79,7 +83,7 @@ def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = Fals
 
 
 def cosine_icdf(q: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
-    """t with P(T <= t) = q: dt/dq = 1/f(t), dt/dkappa = (1 - t^2) pathwise."""
+    """t with P(T <= t) = q: dt/dq = 1/f(t), dt/dkappa = (1 - t^2) implicit_gradient."""
     dtype = q.dtype
     kappa = wide(kappa)
     below, above = _masses(kappa.detach(), d, family, dtype)
@@ -93,22 +97,22 @@ def cosine_entropy(kappa: Tensor, d: int, family: int) -> Tensor:
     dtype = kappa.dtype
     kappa = wide(kappa)
     module = FAMILIES[family]
-    peak = module.log_peak(kappa, d) + log_area(d - 1)
+    peak = module.log_prob_at_mode(kappa, d) + log_area(d - 1)
     mode = _mode(kappa.detach(), d, family)
     total = torch.zeros_like(kappa)
     nodes, weights = _rule(dtype, kappa, mode.b)
     for sign in (-torch.ones_like(kappa), torch.ones_like(kappa)):
         width = mode.width(sign, _DROP[dtype])
         for node, weight in zip(nodes, weights, strict=True):
-            y, z = _move(mode.y, mode.z, sign * width * node)
-            log_square = (4 * y * z).log()
-            log_g = peak + module.log_falloff(kappa, y, z) + (d - 1) / 2 * log_square
+            sin2, cos2 = _move(mode.sin2, mode.cos2, sign * width * node)
+            log_square = (4 * sin2 * cos2).log()
+            log_g = peak + module.log_prob_ratio(kappa, sin2, cos2) + (d - 1) / 2 * log_square
             total = total + weight * width * log_g.exp() * (log_square - log_g)
     return (0.5 * total).to(dtype)
 
 
 def sample_cosine(kappa: Tensor, d: int, rng_state: Tensor, family: int) -> Tensor:
-    """One t per element of kappa by the family's sampler; dt/dkappa = (1 - t^2) pathwise.
+    """One t per element of kappa by the family's sampler; dt/dkappa = (1 - t^2) implicit_gradient.
 
     A Gamma(b) variate stands in for |g'|^2/2, half the squared length of d - 1 normals, so the cost
     does not depend on d.
@@ -131,47 +135,51 @@ def _rule(dtype: torch.dtype, like: Tensor, b: float) -> tuple[Tensor, Tensor]:
     return torch.cat([0.5 * nodes, 0.5 + 0.5 * nodes]), torch.cat([0.5 * weights, 0.5 * weights])
 
 
-def _move(y: Tensor, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """y and z at u + h."""
-    return y / (y + z * h.exp()), z / (z + y * (-h).exp())
+def _move(sin2: Tensor, cos2: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """sin2 and cos2 at u + h."""
+    return sin2 / (sin2 + cos2 * h.exp()), cos2 / (cos2 + sin2 * (-h).exp())
 
 
 class _Density(NamedTuple):
-    """log g(u + h) - log g(u) for the density of u of a family, anchored at y, z.
+    """log g(u + h) - log g(u) for the density of u of a family, anchored at sin2, cos2.
 
-    With r = z'/z and w = y'/y the ratios of the new to the old fractions, and m(x) = x - log1p(x),
-        S (r - 1)/y - b [m(r - 1) + m(w - 1)] + log_falloff_bregman,
-    S = d/du log g = b (y - z) + 2 y z log_falloff_dt: exact, since the parts linear in z' - z make
-    up the first term, and for h away from the mode all terms are negative.
+    With r = cos2'/cos2 and w = sin2'/sin2 the ratios of the new to the old fractions, and m(x) = x
+    - log1p(x),
+        S (r - 1)/sin2 - b [m(r - 1) + m(w - 1)] + log_prob_ratio_bregman,
+    S = d/du log g = b (sin2 - cos2) + 2 sin2 cos2 log_prob_ratio_dt: exact, since the parts linear
+    in cos2' - cos2 make up the first term, and for h away from the mode all terms are negative.
     """
 
     module: Any
     kappa: Tensor
     b: float
-    y: Tensor
-    z: Tensor
+    sin2: Tensor
+    cos2: Tensor
 
     def slope(self) -> Tensor:
-        dt: Tensor = self.module.log_falloff_dt(self.kappa, self.y, self.z)
-        return self.b * (self.y - self.z) + 2 * self.y * self.z * dt
+        dt: Tensor = self.module.log_prob_ratio_dt(self.kappa, self.sin2, self.cos2)
+        return self.b * (self.sin2 - self.cos2) + 2 * self.sin2 * self.cos2 * dt
 
     def log_ratio(self, h: Tensor, slope: Tensor) -> Tensor:
-        y, z = self.y, self.z
-        if h.dim() > y.dim():
-            y, z, slope = y.unsqueeze(-1), z.unsqueeze(-1), slope.unsqueeze(-1)
+        sin2, cos2 = self.sin2, self.cos2
+        if h.dim() > sin2.dim():
+            sin2, cos2, slope = sin2.unsqueeze(-1), cos2.unsqueeze(-1), slope.unsqueeze(-1)
         kappa = self.kappa.unsqueeze(-1) if h.dim() > self.kappa.dim() else self.kappa
         growth, decay = h.expm1(), (-h).expm1()
-        y_inverse, z_inverse = y + z * h.exp(), z + y * (-h).exp()  # y/y' and z/z'
-        excess_y = _excess(z * growth, y_inverse)
-        excess_z = _excess(y * decay, z_inverse)
-        bregman: Tensor = self.module.log_falloff_bregman(kappa, excess_z)
-        return slope * (growth / y_inverse) - self.b * (excess_y + excess_z) + bregman
+        sin2_inverse, cos2_inverse = (
+            sin2 + cos2 * h.exp(),
+            cos2 + sin2 * (-h).exp(),
+        )  # sin2/sin2' and cos2/cos2'
+        excess_sin2 = _excess(cos2 * growth, sin2_inverse)
+        excess_cos2 = _excess(sin2 * decay, cos2_inverse)
+        bregman: Tensor = self.module.log_prob_ratio_bregman(kappa, excess_cos2)
+        return slope * (growth / sin2_inverse) - self.b * (excess_sin2 + excess_cos2) + bregman
 
     def width(self, sign: Tensor, drop: Tensor | float) -> Tensor:
         """w > 0 with log_ratio(sign w) = -drop, to 2 % from above, by bisection of log w.
 
         Far out the slope is at least b, up to a stretch of the length of log(kappa/b) that the
-        falloff may take.
+        ratio may take.
         """
         slope = self.slope()
         upper = drop / self.b + 2 * (2 * self.kappa / self.b).log1p() + 2 + 0 * slope
@@ -219,10 +227,14 @@ def _masses(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> tuple[Ten
 
 def _density_u_twice(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     """2 g(u) = (1 - t^2) f(t), finite at both ends for every d."""
-    y, z = (1 - t) / 2, (1 + t) / 2
+    sin2, cos2 = (1 - t) / 2, (1 + t) / 2
     module = FAMILIES[family]
-    log_peak = module.log_peak(kappa, d) + log_area(d - 1)
-    log_g: Tensor = log_peak + module.log_falloff(kappa, y, z) + (d - 1) / 2 * (4 * y * z).log()
+    log_prob_at_mode = module.log_prob_at_mode(kappa, d) + log_area(d - 1)
+    log_g: Tensor = (
+        log_prob_at_mode
+        + module.log_prob_ratio(kappa, sin2, cos2)
+        + (d - 1) / 2 * (4 * sin2 * cos2).log()
+    )
     return log_g.exp()
 
 
@@ -240,11 +252,11 @@ class _Cdf(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         tiny = torch.finfo(t.dtype).tiny
-        y, z = ((1 - t) / 2).clamp(tiny, 1), ((1 + t) / 2).clamp(tiny, 1)
+        sin2, cos2 = ((1 - t) / 2).clamp(tiny, 1), ((1 + t) / 2).clamp(tiny, 1)
         mode = _mode(kappa, d, family)
-        h = (z / mode.z).log() - (y / mode.y).log()
+        h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
         sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
-        start = _Density(mode.module, kappa, mode.b, y, z)
+        start = _Density(mode.module, kappa, mode.b, sin2, cos2)
         smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
         result = torch.where((h < 0) != upper, smaller, 1 - smaller)
         result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
@@ -260,15 +272,15 @@ class _Cdf(torch.autograd.Function):
     @staticmethod
     def _slopes(ctx: Any, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         sign = -1.0 if ctx.upper else 1.0
-        y, z = (1 - t) / 2, (1 + t) / 2
-        speed = FAMILIES[ctx.family].pathwise(kappa, ctx.d, y, z)
-        in_kappa = -sign * _density_u_twice(t, kappa, ctx.d, ctx.family) * speed
-        return sign * cosine_log_prob(t, kappa, ctx.d, ctx.family).exp(), in_kappa
+        sin2, cos2 = (1 - t) / 2, (1 + t) / 2
+        speed = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
+        dkappa = -sign * _density_u_twice(t, kappa, ctx.d, ctx.family) * speed
+        return sign * cosine_log_prob(t, kappa, ctx.d, ctx.family).exp(), dkappa
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        in_t, in_kappa = _Cdf._slopes(ctx, *ctx.saved_tensors)
-        return grad * in_t, grad * in_kappa, None, None, None, None, None
+        dt, dkappa = _Cdf._slopes(ctx, *ctx.saved_tensors)
+        return grad * dt, grad * dkappa, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
@@ -293,8 +305,8 @@ class _Icdf(torch.autograd.Function):
         sign = torch.where(lower, -1.0, 1.0).to(q.dtype)
         p = torch.where(lower, q, 1 - q).clamp(torch.finfo(q.dtype).tiny, 1) * (below + above)
         h = _tail_quantile(mode, sign, p, torch.where(lower, below, above), dtype)
-        y, z = _move(mode.y, mode.z, h)
-        t = torch.where(q <= 0, -1.0, torch.where(q >= 1, 1.0, z - y))
+        sin2, cos2 = _move(mode.sin2, mode.cos2, h)
+        t = torch.where(q <= 0, -1.0, torch.where(q >= 1, 1.0, cos2 - sin2))
         return torch.where((q >= 0) & (q <= 1) & ~kappa.isnan(), t, torch.nan)
 
     @staticmethod
@@ -305,14 +317,14 @@ class _Icdf(torch.autograd.Function):
 
     @staticmethod
     def _slopes(ctx: Any, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
-        y, z = (1 - t) / 2, (1 + t) / 2
-        speed = FAMILIES[ctx.family].pathwise(kappa, ctx.d, y, z)
-        return (-cosine_log_prob(t, kappa, ctx.d, ctx.family)).exp(), 4 * y * z * speed
+        sin2, cos2 = (1 - t) / 2, (1 + t) / 2
+        speed = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
+        return (-cosine_log_prob(t, kappa, ctx.d, ctx.family)).exp(), 4 * sin2 * cos2 * speed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        in_q, in_kappa = _Icdf._slopes(ctx, *ctx.saved_tensors)
-        return grad * in_q, grad * in_kappa, None, None, None, None, None
+        dq, dkappa = _Icdf._slopes(ctx, *ctx.saved_tensors)
+        return grad * dq, grad * dkappa, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
@@ -335,8 +347,8 @@ def _tail_quantile(
     outer = outer.clamp(max=_LONGEST[outer.dtype])
 
     def newton(r: Tensor, rule: torch.dtype) -> tuple[Tensor, Tensor]:
-        y, z = _move(mode.y, mode.z, sign * r)
-        tail = _Density(mode.module, mode.kappa, mode.b, y, z).tail(sign, rule)
+        sin2, cos2 = _move(mode.sin2, mode.cos2, sign * r)
+        tail = _Density(mode.module, mode.kappa, mode.b, sin2, cos2).tail(sign, rule)
         excess = mode.log_ratio(sign * r, slope) + (tail / p).log()
         return excess, r + excess * tail
 
@@ -361,7 +373,7 @@ class _Sample(torch.autograd.Function):
         s = sample_gamma(b, normal[..., 0], ProposalNoise(rng_state, rows + 1, kappa.dtype))
         noise = ProposalNoise(rng_state, rows, kappa.dtype)
         t, r = FAMILIES[family].sample(kappa, d, normal[..., 1], s, noise)
-        square = 2 * s * r * r  # 1 - t^2, from which the smaller of y and z does not cancel
+        square = 2 * s * r * r  # 1 - t^2, from which the smaller of sin2 and cos2 does not cancel
         small = square / (2 * (1 + t.abs()))
         return t, torch.where(t > 0, small, 1 - small)
 
@@ -373,10 +385,10 @@ class _Sample(torch.autograd.Function):
         ctx.save_for_forward(output[1], kappa)
 
     @staticmethod
-    def _slope(ctx: Any, y: Tensor, kappa: Tensor) -> Tensor:
-        z = 1 - y
-        speed: Tensor = FAMILIES[ctx.family].pathwise(kappa, ctx.d, y, z)
-        return 4 * y * z * speed
+    def _slope(ctx: Any, sin2: Tensor, kappa: Tensor) -> Tensor:
+        cos2 = 1 - sin2
+        speed: Tensor = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
+        return 4 * sin2 * cos2 * speed
 
     @staticmethod
     @once_differentiable

@@ -1,7 +1,8 @@
-"""Power Spherical, scalar functions of (kappa, d) and of y = (1 - t)/2, z = (1 + t)/2.
+"""Power Spherical, scalar functions of (kappa, d) and of sin2 = (1 - t)/2, cos2 = (1 + t)/2.
 
 The same names as csrc/math/power_spherical.h, where derivations, error bounds and sources stand;
-b = (d - 1)/2, a = b + kappa, s = a + b throughout. kappa, y, z are tensors of one dtype, float32
+b = (d - 1)/2, a = b + kappa, s = a + b throughout. kappa, sin2, cos2 are tensors of one dtype,
+float32
 or float64, of any shapes that broadcast; d is an int. There is no control flow on tensor values.
 """
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from .area import log_area
 from .gamma import sample_gamma
 from .normal import ProposalNoise
-from .power_spherical_coefficients import PATHWISE, PEAK_BASE
+from .power_spherical_coefficients import IMPLICIT_GRADIENT, PEAK_BASE
 from .stirling import (
     bregman_log_gamma_ratio,
     digamma_difference,
@@ -26,10 +27,10 @@ from .stirling import (
     x_minus_log1p,
 )
 
-_ANTIPODE = {torch.float32: 1e-30, torch.float64: 1e-290}  # z below it has a gradient of zero
+_ANTIPODE = {torch.float32: 1e-30, torch.float64: 1e-290}  # cos2 below it has a gradient of zero
 
 
-def log_peak(kappa: Tensor, d: int) -> Tensor:
+def log_prob_at_mode(kappa: Tensor, d: int) -> Tensor:
     """log p(mu) = log C + kappa log 2 = log Gamma(s) - log Gamma(a) - b log(4 pi).
 
     Derivatives of any order are those of Stirling's series; near the zero of log p(mu), for
@@ -47,8 +48,8 @@ def log_peak(kappa: Tensor, d: int) -> Tensor:
     return value + torch.where(near, close - value.detach(), 0.0)
 
 
-def log_peak_1(kappa: Tensor, d: int) -> Tensor:
-    """d/dkappa log p(mu) = psi(s) - psi(a) = -E[log z] > 0."""
+def log_prob_at_mode_dkappa(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa log p(mu) = psi(s) - psi(a) = -E[log cos2] > 0."""
     b = (d - 1) / 2
     a, n = kappa + b, raises(b, kappa.dtype)
     small = a < series_start(a.dtype)
@@ -61,8 +62,8 @@ def log_peak_1(kappa: Tensor, d: int) -> Tensor:
     return total
 
 
-def log_peak_2(kappa: Tensor, d: int) -> Tensor:
-    """d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log z] < 0."""
+def log_prob_at_mode_dkappa2(kappa: Tensor, d: int) -> Tensor:
+    """d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log cos2] < 0."""
     b = (d - 1) / 2
     a, n = kappa + b, raises(b, kappa.dtype)
     small = a < series_start(a.dtype)
@@ -89,7 +90,7 @@ def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     return torch.where(kappa > d - 1, 1 - (d - 1) / total, kappa / total)
 
 
-def mean_resultant_length_1(kappa: Tensor, d: int) -> Tensor:
+def mean_resultant_length_dkappa(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa E[t] = (d - 1) / (d - 1 + kappa)^2."""
     total = kappa + (d - 1)
     return (d - 1) / total / total
@@ -110,110 +111,119 @@ def sample(
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     """KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area, as a Bregman
-    divergence; the entropy is log_area - kl_uniform. d/dkappa = -kappa log_peak_2(kappa)."""
+    divergence; the entropy is log_area - kl_uniform. d/dkappa = -kappa
+    log_prob_at_mode_dkappa2(kappa)."""
     b = (d - 1) / 2
     return bregman_log_gamma_ratio(b, b, kappa + b, kappa, raises(b, kappa.dtype))
 
 
-def log_falloff(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """log p(x) - log p(mu) = kappa log z; at the antipode z = 0: -inf, or 0 for kappa = 0.
+def log_prob_ratio(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """log p(x) - log p(mu) = kappa log cos2; at the antipode cos2 = 0: -inf, or 0 for kappa = 0.
 
-    The gradient in z is zero at the antipode, and so near it that its products would overflow.
+    The gradient in cos2 is zero at the antipode, and so near it that its products would overflow.
     """
-    antipode = z == 0
-    held = torch.where(z < _ANTIPODE[z.dtype], z.detach(), z)
-    inside = kappa * _log_cosine_half(y, held)
+    antipode = cos2 == 0
+    held = torch.where(cos2 < _ANTIPODE[cos2.dtype], cos2.detach(), cos2)
+    inside = kappa * _log_of_cos2(sin2, held)
     return torch.where(antipode, torch.where(kappa > 0, -torch.inf, 0.0), inside)
 
 
-def log_falloff_dt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """d/dt (kappa log z) = kappa/(1 + t) = kappa/(2 z); 0 at the antipode by definition."""
-    antipode = z < _ANTIPODE[z.dtype]
-    return torch.where(antipode, 0.0, kappa / (2 * torch.where(antipode, 1.0, z)))
+def log_prob_ratio_dt(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); 0 at the antipode by definition."""
+    antipode = cos2 < _ANTIPODE[cos2.dtype]
+    return torch.where(antipode, 0.0, kappa / (2 * torch.where(antipode, 1.0, cos2)))
 
 
-def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:
-    """d/dkappa (kappa log z) = log z; 0 at the antipode by definition."""
-    return torch.where(z == 0, 0.0, _log_cosine_half(y, z))
+def log_prob_ratio_dkappa(sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d/dkappa (kappa log cos2) = log cos2; 0 at the antipode by definition."""
+    return torch.where(cos2 == 0, 0.0, _log_of_cos2(sin2, cos2))
 
 
-def log_falloff_dtt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """d2/dt2 (kappa log z) = -kappa/(1 + t)^2 = -kappa/(4 z^2); 0 at the antipode by definition."""
-    antipode = z == 0
-    curvature = kappa / (2 * torch.where(antipode, 1.0, z)).square()
+def log_prob_ratio_dt2(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d2/dt2 (kappa log cos2) = -kappa/(1 + t)^2 = -kappa/(4 cos2^2); 0 at the antipode by
+    definition.
+    """
+    antipode = cos2 == 0
+    curvature = kappa / (2 * torch.where(antipode, 1.0, cos2)).square()
     return -torch.where(antipode, 0.0, curvature.clamp(max=torch.finfo(curvature.dtype).max))
 
 
-def log_falloff_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
-    """phi(t1) - phi(t) - phi'(t) (t1 - t) for phi = kappa log z, from excess = r - 1 - log r >= 0,
-    r = z1/z: -kappa excess. All that is left when the linear parts of a log density cancel."""
+def log_prob_ratio_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
+    """phi(t1) - phi(t) - phi'(t) (t1 - t) for phi = kappa log cos2, from excess = r - 1 - log r >=
+    0, r = cos2_1/cos2: -kappa excess. All that is left when the linear parts of a log density
+    cancel."""
     return -kappa * excess
 
 
 def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """y and z at the mode of u = log(z/y), where b (y - z) + 2 y z d/dt log p = 0: b/s and a/s."""
+    """sin2 and cos2 at the mode of u = log(cos2/sin2), where b (sin2 - cos2) + 2 sin2 cos2 d/dt
+    log p = 0: b/s and a/s.
+    """
     b = (d - 1) / 2
     s = kappa + 2 * b
     return b / s, (kappa + b) / s
 
 
 def cosine_variance(kappa: Tensor, d: int) -> Tensor:
-    """Var[t] = 4 Var[z] = 4 a b / (s^2 (s + 1))."""
+    """Var[t] = 4 Var[cos2] = 4 a b / (s^2 (s + 1))."""
     b = (d - 1) / 2
     s = kappa + 2 * b
     return (b / s) * ((kappa + b) / s) * (4 / (s + 1))
 
 
-def pathwise(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
-    """(dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(z (1 - z)), at a fixed quantile of z ~ Beta(a, b).
+def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """(dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(cos2 (1 - cos2)), at a fixed quantile of cos2 ~
+    Beta(a, b).
 
     a is raised to where the expansion in 1/a holds, and q brought down by
-        q(a, b) = [1/a - c + s z q(a + 1, b)]/a,    c = log z - E[log z];
-    for small a and small y, above the mean, by raising b to infinity:
-        q(a, b) = [c + s y q(a, b + 1)]/b.
+        q(a, b) = [1/a - c + s cos2 q(a + 1, b)]/a,    c = log cos2 - E[log cos2];
+    for small a and small sin2, above the mean, by raising b to infinity:
+        q(a, b) = [c + s sin2 q(a, b + 1)]/b.
     """
     double = kappa.dtype == torch.float64
     a_min, l_max, far_raise = (16.0, 1.75, 16) if double else (8.0, 1.5, 8)
     b = (d - 1) / 2
-    kappa, y, z = torch.broadcast_tensors(kappa, y, z)
-    z = z.clamp(min=torch.finfo(z.dtype).tiny)
-    log_z = _log_cosine_half(y, z)
+    kappa, sin2, cos2 = torch.broadcast_tensors(kappa, sin2, cos2)
+    cos2 = cos2.clamp(min=torch.finfo(cos2.dtype).tiny)
+    log_cos2 = _log_of_cos2(sin2, cos2)
     a = kappa + b
 
     count = (a_min - a).ceil().clamp(min=0)
-    count = torch.where(log_z + (b / (a + count)).log1p() < -l_max, count + far_raise, count)
+    count = torch.where(log_cos2 + (b / (a + count)).log1p() < -l_max, count + far_raise, count)
     top = a + count
-    l_top = (log_z + (b / top).log1p()).clamp(min=-l_max)
-    q = _pathwise_expansion(top, b, l_top)
-    centered = log_z + digamma_difference(b, 1 / top, 1 / (top + b))
+    l_top = (log_cos2 + (b / top).log1p()).clamp(min=-l_max)
+    q = _implicit_gradient_expansion(top, b, l_top)
+    centered = log_cos2 + digamma_difference(b, 1 / top, 1 / (top + b))
     for i in reversed(range(max(0, math.ceil(a_min - b)) + far_raise)):
         ai, si = a + i, a + i + b
         inv = 1 / (ai * si)
         active = i < count
         next_centered = centered + b * inv
-        next_q = si * inv * ((si * inv - next_centered) + si * z * q)
+        next_q = si * inv * ((si * inv - next_centered) + si * cos2 * q)
         centered = torch.where(active, next_centered, centered)
         q = torch.where(active, next_q, q)
     if b >= a_min:
         return 0.5 * q
 
-    y_series, terms = (0.25, 64) if double else (0.45, 32)
-    above = (a < a_min) & (y < y_series) & (centered >= 0)
-    y_small = torch.where(above, y, 0.0)
+    sin2_series, terms = (0.25, 64) if double else (0.45, 32)
+    above = (a < a_min) & (sin2 < sin2_series) & (centered >= 0)
+    sin2_small = torch.where(above, sin2, 0.0)
     total, term, harmonic = centered, torch.ones_like(a), torch.zeros_like(a)
     for i in range(terms):
         si = a + b + i
-        term = term * y_small * si / (b + 1 + i)
+        term = term * sin2_small * si / (b + 1 + i)
         harmonic = harmonic + 1 / si
         total = total + term * (centered + harmonic)
     return 0.5 * torch.where(above, total / b, q)
 
 
-def _log_cosine_half(y: Tensor, z: Tensor) -> Tensor:
-    """log z, from the smaller of y and z = 1 - y; 0 at the antipode, which callers treat."""
-    upper = y < z
-    from_y = torch.where(upper, -y, 0.0).log1p()
-    return torch.where(upper, from_y, torch.where(upper | (z == 0), 1.0, z).log())
+def _log_of_cos2(sin2: Tensor, cos2: Tensor) -> Tensor:
+    """log cos2, from the smaller of sin2 and cos2 = 1 - sin2; 0 at the antipode, which callers
+    treat.
+    """
+    upper = sin2 < cos2
+    from_y = torch.where(upper, -sin2, 0.0).log1p()
+    return torch.where(upper, from_y, torch.where(upper | (cos2 == 0), 1.0, cos2).log())
 
 
 def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
@@ -246,8 +256,8 @@ def _peak_near_zero(kappa: Tensor, b: float, kappa0: float, c0: float) -> Tensor
     )
 
 
-def _pathwise_expansion(a: Tensor, b: float, log_ratio: Tensor) -> Tensor:
-    """q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l), x = a/s, l = log(z/x)."""
+def _implicit_gradient_expansion(a: Tensor, b: float, log_ratio: Tensor) -> Tensor:
+    """q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l), x = a/s, l = log(cos2/x)."""
     order, degree = (10, 24) if a.dtype == torch.float64 else (4, 8)
     row = order * (order + 3) // 2
     x, inv_a, sums = a / (a + b), 1 / a, torch.zeros_like(a)
@@ -255,7 +265,7 @@ def _pathwise_expansion(a: Tensor, b: float, log_ratio: Tensor) -> Tensor:
     safe = torch.where(near, 1.0, log_ratio)
     first = torch.where(near, 1 + log_ratio * (-0.5 + log_ratio * (1 / 12)), safe / safe.expm1())
     # [..., row]: Horner's rule in l for every Q_kj at once.
-    rows = [row[: degree + 1] for row in PATHWISE[:row]]
+    rows = [row[: degree + 1] for row in IMPLICIT_GRADIENT[:row]]
     table = torch.tensor(rows, dtype=a.dtype, device=a.device)
     in_l = torch.zeros_like(a).unsqueeze(-1) + table[:, degree]
     for n in range(degree - 1, -1, -1):

@@ -20,8 +20,8 @@ FAMILIES: tuple[ModuleType, ...] = (power_spherical, von_mises_fisher)
 POWER_SPHERICAL, VON_MISES_FISHER = range(2)
 
 
-def chords(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """y = |x - mu|^2 / S and z = |x + mu|^2 / S, S their sum: (1 - t)/2 and (1 + t)/2.
+def half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """sin2 = |x - mu|^2 / S and cos2 = |x + mu|^2 / S, S their sum: (1 - t)/2 and (1 + t)/2.
 
     Sums of squares have condition number 1, and to first order neither fraction sees the rounding
     of |x| and |mu|, as the dot product does (Kahan, "How futile are mindless assessments of
@@ -35,17 +35,20 @@ def chords(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_prob(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    """log_peak(kappa) + log_falloff(kappa, chords)."""
-    y, z = chords(value, mu)
+    """log_prob_at_mode(kappa) + log_prob_ratio(kappa, half_angle)."""
+    sin2, cos2 = half_angle(value, mu)
     module = FAMILIES[family]
-    result: Tensor = module.log_peak(kappa, mu.shape[-1]) + module.log_falloff(kappa, y, z)
+    result: Tensor = module.log_prob_at_mode(kappa, mu.shape[-1]) + module.log_prob_ratio(
+        kappa, sin2, cos2
+    )
     return result
 
 
 def rsample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
     """x = t m + r g', m = mu / |mu|, g' the part of a normal vector g orthogonal to m.
 
-    Differentiable once, by the rotation field: dx = t dm - m (x . dm) + pathwise (m - t x) dkappa.
+    Differentiable once, by the rotation field: dx = t dm - m (x . dm) + implicit_gradient (m - t
+    x) dkappa.
     """
     sample: Tensor = _RSample.apply(mu, kappa, rng_state, family)
     return sample
@@ -54,7 +57,7 @@ def rsample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor
 def rsample_backward(
     grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
 ) -> tuple[Tensor, Tensor]:
-    """(t G - (G . m) x) / |mu| and pathwise (G . (m - t x)), for the upstream gradient G.
+    """(t G - (G . m) x) / |mu| and implicit_gradient (G . (m - t x)), for the upstream gradient G.
 
     Differentiating this again raises: the rotation field is no derivative of a map of fixed noise.
     """
@@ -66,7 +69,7 @@ def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: in
     """The same sample as `rsample`, with the derivative of the map from (mu, kappa) to x that holds
     the noise (a normal vector h, and the quantile of t) fixed:
 
-        x = t m + sqrt(1 - t^2) h'/|h'|,  dt/dkappa = (1 - t^2) pathwise,
+        x = t m + sqrt(1 - t^2) h'/|h'|,  dt/dkappa = (1 - t^2) implicit_gradient,
 
     h' the part of h orthogonal to m. h' has the direction of the sample's g'; h . m and |h'| come
     from fresh normals, because g . m and |g'| went into t, and holding them would give a biased
@@ -75,9 +78,9 @@ def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: in
     """
     d = mu.shape[-1]
     with torch.no_grad():
-        y, z = chords(_sample(mu, kappa, rng_state, family), mu)
-        speed = FAMILIES[family].pathwise(kappa, d, y, z)
-        radius = 2 * (y * z).sqrt()
+        sin2, cos2 = half_angle(_sample(mu, kappa, rng_state, family), mu)
+        speed = FAMILIES[family].implicit_gradient(kappa, d, sin2, cos2)
+        radius = 2 * (sin2 * cos2).sqrt()
     step = speed * (kappa - kappa.detach())
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
     with torch.no_grad():
@@ -88,8 +91,8 @@ def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: in
         h = h + p.unsqueeze(-1) * m
     tangent = _orthogonal(h, m)[1]
     direction = tangent / tangent.square().sum(-1, keepdim=True).sqrt()
-    t = (z - y) + radius**2 * step
-    sine = radius - (z - y) * radius * step
+    t = (cos2 - sin2) + radius**2 * step
+    sine = radius - (cos2 - sin2) * radius * step
     sample: Tensor = t.unsqueeze(-1) * m + sine.unsqueeze(-1) * direction
     return sample
 
@@ -172,13 +175,15 @@ class _RSampleBackward(_FirstOrder):
     def forward(
         grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
     ) -> tuple[Tensor, Tensor]:
-        y, z = chords(sample, mu)
+        sin2, cos2 = half_angle(sample, mu)
         length = mu.square().sum(-1, keepdim=True).sqrt()
         m = mu / length
         along = (grad * m).sum(-1, keepdim=True)
-        grad_mu = ((z - y).unsqueeze(-1) * grad - along * sample) / length
-        outward = (grad * (m - sample)).sum(-1) + 2 * y * (grad * sample).sum(-1)
-        return grad_mu, FAMILIES[family].pathwise(kappa, mu.shape[-1], y, z) * outward
+        grad_mu = ((cos2 - sin2).unsqueeze(-1) * grad - along * sample) / length
+        outward = (grad * (m - sample)).sum(-1) + 2 * sin2 * (grad * sample).sum(-1)
+        return grad_mu, FAMILIES[family].implicit_gradient(
+            kappa, mu.shape[-1], sin2, cos2
+        ) * outward
 
 
 class _RSampleTangent(_FirstOrder):
@@ -191,14 +196,16 @@ class _RSampleTangent(_FirstOrder):
         kappa: Tensor,
         family: int,
     ) -> Tensor:
-        y, z = chords(sample, mu)
+        sin2, cos2 = half_angle(sample, mu)
         length = mu.square().sum(-1, keepdim=True).sqrt()
         m = mu / length
         tangent = torch.zeros_like(sample)
         if dmu is not None:
             dm = (dmu - (dmu * m).sum(-1, keepdim=True) * m) / length
-            tangent = (z - y).unsqueeze(-1) * dm - (sample * dm).sum(-1, keepdim=True) * m
+            tangent = (cos2 - sin2).unsqueeze(-1) * dm - (sample * dm).sum(-1, keepdim=True) * m
         if dkappa is not None:
-            speed = FAMILIES[family].pathwise(kappa, mu.shape[-1], y, z) * dkappa
-            tangent = tangent + speed.unsqueeze(-1) * ((m - sample) + 2 * y.unsqueeze(-1) * sample)
+            speed = FAMILIES[family].implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * dkappa
+            tangent = tangent + speed.unsqueeze(-1) * (
+                (m - sample) + 2 * sin2.unsqueeze(-1) * sample
+            )
         return tangent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .sphere import FAMILIES, chords
+from .sphere import FAMILIES, half_angle
 
 _SHORTEST = 1e-12  # a shorter vector has no direction: its cosine counts as 0, its gradient is 0
 
@@ -15,29 +15,29 @@ def vi_simsiam_loss(
 ) -> Tensor:
     """-log p(x/|x|; mu/|mu|, kappa) - log_area, for x = target and mu = pred (..., d), kappa (...).
 
-    As -(KL + kappa log_peak_1 + log_falloff) nothing of size log_area cancels. The gradients of
-    pred and target are multiplied by stopgrad(kappa)^-beta.
+    As -(KL + kappa log_prob_at_mode_dkappa + log_prob_ratio) nothing of size log_area cancels. The
+    gradients of pred and target are multiplied by stopgrad(kappa)^-beta.
     """
     module, d = FAMILIES[family], pred.shape[-1]
     pred, target = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (pred, target))
-    y, z = _direction_chords(target, pred)
+    sin2, cos2 = _direction_half_angle(target, pred)
     if beta == 0:
-        falloff = module.log_falloff(kappa, y, z)
+        ratio = module.log_prob_ratio(kappa, sin2, cos2)
     else:
-        falloff = module.log_falloff(kappa, y.detach(), z.detach())
-        slope = module.log_falloff(kappa.detach() ** (1 - beta), y, z)
-        falloff = falloff + torch.where(slope.isfinite(), slope - slope.detach(), 0.0)
-    peak = module.kl_uniform(kappa, d) + kappa * module.log_peak_1(kappa, d)
-    loss: Tensor = -(peak + falloff)
+        ratio = module.log_prob_ratio(kappa, sin2.detach(), cos2.detach())
+        slope = module.log_prob_ratio(kappa.detach() ** (1 - beta), sin2, cos2)
+        ratio = ratio + torch.where(slope.isfinite(), slope - slope.detach(), 0.0)
+    peak = module.kl_uniform(kappa, d) + kappa * module.log_prob_at_mode_dkappa(kappa, d)
+    loss: Tensor = -(peak + ratio)
     return loss
 
 
-def _direction_chords(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """`chords` of value/|value| and mu/|mu|; 1/2 and 1/2 where either has no direction."""
+def _direction_half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """`half_angle` of value/|value| and mu/|mu|; 1/2 and 1/2 where either has no direction."""
     (value, has_value), (mu, has_mu) = _direction(value), _direction(mu)
-    y, z = chords(value, mu)
+    sin2, cos2 = half_angle(value, mu)
     known = has_value & has_mu
-    return torch.where(known, y, 0.5), torch.where(known, z, 0.5)
+    return torch.where(known, sin2, 0.5), torch.where(known, cos2, 0.5)
 
 
 def _direction(vector: Tensor) -> tuple[Tensor, Tensor]:

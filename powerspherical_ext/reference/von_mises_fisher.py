@@ -1,8 +1,8 @@
-"""von Mises-Fisher, scalar functions of (kappa, d) and of y = (1 - t)/2, z = (1 + t)/2.
+"""von Mises-Fisher, scalar functions of (kappa, d) and of sin2 = (1 - t)/2, cos2 = (1 + t)/2.
 
 The same names as csrc/math/von_mises_fisher.h, where derivations and sources stand; b = (d - 1)/2,
-v = d/2 - 1, m = d - 1, A = A_d(kappa) = I_{v+1}(kappa)/I_v(kappa) = E[t]. kappa, y, z are tensors
-of shapes that broadcast, d is an int; there is no control flow on tensor values.
+v = d/2 - 1, m = d - 1, A = A_d(kappa) = I_{v+1}(kappa)/I_v(kappa) = E[t]. kappa, sin2, cos2 are
+tensors of shapes that broadcast, d is an int; there is no control flow on tensor values.
 
 The densities, moments and their derivatives are evaluated in float64 whatever the dtype of kappa,
 and rounded once (on mps, which has no float64, in float32). Only `sample` stays in its own dtype,
@@ -29,29 +29,29 @@ KUMMER_TERMS = 128  # of 1F1(b; 2b; 2 kappa) below: the rest is under 1e-17 of t
 BESSEL_TERMS = 72  # of 0F1(; v + 1; kappa^2/4), likewise
 
 
-def log_peak(kappa: Tensor, d: int) -> Tensor:
+def log_prob_at_mode(kappa: Tensor, d: int) -> Tensor:
     """log p(mu) = log C + kappa."""
-    return resultant(wide(kappa), d).log_peak.to(kappa.dtype)
+    return moments(wide(kappa), d).log_prob_at_mode.to(kappa.dtype)
 
 
-def log_peak_1(kappa: Tensor, d: int) -> Tensor:
+def log_prob_at_mode_dkappa(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa log p(mu) = 1 - A = E[1 - t] > 0."""
-    return resultant(wide(kappa), d).complement.to(kappa.dtype)
+    return moments(wide(kappa), d).one_minus_mean.to(kappa.dtype)
 
 
-def log_peak_2(kappa: Tensor, d: int) -> Tensor:
+def log_prob_at_mode_dkappa2(kappa: Tensor, d: int) -> Tensor:
     """d2/dkappa2 log p(mu) = -A' = -Var[t] < 0."""
-    return -resultant(wide(kappa), d).slope.to(kappa.dtype)
+    return -moments(wide(kappa), d).variance.to(kappa.dtype)
 
 
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     """E[t] = A."""
-    return resultant(wide(kappa), d).length.to(kappa.dtype)
+    return moments(wide(kappa), d).mean.to(kappa.dtype)
 
 
-def mean_resultant_length_1(kappa: Tensor, d: int) -> Tensor:
+def mean_resultant_length_dkappa(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa A_d = A_d', the variance of t."""
-    return resultant(wide(kappa), d).slope.to(kappa.dtype)
+    return moments(wide(kappa), d).variance.to(kappa.dtype)
 
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
@@ -71,7 +71,7 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     k = torch.where(small, DEBYE_RADIUS, k)
     if v < 12:
         a = _debye(k, d)
-        high = (a.log_peak + log_area(d)) - k * a.complement
+        high = (a.log_prob_at_mode + log_area(d)) - k * a.one_minus_mean
     else:
         r = (v * v + k * k).sqrt()
         value, first, _ = _debye_sums(1 / r, (v / r) ** 2)
@@ -83,34 +83,34 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     return torch.where(small, low, high).to(kappa.dtype)
 
 
-def log_falloff(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa y."""
-    return -2 * kappa * y
+def log_prob_ratio(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa sin2."""
+    return -2 * kappa * sin2
 
 
-def log_falloff_dt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """d/dt (-2 kappa y) = kappa."""
-    return kappa.expand(torch.broadcast_shapes(kappa.shape, y.shape))
+def log_prob_ratio_dt(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d/dt (-2 kappa sin2) = kappa."""
+    return kappa.expand(torch.broadcast_shapes(kappa.shape, sin2.shape))
 
 
-def log_falloff_dkappa(y: Tensor, z: Tensor) -> Tensor:
-    """d/dkappa (-2 kappa y) = -2 y."""
-    return -2 * y
+def log_prob_ratio_dkappa(sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d/dkappa (-2 kappa sin2) = -2 sin2."""
+    return -2 * sin2
 
 
-def log_falloff_dtt(kappa: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """d2/dt2 (-2 kappa y) = 0."""
-    return torch.zeros_like(log_falloff_dt(kappa, y, z))
+def log_prob_ratio_dt2(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+    """d2/dt2 (-2 kappa sin2) = 0."""
+    return torch.zeros_like(log_prob_ratio_dt(kappa, sin2, cos2))
 
 
-def log_falloff_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
+def log_prob_ratio_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
     """phi(t1) - phi(t) - phi'(t) (t1 - t) = 0, as phi = kappa t is linear."""
     return torch.zeros_like(excess)
 
 
 def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """y and z at the mode of u = log(z/y), where b (y - z) + 2 kappa y z = 0:
-    t = kappa/(b + R), 1 - t = b (1 + b/(R + kappa))/(b + R), R = sqrt(b^2 + kappa^2)."""
+    """sin2 and cos2 at the mode of u = log(cos2/sin2), where b (sin2 - cos2) + 2 kappa sin2 cos2 =
+    0: t = kappa/(b + R), 1 - t = b (1 + b/(R + kappa))/(b + R), R = sqrt(b^2 + kappa^2)."""
     b = (d - 1) / 2
     r = (b * b + kappa * kappa).sqrt()
     return 0.5 * b * (1 + b / (r + kappa)) / (b + r), 0.5 * (1 + kappa / (b + r))
@@ -118,7 +118,7 @@ def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
 
 def cosine_variance(kappa: Tensor, d: int) -> Tensor:
     """Var[t] = A'."""
-    return mean_resultant_length_1(kappa, d)
+    return mean_resultant_length_dkappa(kappa, d)
 
 
 def inverse_mean_resultant_length(r: Tensor, d: int) -> Tensor:
@@ -134,31 +134,33 @@ def inverse_mean_resultant_length(r: Tensor, d: int) -> Tensor:
     q = rest * (1 + target)
     kappa = target / q * (b + ((target * b) ** 2 + q * (b + 1) ** 2).sqrt())
     for _ in range(3):
-        a = resultant(kappa, d)
-        residual = torch.where(target < 0.5, a.length - target, rest - a.complement)
-        bend = -2 * (a.length * a.slope + b * (a.slope - a.length / kappa) / kappa)
-        step = residual / a.slope
-        kappa = kappa - step / (1 - 0.5 * step * (bend / a.slope)).clamp(0.3, 3)
-    kappa = kappa + (length - target) / resultant(kappa, d).slope  # 0, with the derivative 1/A'
+        a = moments(kappa, d)
+        residual = torch.where(target < 0.5, a.mean - target, rest - a.one_minus_mean)
+        bend = -2 * (a.mean * a.variance + b * (a.variance - a.mean / kappa) / kappa)
+        step = residual / a.variance
+        kappa = kappa - step / (1 - 0.5 * step * (bend / a.variance)).clamp(0.3, 3)
+    kappa = kappa + (length - target) / moments(kappa, d).variance  # 0, with the derivative 1/A'
     outside = torch.where(value >= 1, torch.inf, torch.where(value < 0, torch.nan, value * d))
     return torch.where(inside, kappa, outside).to(r.dtype)
 
 
-def pathwise(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """(dt/dkappa)/(1 - t^2) at a fixed quantile of t.
 
     R = sqrt(m^2 + 4 kappa^2) >= 100, away from the far tails: expansion in 1/R; else quadrature.
     """
-    dtype = torch.promote_types(kappa.dtype, y.dtype)
-    kappa, y, z = torch.broadcast_tensors(wide(kappa), wide(y), wide(z))
+    dtype = torch.promote_types(kappa.dtype, sin2.dtype)
+    kappa, sin2, cos2 = torch.broadcast_tensors(wide(kappa), wide(sin2), wide(cos2))
     m = d - 1
     r = (m * m + 4 * kappa * kappa).sqrt()
     ratio = kappa / r
-    e = m * (1 + m / (r + 2 * kappa)) / (m + r) - 2 * y
+    e = m * (1 + m / (r + 2 * kappa)) / (m + r) - 2 * sin2
     u = e / (1 + ratio * e)
     expand = (r >= 100) & (u >= -1.5) & (u <= 0.8)
-    by_series = _pathwise_expansion(r, m, ratio, torch.where(expand, u, 0.0))
-    return torch.where(expand, by_series, _pathwise_quadrature(kappa, d, y, z)).to(dtype)
+    by_series = _implicit_gradient_expansion(r, m, ratio, torch.where(expand, u, 0.0))
+    return torch.where(expand, by_series, _implicit_gradient_quadrature(kappa, d, sin2, cos2)).to(
+        dtype
+    )
 
 
 def sample(
@@ -171,7 +173,7 @@ def sample(
     """
     s = s.clamp(min=1e-37 if s.dtype == torch.float32 else 1e-300)
     if d == 3:
-        return _polar(*_chords_on_sphere(kappa, s), s)
+        return _coefficients(*_half_angle_on_sphere(kappa, s), s)
     b, m = (d - 1) / 2, d - 1
     concentrated = (kappa >= b) & (d > 3)
 
@@ -182,9 +184,9 @@ def sample(
 
     radius = (m * m + 4 * kappa * kappa).sqrt()
     beta = m / (radius + 2 * kappa)
-    y_w, slope = 0.5 * m * (1 + beta) / (m + radius), 2 * kappa / m
+    sin2_w, slope = 0.5 * m * (1 + beta) / (m + radius), 2 * kappa / m
 
-    y, z = torch.full_like(s, 0.5), torch.full_like(s, 0.5)
+    sin2, cos2 = torch.full_like(s, 0.5), torch.full_like(s, 0.5)
     done = torch.zeros_like(s, dtype=torch.bool)
     for trial in range(48 if d == 2 else 16):
         uniform_s, uniform = noise.minus_two_logs(2 * trial)
@@ -194,30 +196,30 @@ def sample(
             from_s, cost_s = _gamma_proposal(b, noise.normal(2 * trial))
         from_p, cost_p = _gamma_proposal(b, p if trial == 0 else noise.normal(2 * trial + 1))
 
-        y_dense = from_s / (2 * rate)
-        inside = y_dense < 1
-        gap = torch.where(inside, (tangent - y_dense) / (1 - tangent), 0.0)
+        sin2_dense = from_s / (2 * rate)
+        inside = sin2_dense < 1
+        gap = torch.where(inside, (tangent - sin2_dense) / (1 - tangent), 0.0)
         cost_dense = torch.where(inside, 2 * (b - 1) * x_minus_log1p(gap), torch.inf)
 
         share = beta * from_s
         inv = 1 / (from_p + share)
-        cost_wood = 2 * m * x_minus_log1p(slope * (share * inv - y_w))
+        cost_wood = 2 * m * x_minus_log1p(slope * (share * inv - sin2_w))
 
         cost = torch.where(concentrated, cost_dense, cost_wood)
         accepted = (uniform >= cost) & (uniform_s >= cost_s)
         accepted = accepted & (concentrated | (uniform_p >= cost_p))
         chosen = ~done & (inside | ~concentrated)
-        y = torch.where(chosen, torch.where(concentrated, y_dense, share * inv), y)
-        z = torch.where(chosen, torch.where(concentrated, 1 - y_dense, from_p * inv), z)
+        sin2 = torch.where(chosen, torch.where(concentrated, sin2_dense, share * inv), sin2)
+        cos2 = torch.where(chosen, torch.where(concentrated, 1 - sin2_dense, from_p * inv), cos2)
         done = done | accepted
-    return _polar(y, z, s)
+    return _coefficients(sin2, cos2, s)
 
 
-class Resultant(NamedTuple):
-    log_peak: Tensor
-    length: Tensor
-    complement: Tensor
-    slope: Tensor
+class Moments(NamedTuple):
+    log_prob_at_mode: Tensor
+    mean: Tensor
+    one_minus_mean: Tensor
+    variance: Tensor
 
 
 def wide(x: Tensor) -> Tensor:
@@ -241,15 +243,15 @@ def row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
-def resultant(kappa: Tensor, d: int) -> Resultant:
-    """log p(mu), A, 1 - A and A'; see csrc/math/bessel.h."""
+def moments(kappa: Tensor, d: int) -> Moments:
+    """log p(mu), A, 1 - A and A'; see csrc/von_mises_fisher_moments.h."""
     v = d / 2 - 1
     if v >= DEBYE_RADIUS:
         return _debye(kappa, d)
     small = kappa * kappa + v * v < DEBYE_RADIUS**2
     low = _kummer(torch.where(small, kappa, 1.0), d)
     high = _debye(torch.where(small, DEBYE_RADIUS, kappa), d)
-    return Resultant(*(torch.where(small, x, y) for x, y in zip(low, high, strict=True)))
+    return Moments(*(torch.where(small, x, sin2) for x, sin2 in zip(low, high, strict=True)))
 
 
 def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -263,7 +265,7 @@ def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return value, first, (1 - p2) * second - first
 
 
-def _debye(kappa: Tensor, d: int) -> Resultant:
+def _debye(kappa: Tensor, d: int) -> Moments:
     """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2)."""
     v = d / 2 - 1
     r2 = kappa * kappa + v * v
@@ -271,7 +273,7 @@ def _debye(kappa: Tensor, d: int) -> Resultant:
     p2 = v * v / r2
     value, first, second = _debye_sums(1 / r, p2)
     half, ratio = (0.5 + first) / r2, v / (r + kappa)
-    return Resultant(
+    return Moments(
         v * (((v + r) / (2 * math.pi)).log() - ratio) + (0.5 * (r / (2 * math.pi)).log() - value),
         kappa * (1 / (r + v) - half),
         v / (r + v) * (1 + ratio) + kappa * half,
@@ -279,8 +281,8 @@ def _debye(kappa: Tensor, d: int) -> Resultant:
     )
 
 
-def _kummer(kappa: Tensor, d: int) -> Resultant:
-    """z as a mixture of Beta(b + n, b), with weights t_n = (b)_n / (2b)_n (2 kappa)^n / n!."""
+def _kummer(kappa: Tensor, d: int) -> Moments:
+    """cos2 as a mixture of Beta(b + n, b), with weights t_n = (b)_n / (2b)_n (2 kappa)^n / n!."""
     b, m, t, coefficients = (d - 1) / 2, d - 1, 1.0, [1.0]
     scale = 64.0  # a power of 2, so that x / scale is exact
     for i in range(1, KUMMER_TERMS):
@@ -291,11 +293,11 @@ def _kummer(kappa: Tensor, d: int) -> Resultant:
     term = row(coefficients, kappa) * _powers(x / scale, KUMMER_TERMS)  # [..., n]
     total = term.sum(-1)
     weight = term / total.unsqueeze(-1)
-    y = b / (m + n)
-    mean = (weight * y).sum(-1)
-    within = (weight * (y * (1 - y) / (m + n + 1))).sum(-1)
-    between = (weight * (y - mean.unsqueeze(-1)) ** 2).sum(-1)
-    return Resultant(
+    sin2 = b / (m + n)
+    mean = (weight * sin2).sum(-1)
+    within = (weight * (sin2 * (1 - sin2) / (m + n + 1))).sum(-1)
+    between = (weight * (sin2 - mean.unsqueeze(-1)) ** 2).sum(-1)
+    return Moments(
         -log_area(d) - ((-x).exp() * total).log(),
         (weight * (n / (m + n))).sum(-1),
         2 * mean,
@@ -303,7 +305,7 @@ def _kummer(kappa: Tensor, d: int) -> Resultant:
     )
 
 
-def _pathwise_expansion(r: Tensor, m: int, c: Tensor, u: Tensor) -> Tensor:
+def _implicit_gradient_expansion(r: Tensor, m: int, c: Tensor, u: Tensor) -> Tensor:
     """(1/R) sum_k R^-k Q_k(u), Q_0 = 1 - c u, Q_k = (1 - c u)^2 [G(u) Q_{k-1}'(u) - const]/u."""
     order = 10
     in_u, power = _powers(u, 2 * order + 2), _range(0, 2 * order + 2, r)
@@ -321,13 +323,13 @@ def _pathwise_expansion(r: Tensor, m: int, c: Tensor, u: Tensor) -> Tensor:
     return total / r
 
 
-def _pathwise_quadrature(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+def _implicit_gradient_quadrature(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """(1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, 64 nodes."""
-    a, b, depth = resultant(kappa, d), (d - 1) / 2, 40.0
-    above = 2 * y < a.complement
-    near, far = torch.where(above, y, z), torch.where(above, z, y)
-    below = torch.where(y < 0.5, y - 0.5 * a.complement, 0.5 * (1 + a.length) - z)
-    off = torch.where(above, 0.5 * a.complement - y, below)
+    a, b, depth = moments(kappa, d), (d - 1) / 2, 40.0
+    above = 2 * sin2 < a.one_minus_mean
+    near, far = torch.where(above, sin2, cos2), torch.where(above, cos2, sin2)
+    below = torch.where(sin2 < 0.5, sin2 - 0.5 * a.one_minus_mean, 0.5 * (1 + a.mean) - cos2)
+    off = torch.where(above, 0.5 * a.one_minus_mean - sin2, below)
     rate = torch.where(above, 2 * kappa, -2 * kappa)
 
     # What lies beyond 1 - g^2 = kept is below e^-depth: a choice, not differentiated.
@@ -351,8 +353,8 @@ def _pathwise_quadrature(kappa: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
     return 2 * total * (1 - g0.squeeze(-1)) / far
 
 
-def _polar(y: Tensor, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    return z - y, (2 * y * (z / s)).sqrt()
+def _coefficients(sin2: Tensor, cos2: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    return cos2 - sin2, (2 * sin2 * (cos2 / s)).sqrt()
 
 
 def _gamma_proposal(a: float, n: Tensor) -> tuple[Tensor, Tensor]:
@@ -367,20 +369,22 @@ def _gamma_proposal(a: float, n: Tensor) -> tuple[Tensor, Tensor]:
     return value, torch.where(inside, -6 * m * log1p_minus_cubic(w), torch.inf)
 
 
-def _chords_on_sphere(kappa: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """d = 3: 2 kappa y = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], as 1 - e^-s is uniform."""
+def _half_angle_on_sphere(kappa: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """d = 3: 2 kappa sin2 = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], as 1 - e^-s is uniform."""
     x, s = torch.broadcast_tensors(2 * kappa, s)
     flat, small = x < 1e-30, x < 2
     low, high = torch.where(small & ~flat, x, 1.0), torch.where(small, 2.0, x)
-    xy = torch.where(
+    x_sin2 = torch.where(
         small,
         -torch.log1p(-torch.expm1(-s) * torch.expm1(-low)),
         s - torch.log1p(torch.expm1(s) * torch.exp(-high)),
     )
     over = torch.where(small, 1.0, high)
-    xz = torch.where(small, (-s).exp() * low.expm1(), ((high - s).clamp(max=s)).exp() - (-s).exp())
+    x_cos2 = torch.where(
+        small, (-s).exp() * low.expm1(), ((high - s).clamp(max=s)).exp() - (-s).exp()
+    )
     safe = torch.where(small, low, over)
-    y, z = xy / safe, xz.log1p() / safe
-    upper = y < 0.5
-    y, z = torch.where(upper, y, 1 - z), torch.where(upper, 1 - y, z)
-    return torch.where(flat, -torch.expm1(-s), y), torch.where(flat, (-s).exp(), z)
+    sin2, cos2 = x_sin2 / safe, x_cos2.log1p() / safe
+    upper = sin2 < 0.5
+    sin2, cos2 = torch.where(upper, sin2, 1 - cos2), torch.where(upper, 1 - sin2, cos2)
+    return torch.where(flat, -torch.expm1(-s), sin2), torch.where(flat, (-s).exp(), cos2)

@@ -15,7 +15,8 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 # Teams of a part of a warp, of a warp and of a block; rows in registers, longer ones, split ones.
-TESTS = "2-8200 or 4-4104 or 4-1031 or 26-65 or 200-7 or other_families or broadcast or in_kappa"
+TESTS = "2-8200 or 4-4104 or 4-1031 or 26-65 or 200-7 or other_families"
+TESTS += " or broadcast or scalar_function"
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""The tests of tests/test_cuda_emulated.py, on a GPU: every kernel against that of csrc/cpu."""
+"""The tests of test_emulated.py, on a GPU: every kernel against that of csrc/cpu."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import test_cuda_emulated as emulated
+import test_emulated as emulated
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only

@@ -208,7 +208,7 @@ def test_opcheck(family: Family) -> None:
         (raw.log_prob_backward, (density, value, loc, kappa, index, 7)),
         (raw.rsample, (loc, kappa, state, index)),
         (raw.rsample_backward, (sample, sample, loc, kappa, index, 6)),
-        (raw.in_kappa, (kappa, D, index, 0)),
+        (raw.scalar_function, (kappa, D, index, 0)),
         (raw.kl, (kappa, kappa, half, half, D, index, 0)),
     ]:
         torch.library.opcheck(op.default, arguments)

@@ -13,8 +13,8 @@ from mpmath import mp, mpf
 
 # The derivatives in kappa are sums of two parts of either sign; *_scale is the sum of their sizes.
 HEADER = (
-    *("d", "kappa", "kappa_q", "y", "z", "kl", "kl_dkappa_p", "kl_dkappa_p_scale"),
-    *("kl_dkappa_q", "kl_dkappa_q_scale", "kl_dy"),
+    *("d", "kappa", "kappa_q", "sin2", "cos2", "kl", "kl_dkappa_p", "kl_dkappa_p_scale"),
+    *("kl_dkappa_q", "kl_dkappa_q_scale", "kl_dsin2"),
 )
 POINTS = 240
 

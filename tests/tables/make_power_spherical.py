@@ -13,10 +13,10 @@ from mpmath import mp, mpf
 from scipy import stats
 
 QUANTILES = (1e-6, 1e-2, 0.2, 0.5, 0.8, 0.99, 1 - 1e-6)
-PATHWISE_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 10.0, 100.0, 1e4, 1e7)
+IMPLICIT_GRADIENT_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 10.0, 100.0, 1e4, 1e7)
 
 
-def log_peak(kappa: mpf, b: mpf) -> mpf:
+def log_prob_at_mode(kappa: mpf, b: mpf) -> mpf:
     return mp.loggamma(2 * b + kappa) - mp.loggamma(b + kappa) - b * mp.log(4 * mp.pi)
 
 
@@ -24,14 +24,14 @@ def kappa_rows() -> Iterator[tuple[int | float | mpf, ...]]:
     for d, kappa in kappa_grid(seed=1):
         b, k = mpf(d - 1) / 2, mpf(kappa)
         with mp.workdps(80):
-            peak = log_peak(k, b)
+            peak = log_prob_at_mode(k, b)
             slope = mp.psi(0, 2 * b + k) - mp.psi(0, b + k)
             curvature = mp.psi(1, 2 * b + k) - mp.psi(1, b + k)
-            kl_uniform = peak - log_peak(mpf(0), b) - k * slope
+            kl_uniform = peak - log_prob_at_mode(mpf(0), b) - k * slope
         yield d, kappa, peak, slope, curvature, k / (2 * b + k), kl_uniform
 
 
-def pathwise(kappa: mpf, b: mpf, y: mpf, z: mpf) -> mpf:
+def implicit_gradient(kappa: mpf, b: mpf, y: mpf, z: mpf) -> mpf:
     """(dt/dkappa)/(1 - t^2) from convergent series of the incomplete Beta function (DLMF 8.17.8),
     differentiated in a, with guard digits for the alternating one."""
     with mp.workdps(90):
@@ -57,8 +57,8 @@ def pathwise(kappa: mpf, b: mpf, y: mpf, z: mpf) -> mpf:
         return total / b / 2
 
 
-def pathwise_rows() -> Iterator[tuple[int | float | mpf, ...]]:
-    points = [(d, kappa) for d in DIMENSIONS for kappa in PATHWISE_KAPPAS]
+def implicit_gradient_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    points = [(d, kappa) for d in DIMENSIONS for kappa in IMPLICIT_GRADIENT_KAPPAS]
     points += kappa_grid(seed=2)[-160:]
     for index, (d, exact_kappa) in enumerate(points):
         kappa, b = as_float32(exact_kappa), (d - 1) / 2
@@ -75,13 +75,23 @@ def pathwise_rows() -> Iterator[tuple[int | float | mpf, ...]]:
             else:
                 z = mpf(as_float32(z))
                 y = 1 - z
-            yield d, kappa, y, z, pathwise(mpf(kappa), mpf(b), y, z)
+            yield d, kappa, y, z, implicit_gradient(mpf(kappa), mpf(b), y, z)
 
 
 def main() -> None:
-    header = ("log_peak", "log_peak_1", "log_peak_2", "mean_resultant_length", "kl_uniform")
+    header = (
+        "log_prob_at_mode",
+        "log_prob_at_mode_dkappa",
+        "log_prob_at_mode_dkappa2",
+        "mean_resultant_length",
+        "kl_uniform",
+    )
     write("power_spherical", ("d", "kappa", *header), kappa_rows())
-    write("power_spherical_pathwise", ("d", "kappa", "y", "z", "pathwise"), pathwise_rows())
+    write(
+        "power_spherical_implicit_gradient",
+        ("d", "kappa", "sin2", "cos2", "implicit_gradient"),
+        implicit_gradient_rows(),
+    )
 
 
 if __name__ == "__main__":

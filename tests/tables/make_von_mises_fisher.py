@@ -14,7 +14,7 @@ from common import DIMENSIONS, as_float32, kappa_grid, write
 from mpmath import mp, mpf
 
 LEVELS = (1e-5, 1e-2, 0.2, 0.5, 0.8, 0.99, 1 - 1e-5)
-PATHWISE_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 13.0, 50.0, 1e4, 1e7)
+IMPLICIT_GRADIENT_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 13.0, 50.0, 1e4, 1e7)
 RANDOM_KL, RANDOM_MIXED = 400, 200
 
 
@@ -53,7 +53,7 @@ def quantile(d: int, kappa: float, level: float) -> tuple[float, float]:
     return 1 / (1 + np.exp(2 * t)), 1 / (1 + np.exp(-2 * t))
 
 
-def pathwise(d: int, kappa: float, y: mpf, z: mpf) -> mpf:
+def implicit_gradient(d: int, kappa: float, y: mpf, z: mpf) -> mpf:
     """(1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole."""
     b, k = mpf(d - 1) / 2, mpf(kappa)
     with mp.workdps(80):
@@ -75,8 +75,10 @@ def pathwise(d: int, kappa: float, y: mpf, z: mpf) -> mpf:
     return mp.quad(integrand, points) * near / (y * z)
 
 
-def pathwise_rows() -> Iterator[tuple[int | float | mpf, ...]]:
-    points = [(d, kappa, q) for d in DIMENSIONS for kappa in PATHWISE_KAPPAS for q in LEVELS]
+def implicit_gradient_rows() -> Iterator[tuple[int | float | mpf, ...]]:
+    points = [
+        (d, kappa, q) for d in DIMENSIONS for kappa in IMPLICIT_GRADIENT_KAPPAS for q in LEVELS
+    ]
     rng = np.random.default_rng(4)
     for d, kappa in kappa_grid(seed=4)[-200:]:
         points.append((d, kappa, 1 / (1 + np.exp(rng.uniform(-11.5, 11.5)))))
@@ -87,7 +89,7 @@ def pathwise_rows() -> Iterator[tuple[int | float | mpf, ...]]:
             continue
         exact_y, exact_z = (mpf(y), 1 - mpf(y)) if y < z else (1 - mpf(z), mpf(z))
         with mp.workdps(30):
-            value = pathwise(d, kappa, exact_y, exact_z)
+            value = implicit_gradient(d, kappa, exact_y, exact_z)
         yield d, kappa, exact_y, exact_z, value
 
 
@@ -156,9 +158,19 @@ def mixed_kl_rows() -> Iterator[tuple[int | float | mpf, ...]]:
 
 
 def main() -> None:
-    header = ("log_peak", "log_peak_1", "log_peak_2", "mean_resultant_length", "kl_uniform")
+    header = (
+        "log_prob_at_mode",
+        "log_prob_at_mode_dkappa",
+        "log_prob_at_mode_dkappa2",
+        "mean_resultant_length",
+        "kl_uniform",
+    )
     write("von_mises_fisher", ("d", "kappa", *header), kappa_rows())
-    write("von_mises_fisher_pathwise", ("d", "kappa", "y", "z", "pathwise"), pathwise_rows())
+    write(
+        "von_mises_fisher_implicit_gradient",
+        ("d", "kappa", "sin2", "cos2", "implicit_gradient"),
+        implicit_gradient_rows(),
+    )
     write("von_mises_fisher_kl", ("d", "kappa_p", "kappa_q", "w", "kl"), kl_rows())
     mixed = ("from_power_spherical", "from_von_mises_fisher")
     write("von_mises_fisher_mixed_kl", ("d", "kappa_p", "kappa_q", *mixed), mixed_kl_rows())

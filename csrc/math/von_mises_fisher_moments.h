@@ -1,0 +1,170 @@
+// The normaliser of von Mises-Fisher and its derivatives: functions of v = d/2 - 1 and kappa that
+// are ratios and logarithms of I_v(kappa), scaled so that nothing overflows, underflows or cancels.
+//
+//   log_prob_at_mode   = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))   (Mardia & Jupp
+//   2000, 9.3.4) length     = A_d = I_{v+1}/I_v = E[t] complement = 1 - A_d = E[1 - t] slope      =
+//   A_d' = Var[t]
+//
+// Two methods cover d = 2 .. 1e6, kappa = 0 .. 1e7; R = sqrt(v^2 + kappa^2) chooses between them.
+// Errors are the largest seen against mpmath (75 digits) on 7268 points, grid and random; "mixed"
+// is error / max(|true|, 1), the others are relative:
+//                    log_prob_at_mode (mixed)   length    complement   slope
+//   float32           3.6e-7             1.8e-7    2.4e-7        2.7e-7
+//   float64           2.4e-15            1.5e-15   1.8e-15       2.5e-15
+#pragma once
+#include "elementary.h"
+#include "von_mises_fisher_coefficients.h"
+
+namespace spherical {
+
+template <class T> struct Moments {
+  T log_prob_at_mode;
+  T mean;
+  T one_minus_mean;
+  T variance;
+};
+
+// Debye's expansion is used from R = radius on; the first term left out is then below one rounding
+// of the slope, which is the most sensitive of the four.
+template <class T> struct Debye {
+  static constexpr T radius = is_float32<T> ? T(14) : T(25);
+  static HD int order(T r) {
+    if (is_float32<T>)
+      return r < T(40) ? 8 : r < T(300) ? 5 : 2;
+    return r < T(40) ? 20 : r < T(100) ? 14 : r < T(1000) ? 9 : 5;
+  }
+};
+
+// The order for R >= 25 in double where the result is then rounded to float: the first term left
+// out of any sum is below 2e-11.
+HD int debye_order_for_float(double r) { return r < 40 ? 9 : r < 100 ? 7 : r < 1000 ? 5 : 3; }
+
+// sum_k D_k(p^2) R^-k and the sums its first and second derivative in kappa need, by Horner's rule
+// in p^2 = (v/R)^2 and in 1/R:
+//   value  = sum_kj c_kj p^2j R^-k
+//   first  = sum_kj n c_kj p^2j R^-k,  n = k + 2j     (d/dkappa R^-n = -n kappa R^-(n+2))
+//   second = sum_kj [(1 - p^2)(n + 2) - 1] n c_kj p^2j R^-k
+// T is S, or a vector of S.
+template <class T, class S = T> struct DebyeSums {
+  T value{}, first{}, second{};
+
+  using Stored = std::conditional_t<is_float32<S>, float, double>;
+
+  HD DebyeSums(const T &inv_r, const T &p2, int order) {
+    const T q2 = S(1) - p2;
+    for (int k = order; k >= 1; --k) {
+      T c0{}, c1{}, c2{};
+      for (int j = k; j >= 0; --j) {
+        const S c = DebyeTable<Stored>::at(k, j), n = S(k + 2 * j);
+        c0 = c0 * p2 + c;
+        c1 = c1 * p2 + n * c;
+        c2 = c2 * p2 + n * (n + S(2)) * c;
+      }
+      value = (value + c0) * inv_r;
+      first = (first + c1) * inv_r;
+      second = (second + (q2 * c2 - c1)) * inv_r;
+    }
+  }
+};
+
+// R >= Debye<T>::radius: log I_v by Debye's expansion (DLMF 10.41.3) written in 1/R, which makes it
+// Hankel's expansion (DLMF 10.40.1) at v = 0, with kappa - R = -v^2/(R + kappa) taken exactly:
+//   log_prob_at_mode   = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
+//   length     = kappa [1/(R + v) - (1/2 + first)/R^2]
+//   complement = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
+//   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
+template <class T>
+HD_INLINE Moments<T> moments_from_debye(T kappa, T v, T r, T value, T first, T second) {
+  const T inv_r2 = T(1) / (v * v + kappa * kappa), p = v / r;
+  constexpr T inv_2pi = T(0.5L / kPi);
+  const T half = (T(0.5) + first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
+  return {v * (log_of((v + r) * inv_2pi) - ratio) + (T(0.5) * log_of(r * inv_2pi) - value),
+          kappa * (inv_rv - half), v * inv_rv * (T(1) + ratio) + kappa * half,
+          inv_r2 * (v * r * inv_rv + (T(0.5) - p * p + second))};
+}
+
+template <class T> HD Moments<T> moments_debye(T kappa, T v, T r) {
+  const T inv_r = T(1) / r, p = v * inv_r;
+  const DebyeSums<T> sums(inv_r, p * p, Debye<T>::order(r));
+  return moments_from_debye(kappa, v, r, sums.value, sums.first, sums.second);
+}
+
+// Terms are added until they are below this part of the sum.
+template <class T> struct Kummer {
+  static constexpr double tiny = is_float32<T> ? 1e-9 : 1e-18;
+};
+
+// R < Debye<T>::radius: cos2 = (1 + t)/2 has density proportional to (cos2 sin2)^(b-1) e^(2 kappa
+// cos2), sin2 = 1
+// - cos2. Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
+//   t_n = (b)_n / (2b)_n (2 kappa)^n / n!,   sum_n t_n = 1F1(b; 2b; 2 kappa) (DLMF 10.39.5, 13.2.2)
+// so that every quantity is an average of positive terms, accurate for any kappa down to 0:
+//   log_prob_at_mode = -log S_d - log(e^(-2 kappa) sum t_n),  length = <n/(2b + n)>,
+//   complement = <2 sin2_n>, sin2_n = b/(2b + n),  slope = 4 <sin2_n (1 - sin2_n)/(2b + n + 1)> + 4
+//   Var(sin2_n).
+// The variance is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
+// sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of
+// log_prob_at_mode.
+//
+// What of the terms depends on d alone, for n = 0, 1, ...
+template <class T> struct KummerTerm {
+  T b, m; // m = 2b
+  T n = T(0);
+  T sin2 = T(0.5);    // sin2_n
+  T share = T(0);     // n/(2b + n)
+  T inv_mn, inv_both; // 1/(2b + n), and that over n + 1
+
+  HD explicit KummerTerm(T b) : b(b), m(b + b), inv_mn(T(1) / m), inv_both(inv_mn) {}
+
+  // t_{n+1} / (x t_n)
+  HD T growth() const { return (b + n) * inv_both; }
+  HD void next() {
+    n += T(1);
+    inv_both = T(1) / ((m + n) * (n + T(1)));
+    inv_mn = inv_both * (n + T(1));
+    sin2 = b * inv_mn;
+    share = n * inv_mn;
+  }
+};
+
+// All but the slope from total = sum t_n, length = sum t_n n/(2b + n) and sin2 = sum t_n sin2_n.
+template <class T>
+HD_INLINE Moments<T> moments_from_kummer(T x, T log_area, T total, T length, T sin2) {
+  const T inv_total = T(1) / total;
+  return {-(log_area + log_of(exp_of(-x) * total)), length * inv_total, T(2) * sin2 * inv_total,
+          T(0)};
+}
+
+template <class T> HD Moments<T> moments_kummer(T kappa, const Dim<T> &dim) {
+  using Wide = std::conditional_t<is_float32<T>, double, T>;
+  KummerTerm<Wide> of_n(dim.b);
+  const Wide x = 2.0 * kappa, m = of_n.m, hypotenuse = std::sqrt(m * m + x * x);
+  const Wide centre = (of_n.b + of_n.b * (m / (hypotenuse + x))) / (m + hypotenuse);
+  Wide term = 1.0, total = 1.0, sin2_sum = 0.5, off = 0.5 - centre;
+  Wide off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
+  do {
+    const Wide growth = x * of_n.growth(), sin2 = of_n.sin2;
+    of_n.next();
+    within += term * sin2 * (1.0 - sin2) * of_n.inv_mn;
+    term *= growth;
+    off = of_n.sin2 - centre;
+    latest = term * of_n.share;
+    total += term;
+    length += latest;
+    sin2_sum += term * of_n.sin2;
+    off_sum += term * off;
+    square_sum += term * off * off;
+  } while (latest > Kummer<T>::tiny * length);
+  const Wide inv_total = 1.0 / total, drift = off_sum * inv_total;
+  const Wide variance = square_sum * inv_total - drift * drift, log_area = dim.log_area;
+  const auto a = moments_from_kummer(x, log_area, total, length, sin2_sum);
+  return {static_cast<T>(a.log_prob_at_mode), static_cast<T>(a.mean),
+          static_cast<T>(a.one_minus_mean), static_cast<T>(4.0 * (within * inv_total + variance))};
+}
+
+template <class T> HD Moments<T> moments(T kappa, const Dim<T> &dim) {
+  const T v = dim.b - T(0.5), r = std::sqrt(v * v + kappa * kappa);
+  return r < Debye<T>::radius ? moments_kummer(kappa, dim) : moments_debye(kappa, v, r);
+}
+
+} // namespace spherical

@@ -1,0 +1,327 @@
+"""The kernels of csrc/cuda, run on the CPU by tests/cuda/emulator, against those of csrc/cpu.
+
+What is tested is everything but the GPU's own arithmetic: rows and strides, the split of a row over
+threads, 16-byte and single-element accesses and their alignment, shuffles, barriers, shared memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from powerspherical_ext.reference import FAMILIES
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+EMULATOR = HERE / "emulator"
+TORCH = Path(torch.__file__).parent / "lib"
+# With the sanitizers a misaligned 16-byte access ends the process.
+# Names are hidden, so that two of these libraries in one process share no variable. The warning of
+# sequence points is wrong: elements of a braced list are evaluated in their order.
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS += [
+    "-Wno-unknown-pragmas",
+    "-Wno-sequence-point",
+    "-fsanitize=alignment,bounds",
+    "-fsanitize-undefined-trap-on-error",
+]
+FLAGS += [f"-I{EMULATOR}", f"-I{CSRC}"]
+FLAGS += ["-include", str(EMULATOR / "cuda_runtime.h")]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("c++"), reason="needs Linux and a C++ compiler"
+)
+
+cpu: Any = torch.ops.powerspherical_ext
+cuda: Any = torch.ops.powerspherical_ext_emulated
+
+RNG_STATE = torch.tensor([2**62 + 1, -3])
+# Rows and d: teams of 1 to 256 threads; rows that their registers hold, that they do not, and that
+# are split; most with more rows than the three blocks that the emulator runs can take at once.
+SHAPES = [(800, 2), (400, 3), (200, 4), (200, 7), (100, 16), (50, 36), (26, 64), (26, 65)]
+SHAPES += [(14, 129), (14, 256), (5, 512), (5, 1000), (5, 1028), (4, 1031), (4, 2048), (4, 2050)]
+SHAPES += [(4, 4104), (2, 8200), (2, 16501)]
+
+ULPS = 16  # of the largest element: what may differ
+
+each_shape = pytest.mark.parametrize(("n", "d"), SHAPES)
+each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+each_index = pytest.mark.parametrize("family", range(len(FAMILIES)))
+
+
+def build(folder: Path, namespace: str, *flags: str) -> None:
+    """Loads the kernels as the ops of torch.ops.<namespace>."""
+    flags = (*FLAGS, *flags, f'-DEMULATED_NAMESPACE="{namespace}"')
+    sources = [CSRC / "library.cpp", EMULATOR / "emulator.cpp", *sorted(CSRC.glob("cuda/*.cu"))]
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    compilers = [
+        subprocess.Popen(["c++", *flags, "-x", "c++", "-c", source, "-o", output])
+        for source, output in zip(sources, objects, strict=True)
+    ]
+    statuses = [compiler.wait() for compiler in compilers]
+    assert not any(statuses)
+    result = folder / f"{namespace}.so"
+    link = ["c++", "-shared", "-o", result, *objects, f"-L{TORCH}", "-ltorch_cpu"]
+    subprocess.run(link, check=True)
+    torch.ops.load_library(str(result))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("emulated_cuda")
+    build(folder, "powerspherical_ext_emulated", "-ffp-contract=off")
+
+
+@pytest.fixture(autouse=True)
+def new_tensors_hold_nan() -> Iterator[None]:
+    """So that an element that no thread writes differs from what it should be."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def points(*shape: int, dtype: torch.dtype) -> Tensor:
+    return normalize(torch.randn(*shape, dtype=torch.float64), dim=-1).to(dtype)
+
+
+def misaligned(x: Tensor) -> Tensor:
+    """The same values one element behind a 16-byte boundary."""
+    return torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x)
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """To rounding, on the scale of the largest finite element; others must be the same."""
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        finite = b[b.isfinite()].abs()
+        size = max(1.0, float(finite.max())) if finite.numel() else 1.0
+        tolerance = ULPS * torch.finfo(a.dtype).eps * size
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def assert_log_prob_agrees(
+    value: Tensor, mu: Tensor, kappa: Tensor, *bits: int, family: int = 0
+) -> None:
+    arguments = (value, mu, kappa, family)
+    expected = cpu.log_prob(*arguments)
+    assert_same([cuda.log_prob(*arguments)], [expected])
+    grad = torch.randn(expected.shape, dtype=expected.dtype)
+    for wanted in bits or [7]:
+        assert_same(
+            cuda.log_prob_backward(grad, *arguments, wanted),
+            cpu.log_prob_backward(grad, *arguments, wanted),
+        )
+
+
+def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int, family: int = 0) -> None:
+    sample = cpu.rsample(mu, kappa, RNG_STATE, family)
+    assert_same([cuda.rsample(mu, kappa, RNG_STATE, family)], [sample])
+    grad = torch.randn(sample.shape, dtype=sample.dtype)
+    one_value_a_row = grad[..., :1].expand(sample.shape)
+    for wanted in bits or [6]:
+        for g in (grad, one_value_a_row):
+            arguments = (g, sample, mu, kappa, family, wanted)
+            assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
+
+
+@each_float
+@each_shape
+@pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
+def test_log_prob_and_rsample(n: int, d: int, dtype: torch.dtype, place: Any) -> None:
+    torch.manual_seed(n)
+    mu, value = place(points(n, d, dtype=dtype)), points(n, d, dtype=dtype)
+    kappa = torch.rand(n, dtype=dtype) * 3 * d
+    assert_log_prob_agrees(value, mu, kappa)
+    assert_rsample_agrees(mu, kappa)
+
+
+@each_float
+@pytest.mark.parametrize(("n", "d"), [(200, 2), (200, 3), (100, 4), (50, 65), (5, 1000)])
+@pytest.mark.parametrize("family", range(1, len(FAMILIES)))
+def test_other_families(family: int, n: int, d: int, dtype: torch.dtype) -> None:
+    """The rows are the same code; these shapes take every branch of the families' samplers."""
+    torch.manual_seed(n)
+    mu, value = points(n, d, dtype=dtype), points(n, d, dtype=dtype)
+    kappa = torch.rand(n, dtype=dtype) * 3 * d
+    assert_log_prob_agrees(value, mu, kappa, family=family)
+    assert_rsample_agrees(mu, kappa, family=family)
+
+
+@each_shape
+@pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
+def test_half_precision(n: int, d: int, place: Any) -> None:
+    """Vectors in less precision than the concentration; their gradients come back in theirs."""
+    torch.manual_seed(n)
+    half, bfloat16 = points(n, d, dtype=torch.float16), points(n, d, dtype=torch.bfloat16)
+    value, kappa = points(n, d, dtype=torch.float32), torch.rand(n) * 3 * d
+    assert_log_prob_agrees(place(half), bfloat16, kappa)
+    assert_log_prob_agrees(value, place(half), kappa)
+    assert_rsample_agrees(place(bfloat16), kappa)
+    with pytest.raises(RuntimeError, match="take float64 vectors alone"):
+        cuda.rsample(half, kappa.double(), RNG_STATE, 0)
+
+
+@each_float
+@pytest.mark.parametrize("d", [3, 64])
+def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(d)
+    mu, value = points(5, d, dtype=dtype), points(7, 5, d, dtype=dtype)
+    kappa = torch.rand(7, 1, dtype=dtype) * 3 * d
+    one_kappa = torch.tensor(4.0, dtype=dtype)
+    backwards = value.transpose(0, 1)
+    every_other = points(7, 5, 2 * d, dtype=dtype)[..., ::2]
+    beginning_of_row = points(7, 5, d + 1, dtype=dtype)[..., :d]
+    part_of_row = points(7, 5, 3 * d, dtype=dtype)[..., 1 : d + 1]
+    for x, m, k in [
+        (value, mu, kappa),
+        (value, mu[0], one_kappa),
+        (value[0, 0], mu, kappa),
+        (mu, value, kappa[:, 0, None]),
+        (backwards, mu[:, None], kappa[:, 0]),
+        (every_other, mu, kappa),
+        (part_of_row, mu.expand(7, 5, d), kappa),
+        (beginning_of_row, mu, kappa),
+    ]:
+        assert_log_prob_agrees(x, m, k)
+        assert_rsample_agrees(m, k)
+        assert_rsample_agrees(x, k)
+
+
+def test_split_rows_have_the_bits_of_whole_ones() -> None:
+    """512 rows are no longer few: a block takes all parts of a row."""
+    torch.manual_seed(0)
+    mu, value = points(1, 8260, dtype=torch.float32), points(1, 8260, dtype=torch.float32)
+    kappa = torch.tensor([3e3])
+    found = []
+    for n in (1, 512):
+        x, m, k = (v.expand(n, *v.shape[1:]) for v in (value, mu, kappa))
+        found.append((cuda.log_prob(x, m, k, 0)[0], cuda.rsample(m, k, RNG_STATE, 0)[0]))
+    for split, whole in zip(*found, strict=True):
+        assert torch.equal(split, whole)
+
+
+def test_only_the_wanted_gradients() -> None:
+    mu, value = points(9, 24, dtype=torch.float32).unflatten(-1, (2, 12)).transpose(0, 1)
+    kappa = torch.rand(9)
+    assert_log_prob_agrees(value, mu, kappa, 0, 1, 2, 4, 3, 5, 6)
+    assert_rsample_agrees(mu, kappa, 0, 2, 4)
+    mu, value = points(2, 8260, dtype=torch.float32), points(2, 8260, dtype=torch.float32)
+    assert_log_prob_agrees(value, mu, kappa[:2], 0, 1, 2, 4, 3, 5, 6)
+    assert_rsample_agrees(mu, kappa[:2], 0, 2, 4)
+
+
+@each_float
+def test_no_rows(dtype: torch.dtype) -> None:
+    mu, kappa = points(4, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=dtype)
+    assert_log_prob_agrees(mu, mu[:1], kappa)
+    assert_rsample_agrees(mu, kappa)
+    assert cuda.scalar_function(kappa, 3, 0, 0).shape == (4, 0)
+
+
+@each_float
+@pytest.mark.parametrize("function", range(6))
+@each_index
+def test_scalar_function(family: int, function: int, dtype: torch.dtype) -> None:
+    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
+    arguments = (kappa, 64, family, function)
+    assert_same([cuda.scalar_function(*arguments)], [cpu.scalar_function(*arguments)])
+
+
+@each_float
+@pytest.mark.parametrize("function", range(4))
+@pytest.mark.parametrize("family_q", range(2))
+@each_index
+def test_kl(family: int, family_q: int, function: int, dtype: torch.dtype) -> None:
+    """Over broadcast arguments of a strided batch."""
+    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
+    q = torch.logspace(3, -2, 8, dtype=dtype)
+    y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
+    arguments = (p, q, y, 1 - y, 64, family, family_q, function)
+    assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
+
+
+def assert_loss_agrees(
+    pred: Tensor, target: Tensor, kappa: Tensor, *bits: int, family: int = 0, beta: float = 0.0
+) -> None:
+    """To rounding of the vectors' own type; it sums float rows in float, and the CPU in double.
+
+    Rounding decides whether a row at the antipode has an infinite loss. So ours may be finite where
+    the expected loss is infinite, if it is at least that at a distance of ULPS roundings; and then
+    the gradients of the row are those of a random direction, and are not compared.
+    """
+    grad = torch.randn(kappa.shape, dtype=kappa.dtype)
+    for wanted in bits or [7]:
+        arguments = (grad, pred, target, kappa, family, beta, wanted)
+        ours, expected = cuda.vi_simsiam_loss(*arguments), cpu.vi_simsiam_loss(*arguments)
+        same = expected[0].isfinite() | ours[0].isinf()
+        least = loss_beside_the_antipode(kappa.expand(same.shape)[~same], pred, family)
+        assert (ours[0][~same] >= least).all()
+        assert_same(*([x[same] if x.numel() else x for x in result] for result in (ours, expected)))
+
+
+def loss_beside_the_antipode(kappa: Tensor, pred: Tensor, family: int) -> Tensor:
+    """The loss at the distance ULPS * eps from the antipode, in units of the radius."""
+    law, d = FAMILIES[family], pred.shape[-1]
+    z = torch.full_like(kappa, (ULPS * torch.finfo(kappa.dtype).eps) ** 2)
+    return -(
+        law.kl_uniform(kappa, d) + kappa * law.log_prob_at_mode_dkappa(kappa, d)
+    ) - law.log_prob_ratio(kappa, 1 - z, z)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+@each_shape
+@pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
+def test_vi_simsiam_loss(n: int, d: int, dtype: torch.dtype, place: Any) -> None:
+    """Rows at and near both poles are among them, and rows without a direction."""
+    torch.manual_seed(n)
+    pred, noise = torch.randn(n, d), torch.randn(n, d)
+    spread = torch.tensor([0.0, 1e-4, 0.03, 1.0])[torch.arange(n) % 4].unsqueeze(-1)
+    sign = torch.tensor([1.0, -1.0])[torch.arange(n) // 4 % 2].unsqueeze(-1)
+    target = place((2 * sign * pred + spread * noise).to(dtype))
+    pred = pred.to(dtype)
+    target[0], pred[-1] = 0, 0
+    kappa = torch.rand(n).to(torch.promote_types(dtype, torch.float32)) * 10
+    assert_loss_agrees(pred, target, kappa)
+    assert_loss_agrees(pred, target, kappa, family=1, beta=0.5)
+
+
+def test_vi_simsiam_loss_broadcast_and_strided() -> None:
+    torch.manual_seed(0)
+    pred, target = torch.randn(5, 12), torch.randn(7, 5, 24)[..., ::2]
+    kappa = torch.rand(7, 1) * 40
+    assert_loss_agrees(pred, target, kappa, 0, 1, 2, 4, 3, 5, 6)
+    assert_loss_agrees(target, pred, kappa[0, 0])
+    assert_loss_agrees(target.transpose(0, 1), pred[:, None], kappa[:, 0])
+    assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+def test_multiply(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 1001, dtype=torch.float64).to(dtype)
+    for by in (1.0, -0.3):
+        factor = torch.tensor(by, dtype=torch.promote_types(dtype, torch.float32))
+        ours, expected = x.clone(), x.clone()
+        cuda.multiply_(ours, factor)
+        cpu.multiply_(expected, factor)
+        assert torch.equal(ours, expected)
+
+
+def test_float16_raises() -> None:
+    mu = torch.zeros(2, 4, dtype=torch.float16)
+    with pytest.raises(RuntimeError):
+        cuda.rsample(mu, mu[:, 0], RNG_STATE, 0)

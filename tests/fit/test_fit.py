@@ -1,0 +1,319 @@
+"""RotationallySymmetric.fit against scipy's optimiser, the truth, symmetry laws and gradcheck."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+import torch
+from cases import VON_MISES_FISHER
+from scipy.special import gammaln, ive
+
+from powerspherical_ext import PowerSpherical, VonMisesFisher, reference
+
+FAMILIES = [PowerSpherical, VonMisesFisher]
+DTYPES = [torch.float32, torch.float64]
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def draw(family, shape, d, kappa, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    loc = unit(torch.randn(d, dtype=dtype))
+    return loc, family(loc, torch.tensor(kappa, dtype=dtype)).sample(shape)
+
+
+def negative_log_likelihood(family, x, w):
+    """Of (unnormalised direction, log kappa), in numpy and scipy alone; one more row per family."""
+    d = x.shape[-1]
+    b = (d - 1) / 2
+
+    def power_spherical(direction, kappa):
+        t = x @ (direction / np.linalg.norm(direction))
+        log_c = -(
+            (2 * b + kappa) * math.log(2)
+            + b * math.log(math.pi)
+            + gammaln(b + kappa)
+            - gammaln(2 * b + kappa)
+        )
+        return -(w * (log_c + kappa * np.log1p(t))).sum() / w.sum()
+
+    def von_mises_fisher(direction, kappa):
+        t, v = x @ (direction / np.linalg.norm(direction)), d / 2 - 1
+        log_c = v * math.log(kappa) - d / 2 * math.log(2 * math.pi) - math.log(ive(v, kappa))
+        return -(w * (log_c + kappa * (t - 1))).sum() / w.sum()
+
+    function = {PowerSpherical: power_spherical, VonMisesFisher: von_mises_fisher}[family]
+    return lambda parameters: function(parameters[:-1], math.exp(parameters[-1]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("n", "d", "kappa"), [(7, 3, 4.0), (30, 5, 0.8), (40, 4, 60.0), (25, 2, 9.0)]
+)
+def test_no_point_is_more_likely(family, n, d, kappa):
+    _, x = draw(family, (n,), d, kappa, seed=1)
+    w = torch.rand(n, dtype=torch.float64)
+    p = family.fit(x, w)
+    loss = negative_log_likelihood(family, x.numpy(), w.numpy())
+    ours = np.append(p.loc.numpy(), math.log(p.concentration))
+    starts = [ours, np.append(unit(x.sum(0)).numpy(), 1.0)]
+    best = min(
+        (scipy.optimize.minimize(loss, s, method="BFGS", tol=1e-12) for s in starts),
+        key=lambda result: result.fun,
+    )
+    assert loss(ours) <= best.fun + 1e-12
+    direction = best.x[:-1] / np.linalg.norm(best.x[:-1])
+    np.testing.assert_allclose(p.loc.numpy(), direction, atol=2e-5)
+    np.testing.assert_allclose(float(p.concentration), math.exp(best.x[-1]), rtol=2e-5)
+
+
+def fisher_information(family, d, kappa):
+    """Of one sample: in kappa, and in a direction orthogonal to mu, in mpmath."""
+    b = (d - 1) / 2
+    if family is VonMisesFisher:  # Var[t], kappa E[t]
+        mean, square = VON_MISES_FISHER.moments(d, mpmath.mpf(kappa))
+        return float(square - mean**2), float(kappa * mean)
+    # Var[log z]; kappa^2 E[(1 - t^2)/(1 + t)^2]/(d - 1), finite for b + kappa > 1
+    variance = float(mpmath.psi(1, b + kappa) - mpmath.psi(1, 2 * b + kappa))
+    finite = b + kappa > 1
+    return variance, kappa**2 * b / ((d - 1) * (b + kappa - 1)) if finite else math.inf
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("d", "kappa"), [(2, 0.7), (3, 1.0), (3, 1e4), (3, 1e7), (16, 30.0), (64, 1e3), (512, 200.0)]
+)
+def test_consistent(family, dtype, d, kappa):
+    """The estimate of kappa within 4.5 standard errors of the truth: 1e-5 of false alarms for all
+    cells together, at a fixed seed; that of mu within the corresponding quantile of chi-square."""
+    n = 20000 if d < 100 else 4000
+    loc, x = draw(family, (n,), d, kappa, dtype, seed=2)
+    p = family.fit(x)
+    assert p.loc.dtype == p.concentration.dtype == dtype
+    variance, information = fisher_information(family, d, kappa)
+    assert abs(float(p.concentration) - kappa) < 4.5 / math.sqrt(n * variance)
+    if math.isfinite(information):
+        angle = 2 * torch.asin((p.loc - loc).double().norm() / 2)
+        chi_square = n * information * float(angle) ** 2
+        assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_converges_on_any_sample(family, dtype, d):
+    """To a local maximum and without a warning: few or many, spread out or concentrated."""
+    for n, kappa in itertools.product([1, 2, 3, 10, 100], [0.0, 0.1, 10.0, 1e7]):
+        torch.manual_seed(n)
+        loc = unit(torch.randn(20, d, dtype=dtype))
+        x = family(loc, torch.tensor(kappa, dtype=dtype)).sample((n,))
+        w = torch.rand(n, 20, dtype=dtype)
+        p = family.fit(x, w, dim=0)
+        assert p.loc.isfinite().all()
+
+        def likelihood(loc, concentration, x=x, w=w):
+            law = family(loc.double(), concentration.double(), validate_args=False)
+            return (w * law.log_prob(x.double())).sum(0)
+
+        best = likelihood(p.loc, p.concentration)
+        step = 1e-3 * torch.randn(20, d) / (1 + p.concentration).sqrt().unsqueeze(-1)
+        slack = 1e-6 * (1 + best.abs())
+        assert (likelihood(unit(p.loc + step), p.concentration) < best + slack).all()
+        assert (likelihood(p.loc, p.concentration * 0.99) < best + slack).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_is_float64_rounded(family):
+    _, x = draw(family, (5, 200), 8, 20.0, torch.float32)
+    p, q = family.fit(x), family.fit(unit(x.double()))
+    torch.testing.assert_close(p.loc, q.loc.float(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(p.concentration, q.concentration.float(), rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(family, dtype):
+    _, x = draw(family, (500,), 8, 20.0, torch.float32)
+    p = family.fit(x.to(dtype))
+    assert p.loc.dtype == torch.float32
+    assert abs(float(p.concentration) / float(family.fit(x).concentration) - 1) < 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batch_equals_loop_in_every_dimension(family):
+    _, x = draw(family, (3, 50, 2), 4, 5.0)
+    w = torch.rand(50, 1, dtype=torch.float64)
+    p = family.fit(x, w, dim=1)
+    assert p.batch_shape == (3, 2)
+    assert p.event_shape == (4,)
+    for i in range(3):
+        for j in range(2):
+            one = family.fit(x[i, :, j], w[:, 0])
+            torch.testing.assert_close(p.loc[i, j], one.loc, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(p.concentration[i, j], one.concentration, rtol=1e-9, atol=0)
+    torch.testing.assert_close(family.fit(x, w, dim=-3).loc, p.loc)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_are_repetitions_and_make_a_batch(family):
+    _, x = draw(family, (12,), 5, 6.0)
+    counts = torch.tensor([1, 2, 0, 3, 1, 1, 5, 0, 1, 2, 1, 1])
+    p = family.fit(x, 0.3 * counts.double())
+    q = family.fit(x.repeat_interleave(counts, 0))
+    torch.testing.assert_close(p.loc, q.loc, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(p.concentration, q.concentration, rtol=1e-9, atol=0)
+    many = family.fit(x, torch.stack([counts.double(), torch.ones(12, dtype=torch.float64)]))
+    assert many.batch_shape == (2,)
+    torch.testing.assert_close(many.loc[0], p.loc, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(many.concentration[1], family.fit(x).concentration)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rotation_and_reflection_equivariance(family):
+    _, x = draw(family, (40,), 6, 8.0)
+    rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
+    p, q = family.fit(x), family.fit(unit(x @ rotation))
+    torch.testing.assert_close(p.loc @ rotation, q.loc, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(p.concentration, q.concentration, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 10])
+def test_equal_samples_give_the_largest_concentration(family, dtype, n):
+    x = unit(torch.arange(1.0, 6.0, dtype=dtype)).expand(n, 5).clone().requires_grad_()
+    p = family.fit(x)
+    torch.testing.assert_close(p.loc, x[0], rtol=1e-6, atol=0)
+    assert p.concentration.item() == reference.fit.MAX_CONCENTRATION
+    (p.concentration + p.loc.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_octahedron():
+    """No mean direction: the likelihood of any direction then averages to that of the uniform over
+    all directions, so that the best one is above it; here one of the eight with |mu_i| equal."""
+    axes = torch.eye(3, dtype=torch.float64)
+    x = torch.cat([axes, -axes]).requires_grad_()
+    p = PowerSpherical.fit(x)
+    torch.testing.assert_close(p.loc.abs(), torch.full((3,), 3**-0.5, dtype=torch.float64))
+    assert 0 < p.concentration.item() < 0.2
+    (p.concentration + p.loc.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_concentration_is_zero_where_the_uniform_is_more_likely(family):
+    """Its mean of -phi is at least that of the uniform: at a poor local maximum, for d = 2."""
+    module = reference.FAMILIES[family._family]
+    at_zero = module.log_prob_at_mode_dkappa(torch.zeros(3, dtype=torch.float64), 5)
+    moment = at_zero * torch.tensor([0.999, 1.0, 2.0], dtype=torch.float64)
+    kappa, _ = reference.fit._concentration(module, moment, 5, torch.full_like(moment, 0.5), 1e-10)
+    assert kappa[0] > 0
+    assert kappa[1:].tolist() == [0, 0]
+
+
+def test_without_mean_direction_the_best_von_mises_fisher_is_uniform():
+    """The octahedron again: sum x_i = 0, and the concentration is 0 to rounding."""
+    axes = torch.eye(3, dtype=torch.float64)
+    x = torch.cat([axes, -axes]).requires_grad_()
+    p = VonMisesFisher.fit(x)
+    assert 0 <= p.concentration.item() < 1e-14
+    (p.concentration + p.loc.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kappa", [1e-3, 0.5, 30.0, 1e5])
+@pytest.mark.parametrize("d", [2, 3, 20, 300])
+def test_von_mises_fisher_has_closed_forms(d, kappa):
+    """mu along sum w_i x_i, and A(kappa) = |sum w_i x_i| by the inverse of A, or scipy's fit."""
+    _, x = draw(VonMisesFisher, (50,), d, kappa, seed=4)
+    w = torch.rand(50, dtype=torch.float64)
+    p = VonMisesFisher.fit(x, w)
+    mean = (w.unsqueeze(-1) * x).sum(0) / w.sum()
+    torch.testing.assert_close(p.loc, unit(mean), rtol=0, atol=1e-14)
+    inverse = reference.von_mises_fisher.inverse_mean_resultant_length(mean.norm(), d)
+    # 1 - |mean| is known to 1e-16 absolutely
+    torch.testing.assert_close(p.concentration, inverse, rtol=1e-14 * (1 + kappa), atol=0)
+    if d == 300:  # where its Bessel functions underflow
+        return
+    loc, concentration = scipy.stats.vonmises_fisher.fit(x.numpy())
+    q = VonMisesFisher.fit(x)
+    np.testing.assert_allclose(q.loc.numpy(), loc, atol=1e-12)
+    np.testing.assert_allclose(q.concentration.item(), concentration, rtol=1e-6)
+
+
+def test_a_sample_opposite_to_the_mean_direction():
+    """x = e1 three times and -e1 once: three log cos^2 + log sin^2 of half the angle is largest at
+    tan^2 = 1/3, that is 60 degrees from e1."""
+    x = torch.zeros(4, 3, dtype=torch.float64)
+    x[:, 0] = torch.tensor([1.0, 1.0, 1.0, -1.0])
+    p = PowerSpherical.fit(x)
+    assert abs(float(p.loc[0]) - 0.5) < 1e-9
+    assert float(p.concentration) > 0
+
+
+def test_bounded_steps_warn():
+    _, x = draw(PowerSpherical, (30,), 3, 1.0)
+    with pytest.warns(RuntimeWarning, match="1 of 1 fits did not converge"):
+        PowerSpherical.fit(x, max_iterations=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("n", "d", "kappa"), [(5, 3, 5.0), (5, 4, 1.5), (4, 2, 12.0)])
+def test_gradients(family, n, d, kappa):
+    _, x = draw(family, (2, n), d, kappa, seed=3)
+    w = 0.5 + torch.rand(2, n, dtype=torch.float64)
+
+    def estimate(x, w):
+        p = family.fit(unit(x), w, tolerance=1e-13)
+        return p.loc, p.concentration
+
+    assert torch.autograd.gradcheck(
+        estimate, (x.requires_grad_(), w.requires_grad_()), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_second_derivative_raises():
+    _, x = draw(PowerSpherical, (6,), 3, 5.0)
+    loc = PowerSpherical.fit(x.requires_grad_()).loc
+    (gradient,) = torch.autograd.grad(loc[0], x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+GOOD = unit(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "error", "match"),
+    [
+        ([[1.0, 0.0]], {}, TypeError, "samples must be a tensor"),
+        (torch.ones(5, 3, dtype=torch.int64), {}, TypeError, "floating-point"),
+        (GOOD[0], {}, ValueError, "shape"),
+        (GOOD[:, :1], {}, ValueError, "d >= 2"),
+        (GOOD[:0], {}, ValueError, "at least one sample"),
+        (2 * GOOD, {}, ValueError, "unit vectors"),
+        (GOOD * torch.nan, {}, ValueError, "unit vectors"),
+        (GOOD, {"dim": -1}, ValueError, "dim must be"),
+        (GOOD, {"dim": 1}, ValueError, "dim must be"),
+        (GOOD, {"dim": 2}, ValueError, "dim must be"),
+        (GOOD, {"dim": -3}, ValueError, "dim must be"),
+        (GOOD, {"weights": torch.ones(4)}, ValueError, "broadcast"),
+        (GOOD, {"weights": -torch.ones(5)}, ValueError, "non-negative"),
+        (GOOD, {"weights": torch.ones(5) * torch.nan}, ValueError, "non-negative"),
+        (GOOD, {"weights": torch.zeros(5)}, ValueError, "not all be 0"),
+        (GOOD, {"weights": torch.ones(5, dtype=torch.int64)}, TypeError, "floating-point"),
+    ],
+)
+def test_bad_input(samples, options, error, match):
+    with pytest.raises(error, match=match):
+        PowerSpherical.fit(samples, **options)

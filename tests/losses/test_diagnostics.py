@@ -1,0 +1,30 @@
+"""What a training run logs beside its loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from powerspherical_ext import PowerSpherical
+from powerspherical_ext.losses import (
+    feature_std,
+    mean_resultant_length,
+)
+
+
+def test_feature_std():
+    torch.manual_seed(0)
+    spread = feature_std(torch.randn(4000, 64))
+    assert spread.item() == pytest.approx(1 / 8, rel=0.02)
+    collapsed = torch.ones(10, 64) * torch.rand(10, 1)
+    assert feature_std(collapsed).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match=r"z must have shape \(N, d\).*got \(64,\)"):
+        feature_std(torch.randn(64))
+
+
+def test_mean_resultant_length_is_the_distributions():
+    kappa = torch.tensor([0.0, 1.0, 850.0], dtype=torch.float64)
+    loc = torch.eye(2048, dtype=torch.float64)[0]
+    torch.testing.assert_close(
+        mean_resultant_length(kappa, 2048), PowerSpherical(loc, kappa).mean_resultant_length()
+    )

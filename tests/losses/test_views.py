@@ -1,0 +1,151 @@
+"""How every loss takes its views: lists, half precision, compilation, and bad input."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from loss_inputs import D, N, assert_same, concentrations, features, unit
+
+from powerspherical_ext import PowerSpherical, VonMisesFisher
+from powerspherical_ext.losses import (
+    DINOLoss,
+    barlow_twins_loss,
+    j_align,
+    j_kl,
+    j_uniform,
+    log_renormalizer,
+    nt_xent_loss,
+    simclr_loss,
+    simsiam_loss,
+    vi_simclr_loss,
+)
+
+# Views
+
+
+@pytest.mark.parametrize(("n_preds", "n_targets"), [(2, 2), (8, 2), (3, 1)])
+def test_lists_are_the_mean_over_the_pairs_that_differ(n_preds, n_targets):
+    preds = [features(N, D, seed=i) for i in range(n_preds)]
+    targets = [features(N, D, seed=20 + i) for i in range(n_targets)]
+    kappas = [concentrations(N, seed=i) for i in range(n_preds)]
+    pairs = [(i, j) for i in range(n_preds) for j in range(n_targets) if i != j]
+    for criterion in (simsiam_loss, simclr_loss):
+        expected = torch.stack([criterion(preds[i], targets[j]) for i, j in pairs])
+        torch.testing.assert_close(criterion(preds, targets), expected.mean())
+        each = criterion(tuple(preds), tuple(targets), reduction="none")
+        assert each.shape == (len(pairs), N)
+        torch.testing.assert_close(each.mean(1), expected)
+    expected = [vi_simclr_loss(preds[i], targets[j], kappas[i]) for i, j in pairs]
+    torch.testing.assert_close(vi_simclr_loss(preds, targets, kappas), torch.stack(expected).mean())
+
+
+# Types
+
+
+def two_views(criterion):
+    """criterion of two float tensors (N, D), whichever it is."""
+    if criterion == "dino":
+        return DINOLoss(D)
+    if criterion == "vi_simclr":
+        return lambda a, b: vi_simclr_loss(a, b, torch.full((N,), 5.0))
+    return {
+        "simsiam": simsiam_loss,
+        "simclr": simclr_loss,
+        "nt_xent": nt_xent_loss,
+        "barlow_twins": barlow_twins_loss,
+    }[criterion]
+
+
+CRITERIA = ("simsiam", "simclr", "vi_simclr", "nt_xent", "dino", "barlow_twins")
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_half_precision_and_autocast_are_computed_in_float32(criterion):
+    a, b = (features(N, D, seed=i, dtype=torch.float32).bfloat16().detach() for i in range(2))
+    expected = two_views(criterion)(a.float(), b.float())
+    assert two_views(criterion)(a, b).item() == expected.item()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = two_views(criterion)(a, b)
+    assert loss.item() == expected.item()
+    assert loss.dtype == torch.float32
+
+
+# Dynamo itself instantiates the autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_compiles_without_a_graph_break(criterion):
+    a, b = (features(N, D, seed=i, dtype=torch.float32) for i in range(2))
+    compiled = torch.compile(two_views(criterion), backend="aot_eager", fullgraph=True)
+    assert_same(compiled(a, b), two_views(criterion)(a, b), (a,))
+
+
+# Bad input
+
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+K = torch.full((4,), 5.0)
+NAN = torch.full_like(X, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: simsiam_loss(X, X[:3]), ValueError, r"target .*\(4, 3\) of pred, got \(3, 3\)"),
+        (lambda: simsiam_loss(NAN, X), ValueError, "pred must be finite, got NaN"),
+        (lambda: simsiam_loss(X, NAN), ValueError, "target must be finite, got NaN"),
+        (lambda: simsiam_loss([X], [X]), ValueError, "pred .*two views or more, got 1"),
+        (lambda: simsiam_loss([X, X], [X] * 3), ValueError, "target .*1 to 2 .*got 3"),
+        (lambda: simsiam_loss([X, X], []), ValueError, "target .*1 to 2 .*got 0"),
+        (lambda: simsiam_loss([X, X], X), TypeError, "two lists.*got Tensor for target"),
+        (lambda: simsiam_loss(X.long(), X), TypeError, "pred .*floating-point.*int64"),
+        (lambda: simsiam_loss(X, X.to("meta")), ValueError, "target .*device of pred.*meta"),
+        (lambda: simsiam_loss(X[0], X[0]), ValueError, r"pred .*\(N, d\).*got \(3,\)"),
+        (lambda: simsiam_loss(X[:0], X[:0]), ValueError, r"N >= 1 .*got \(0, 3\)"),
+        (lambda: simsiam_loss(X, X.clone().requires_grad_()), ValueError, "first two swapped"),
+        (lambda: DINOLoss(3)(X, X.clone().requires_grad_()), ValueError, "first two swapped"),
+        (lambda: simsiam_loss(X, X, reduction="max"), ValueError, "reduction .*got 'max'"),
+        (lambda: simclr_loss(X, X, temperature=0.0), ValueError, "temperature .*got 0.0"),
+        (lambda: simclr_loss(NAN, X), ValueError, "pred must be finite"),
+        (lambda: nt_xent_loss(X, X, temperature=-1), ValueError, "temperature .*got -1"),
+        (lambda: nt_xent_loss(X, NAN), ValueError, "z2 must be finite"),
+        (lambda: vi_simclr_loss(X, X, -K), ValueError, "kappa must be > 0, got -5"),
+        (lambda: vi_simclr_loss(X, X, K * math.nan), ValueError, "kappa must be finite"),
+        (lambda: vi_simclr_loss(X, X, K[:3]), ValueError, r"kappa .*\(4,\) or \(4, 1\).*\(3,\)"),
+        (lambda: vi_simclr_loss(X, X, [K]), TypeError, "kappa .*got list beside Tensor"),
+        (lambda: vi_simclr_loss([X, X], [X, X], [K]), ValueError, "kappa .*2, got 1"),
+        (lambda: vi_simclr_loss(X, X, K, distribution="normal"), ValueError, "got 'normal'"),
+        (lambda: barlow_twins_loss(X[:1], X[:1]), ValueError, "two samples or more, got 1"),
+        (lambda: barlow_twins_loss(X, NAN), ValueError, "z2 must be finite"),
+        (lambda: barlow_twins_loss(X, X, redundancy_weight=-1), ValueError, "got -1"),
+        (lambda: DINOLoss(1), ValueError, "dim must be at least 2, got 1"),
+        (lambda: DINOLoss(3, target_temperature=0), ValueError, "target_temperature .*got 0"),
+        (lambda: DINOLoss(3, center_momentum=2), ValueError, "center_momentum .*got 2"),
+        (lambda: DINOLoss(4)(X, X), ValueError, r"pred .*\(N, 4\), got \(4, 3\)"),
+        (lambda: DINOLoss(3)(X, NAN), ValueError, "target must be finite"),
+        (lambda: DINOLoss(3)([X], [X]), ValueError, "two views or more, got 1"),
+        (lambda: j_align([P], [P]), ValueError, "p must hold two views or more, got 1"),
+        (lambda: j_align([P] * 3, [P] * 2), ValueError, "q must hold 1 to 2 views.*got 3"),
+        (lambda: j_align(P, [P, P]), TypeError, "got VonMisesFisher and list"),
+        (lambda: j_align([P, 1.0], [P, P]), TypeError, "q must be a tensor or .*got float"),
+        (lambda: j_align([X, X], [P, X]), TypeError, "p must be a distribution, got Tensor"),
+        (lambda: j_align(X[:3], P), ValueError, r"q must have the batch shape \(4,\).*got \(3,\)"),
+        (lambda: j_align(X[0], VonMisesFisher(X[0] / X[0].norm(), 1.0)), ValueError, "one batch"),
+        (lambda: j_align(X, P), ValueError, "within the support"),
+        (lambda: j_align(NAN, P), ValueError, "within the support"),
+        (lambda: j_align(P, P, n_samples=-1), ValueError, "n_samples must be 0 or more, got -1"),
+        (lambda: j_uniform(P, P, n_samples=0), ValueError, "n_samples must be 1 or more, got 0"),
+        (lambda: j_kl(P), ValueError, "prior must be given"),
+        (lambda: j_kl([]), ValueError, "q must hold one view or more"),
+        (lambda: j_kl("z"), TypeError, "q must be a tensor or a distribution, got str"),
+        (lambda: log_renormalizer(P, PowerSpherical(P.loc, 1.0)), TypeError, "PowerSpherical"),
+        (lambda: log_renormalizer(), ValueError, "at least one expert"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+P = VonMisesFisher(unit(X), K)

@@ -1,0 +1,359 @@
+"""csrc/math and powerspherical_ext.reference against tables of mpmath values (tests/tables).
+
+A function is one row of CHECKS and one line of scalar_math.cpp.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scalar_calls import DTYPES, Column, by_dimension, call, load
+from torch import Tensor
+
+from powerspherical_ext import _library, ops
+from powerspherical_ext.reference import kl_power_spherical, power_spherical, von_mises_fisher
+from powerspherical_ext.reference.philox import row_words
+
+REFERENCES = {
+    "PowerSpherical": power_spherical,
+    "KlPowerSpherical": kl_power_spherical,
+    "VonMisesFisher": von_mises_fisher,
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The error allowed to one function: relative, mixed (relative to max(|true|, 1)), or relative
+    to the column `scale` of the table."""
+
+    family: str
+    function: str
+    table: str
+    float32: float
+    float64: float
+    mixed: bool = False
+    scale: str = ""
+    where: Callable[[dict[str, Column]], Column] = field(default=lambda t: t["d"] > 0)
+
+    def __str__(self) -> str:
+        return f"{self.family}.{self.function}"
+
+
+def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
+    return lambda table: table["kappa"] >= smallest
+
+
+PS, KL, VMF = "PowerSpherical", "KlPowerSpherical", "VonMisesFisher"
+CHECKS = (
+    Check(PS, "log_prob_at_mode", "power_spherical", 5e-7, 5e-15, mixed=True),
+    Check(PS, "log_prob_at_mode_dkappa", "power_spherical", 3e-7, 1e-15),
+    Check(PS, "log_prob_at_mode_dkappa2", "power_spherical", 3e-7, 1e-15),
+    Check(PS, "mean_resultant_length", "power_spherical", 2e-7, 4e-16),
+    Check(PS, "kl_uniform", "power_spherical", 1e-6, 1e-12, where=kappa_from(1e-3)),
+    Check(PS, "implicit_gradient", "power_spherical_implicit_gradient", 1e-6, 1e-13),
+    Check(KL, "kl", "kl_power_spherical", 1e-6, 1e-12),
+    Check(VMF, "log_prob_at_mode", "von_mises_fisher", 5e-7, 5e-15, mixed=True),
+    Check(VMF, "log_prob_at_mode_dkappa", "von_mises_fisher", 3e-7, 3e-15),
+    Check(VMF, "log_prob_at_mode_dkappa2", "von_mises_fisher", 3e-7, 5e-15),
+    Check(VMF, "mean_resultant_length", "von_mises_fisher", 3e-7, 3e-15),
+    Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
+    Check(VMF, "implicit_gradient", "von_mises_fisher_implicit_gradient", 1e-6, 2e-14),
+)
+KL_DERIVATIVES = (
+    Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
+    Check(KL, "kl_dkappa_q", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_q_scale"),
+    Check(KL, "kl_dsin2", "kl_power_spherical", 2e-6, 1e-12, where=lambda t: t["sin2"] > 0),
+)
+
+
+def arguments(table: dict[str, Column], dtype: str) -> list[Column]:
+    """kappa, then kappa_q, sin2 and cos2 where the table has them."""
+    names = ["kappa", *(name for name in ("kappa_q", "sin2", "cos2") if name in table)]
+    return [np.ascontiguousarray(table[name], dtype=dtype) for name in names]
+
+
+def worst_error(check: Check, dtype: str, result: Column) -> float:
+    table = load(check.table)
+    true = table[check.function]
+    scale = table[check.scale] if check.scale else np.abs(true)
+    scale = np.maximum(scale, 1) if check.mixed else scale
+    error = np.abs(result.astype(np.float64) - true) / np.where(scale > 0, scale, 1)
+    assert np.isfinite(result).all()
+    return float(error[check.where(table)].max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("check", CHECKS + KL_DERIVATIVES, ids=str)
+def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
+    table = load(check.table)
+    symbol = f"{check.family}_{check.function}"
+    result = call(compiled, symbol, table["d"], arguments(table, dtype), dtype)
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "check",
+    [
+        c
+        for c in CHECKS
+        if c.function in ("log_prob_at_mode", "log_prob_at_mode_dkappa", "implicit_gradient")
+    ],
+    ids=str,
+)
+def test_rows_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
+    """Functions of tiles of rows; what stands for a row does not depend on its neighbours."""
+    table = load(check.table)
+    symbol, inputs = f"{check.family}_{check.function}_rows", arguments(table, dtype)
+    result = call(compiled, symbol, table["d"], inputs, dtype)
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+    order = np.lexsort((np.random.default_rng(0).random(len(result)), table["d"]))
+    shuffled = [np.ascontiguousarray(x[order]) for x in inputs]
+    again = call(compiled, symbol, table["d"][order], shuffled, dtype)
+    np.testing.assert_array_equal(again, result[order])
+    for i in range(0, len(result), 7):
+        alone = [np.ascontiguousarray(x[i : i + 1]) for x in inputs]
+        one = call(compiled, symbol, table["d"][i : i + 1], alone, dtype)
+        np.testing.assert_array_equal(one, result[i : i + 1])
+
+
+@pytest.mark.parametrize("n", [1, 5, 64])
+def test_random_words(n: int, compiled: ctypes.CDLL) -> None:
+    """Those of many blocks at a time are Philox's, to the bit."""
+    rng, seed, stream = np.random.default_rng(n), -0x123456789ABCDEF, 3
+    row, block = rng.integers(0, 1 << 62, n), rng.integers(0, 1 << 32, n)
+    words = np.empty((n, 4), np.uint32)
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (row, block, words)]
+    compiled.random_words(
+        ctypes.c_int64(n), ctypes.c_uint64(seed), ctypes.c_uint32(stream), *pointers
+    )
+    state = torch.tensor([seed, 0])
+    expected = row_words(state, torch.from_numpy(row), stream, torch.from_numpy(block))
+    np.testing.assert_array_equal(words, torch.stack(expected, -1).numpy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "ulps"), [("log_of", 1.1), ("log1p_of", 1.5), ("exp_of", 1.3), ("expm1_of", 2.6)]
+)
+def test_elementary(function: str, ulps: float, dtype: str, compiled: ctypes.CDLL) -> None:
+    """Over all of the range; and what holds at its ends."""
+    info, rng, n = np.finfo(dtype), np.random.default_rng(0), 1000
+    tiny, huge = math.log(float(info.tiny)) + 0.5, math.log(float(info.max))
+    size = np.exp(rng.uniform(tiny, huge, n))
+    near = rng.uniform(-0.5, 0.5, n)
+    x = {
+        "log_of": np.concatenate([size, 1 + near, [float(info.smallest_subnormal)]]),
+        "log1p_of": np.concatenate([size, near, -np.exp(-size[size < 700]) * 0.999]),
+        "exp_of": np.concatenate([rng.uniform(tiny, huge, n), near]),
+        "expm1_of": np.concatenate([rng.uniform(tiny, huge, n), near, near * size.min()]),
+    }[function].astype(dtype)
+    exact = getattr(mpmath, {"log_of": "log"}.get(function, function.removesuffix("_of")))
+    with mpmath.workdps(40):
+        true = [exact(mpmath.mpf(float(v))) for v in x]
+        result = call(compiled, function, np.ones(len(x)), [x], dtype)
+        ulp = np.spacing(np.abs([float(t) for t in true]).astype(dtype)).astype(np.float64)
+        error = [float(abs(mpmath.mpf(float(r)) - t)) for r, t in zip(result, true, strict=True)]
+    assert (error / ulp).max() < ulps
+
+    ends = {
+        "log_of": {0.0: -np.inf, np.inf: np.inf, 1.0: 0.0},
+        "log1p_of": {-1.0: -np.inf, 0.0: 0.0},
+        "exp_of": {-np.inf: 0.0, np.inf: np.inf, 0.0: 1.0, 2 * huge: np.inf},
+        "expm1_of": {-np.inf: -1.0, np.inf: np.inf, 0.0: 0.0, 2 * huge: np.inf},
+    }[function] | {np.nan: np.nan}
+    at = np.array(list(ends), dtype)
+    np.testing.assert_array_equal(
+        call(compiled, function, np.ones(len(at)), [at], dtype),
+        np.array(list(ends.values()), dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_reference_against_mpmath(check: Check, dtype: str) -> None:
+    table = load(check.table)
+    function = getattr(REFERENCES[check.family], check.function)
+    result = by_dimension(function, table["d"], arguments(table, dtype))
+    assert worst_error(check, dtype, result) <= getattr(check, dtype)
+
+
+def first_derivative(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def derivative(kappa: Tensor, d: int) -> Tensor:
+        return torch.func.grad(lambda k: function(k, d).sum())(kappa)
+
+    return derivative
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "derivative"),
+    [
+        ("log_prob_at_mode", lambda t: t["log_prob_at_mode_dkappa"]),
+        ("log_prob_at_mode_dkappa", lambda t: t["log_prob_at_mode_dkappa2"]),
+        ("kl_uniform", lambda t: -t["kappa"] * t["log_prob_at_mode_dkappa2"]),
+        ("mean_resultant_length", lambda t: (t["d"] - 1) / (t["d"] - 1 + t["kappa"]) ** 2),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_reference_derivative_in_kappa(
+    function: str, derivative: Callable[[dict[str, Column]], Column], dtype: str
+) -> None:
+    """Autograd through each function gives its derivative, to a few units in the last place."""
+    table, (kappa,) = load("power_spherical"), arguments(load("power_spherical"), dtype)
+    slope = first_derivative(getattr(power_spherical, function))
+    result = by_dimension(slope, table["d"], [kappa]).astype(np.float64)
+    true = derivative(table)
+    error = np.abs(result - true) / np.where(true == 0, 1, np.abs(true))
+    assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reference_second_derivative_of_log_prob_at_mode(dtype: str) -> None:
+    table, (kappa,) = load("power_spherical"), arguments(load("power_spherical"), dtype)
+    curvature = first_derivative(first_derivative(power_spherical.log_prob_at_mode))
+    result = by_dimension(curvature, table["d"], [kappa]).astype(np.float64)
+    error = np.abs(result / table["log_prob_at_mode_dkappa2"] - 1)
+    assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
+
+
+@pytest.mark.parametrize("check", KL_DERIVATIVES, ids=str)
+def test_reference_kl_derivatives(check: Check) -> None:
+    """Autograd of the quadrature in float64; in kappa_p it cancels for kappa >> d."""
+    argument = ("kl_dkappa_p", "kl_dkappa_q", "kl_dsin2").index(check.function)
+
+    def derivative(kappa: Tensor, kappa_q: Tensor, d: int, y: Tensor, z: Tensor) -> Tensor:
+        def kl(kappa: Tensor, kappa_q: Tensor, y: Tensor) -> Tensor:
+            return kl_power_spherical.kl(kappa, kappa_q, d, y, z + (y.detach() - y)).sum()
+
+        result: Tensor = torch.func.grad(kl, argnums=argument)(kappa, kappa_q, y)
+        return result
+
+    table = load(check.table)
+    result = by_dimension(derivative, table["d"], arguments(table, "float64"))
+    assert worst_error(check, "float64", result) <= 1e-9
+
+
+def test_kl_at_coinciding_and_opposite_means(compiled: ctypes.CDLL) -> None:
+    """Finite, and 0 for equal distributions, for every d and kappa, kappa = 0 among them."""
+    kappas = np.array([0, 1e-6, 1, 1e3, 1e7], np.float32)
+    kappa, kappa_q, y = (
+        x.ravel() for x in np.meshgrid(kappas, kappas, np.array([0, 1e-30, 0.5, 1], np.float32))
+    )
+    equal = (kappa == kappa_q) & (y == 0)
+    for dtype in DTYPES:
+        inputs = [x.astype(dtype) for x in (kappa, kappa_q, y, 1 - y)]
+        for d in (2, 3, 8, 512, 10**6):
+            dimension = np.full(len(y), d)
+            for function in ("kl", "kl_dkappa_p", "kl_dkappa_q", "kl_dsin2"):
+                if dtype == "float32" and function == "kl_dsin2":
+                    continue  # infinite; the op puts the smallest float for y
+                result = call(compiled, f"{KL}_{function}", dimension, inputs, dtype)
+                assert np.isfinite(result).all(), (function, d)
+            value = call(compiled, f"{KL}_kl", dimension, inputs, dtype)
+            by_reference = by_dimension(kl_power_spherical.kl, dimension, inputs)
+            assert np.isfinite(by_reference).all()
+            for result in (value, by_reference):
+                assert (result >= 0).all()
+                assert (result[equal] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_prob_ratio(dtype: str, compiled: ctypes.CDLL) -> None:
+    """kappa log z and kappa/(2 z) from both poles, in C++ and in the reference."""
+    tiny = [10.0**-n for n in range(1, 31)]
+    small = np.array(tiny, np.float32).astype(dtype)
+    y, z = np.concatenate([small, 1 - small]), np.concatenate([1 - small, small])
+    kappa = np.resize(np.array([1e-3, 1, 50, 1e7], dtype), len(y))
+    d = np.full(len(y), 5)
+    smaller = [mpmath.mpf(float(x)) for x in small]
+    log_z = [*(mpmath.log1p(-x) for x in smaller), *(mpmath.log(x) for x in smaller)]
+    exact_z = [*(1 - x for x in smaller), *smaller]
+    ratio = [float(mpmath.mpf(float(k)) * x) for k, x in zip(kappa, log_z, strict=True)]
+    slope = [float(mpmath.mpf(float(k)) / (2 * x)) for k, x in zip(kappa, exact_z, strict=True)]
+    tensors = [torch.from_numpy(x) for x in (kappa, y, z)]
+    for function, true in (("log_prob_ratio", ratio), ("log_prob_ratio_dt", slope)):
+        by_reference = getattr(power_spherical, function)(*tensors).numpy()
+        by_cpp = call(compiled, f"{PS}_{function}", d, [kappa, y, z], dtype)
+        for result in (by_reference, by_cpp):
+            np.testing.assert_allclose(result, true, rtol=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poles(dtype: str, compiled: ctypes.CDLL) -> None:
+    """At z = 0 the density is 0, or uniform for kappa = 0; every gradient is finite everywhere."""
+    kappa = np.array([0, 2, 0, 2, 0, 2, 1e7, 1e7], dtype)
+    y = np.array([1, 1, 0, 0, 1, 1, 1, 0], dtype)
+    z = np.array([0, 0, 1, 1, 1e-40, 1e-40, 0, 1], dtype)
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (kappa, y, z)]
+    values = power_spherical.log_prob_ratio(*tensors)
+    by_cpp = call(compiled, f"{PS}_log_prob_ratio", np.full(8, 3), [kappa, y, z], dtype)
+    np.testing.assert_allclose(values.detach().numpy(), by_cpp, rtol=1e-6)
+    assert by_cpp[0] == 0
+    assert by_cpp[1] == by_cpp[6] == -np.inf
+    for gradient in torch.autograd.grad(values[[0, 1, 2, 3, 6, 7]].sum(), tensors):
+        assert gradient.isfinite().all()
+        assert gradient[[0, 1, 6]].eq(0).all()
+    for function in ("log_prob_ratio_dt", "implicit_gradient"):
+        for d in (2, 3, 20, 64, 10**6):
+            result = call(compiled, f"{PS}_{function}", np.full(8, d), [kappa, y, z], dtype)
+            assert np.isfinite(result).all()
+            assert (result >= 0).all()
+    for d in (2, 3, 20, 64, 10**6):
+        constants = [x.detach() for x in tensors]
+        assert power_spherical.implicit_gradient(constants[0], d, *constants[1:]).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_reference_under_transforms() -> None:
+    """No function has control flow on values: vmap, jvp and a fullgraph trace work."""
+    kappa = torch.tensor([0.0, 0.5, 30.0, 1e5], dtype=torch.float64)
+    y = torch.full_like(kappa, 0.25)
+    for d in (2, 9, 64):
+        for name in (
+            "log_prob_at_mode",
+            "log_prob_at_mode_dkappa",
+            "log_prob_at_mode_dkappa2",
+            "kl_uniform",
+        ):
+
+            def of_kappa(k: Tensor, name: str = name, d: int = d) -> Tensor:
+                result: Tensor = getattr(power_spherical, name)(k, d)
+                return result
+
+            expected = of_kappa(kappa)
+            torch.testing.assert_close(torch.vmap(of_kappa)(kappa), expected)
+            slope = torch.func.grad(lambda k, f=of_kappa: f(k).sum())(kappa)
+            tangent = torch.func.jvp(of_kappa, (kappa,), (torch.ones_like(kappa),))[1]
+            torch.testing.assert_close(tangent, slope)
+        expected = power_spherical.implicit_gradient(kappa, d, y, 1 - y)
+        batched = torch.vmap(lambda k, u, d=d: power_spherical.implicit_gradient(k, d, u, 1 - u))(
+            kappa, y
+        )
+        torch.testing.assert_close(batched, expected)
+
+
+@pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
+@pytest.mark.parametrize("family", [0, 1])
+def test_float32_ops_on_the_cpu_round_once(family: int) -> None:
+    """They have the errors of float64, and one rounding."""
+    raw = torch.ops.powerspherical_ext
+    kappa = torch.logspace(-3, 7, 200)
+    y = torch.logspace(-7, 0, 200).flip(0)
+    for d in (2, 3, 16, 20, 300):
+        for function in range(len(ops.SCALAR_FUNCTIONS)):
+            exact = raw.scalar_function(kappa.double(), d, family, function)
+            assert raw.scalar_function(kappa, d, family, function).equal(exact.float())
+        for other in range(2):
+            for function in range(4):
+                operands = (kappa, kappa.roll(7), y, 1 - y)  # y > 0
+                arguments = (d, family, other, function)
+                exact = raw.kl(*(x.double() for x in operands), *arguments)
+                assert raw.kl(*operands, *arguments).equal(exact.float())

@@ -1,0 +1,156 @@
+"""The divergences, the inverse of A and the ends of implicit_gradient of von Mises-Fisher
+against mpmath.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scalar_calls import DTYPES, by_dimension, call, load
+
+from powerspherical_ext import reference
+from powerspherical_ext.reference import (
+    kl_power_spherical_von_mises_fisher,
+    kl_von_mises_fisher,
+    von_mises_fisher,
+)
+
+FAMILY = "VonMisesFisher"
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 4e-6), ("float64", 2e-14)])
+def test_kl_von_mises_fisher(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
+    table = load("von_mises_fisher_kl")
+    inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q", "w")]
+    inputs.append(1 - inputs[-1])
+    by_cpp = call(compiled, "KlVonMisesFisher_kl", table["d"], inputs, dtype)
+    by_reference = by_dimension(kl_von_mises_fisher.kl, table["d"], inputs)
+    for result in (by_cpp, by_reference):
+        assert np.abs(result / table["kl"] - 1).max() <= bound
+
+
+MIXED = {
+    "from_power_spherical": "KlPowerSphericalVonMisesFisher_kl",
+    "from_von_mises_fisher": "KlVonMisesFisherPowerSpherical_kl",
+}
+
+
+@pytest.mark.parametrize("column", MIXED)
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 5e-10)])
+def test_mixed_kl_of_equal_means(
+    column: str, dtype: str, bound: float, compiled: ctypes.CDLL
+) -> None:
+    table = load("von_mises_fisher_mixed_kl")
+    inputs = [np.ascontiguousarray(table[x], dtype) for x in ("kappa_p", "kappa_q")]
+    inputs += [np.zeros_like(inputs[0]), np.ones_like(inputs[0])]
+    by_cpp = call(compiled, MIXED[column], table["d"], inputs, dtype)
+    function = getattr(kl_power_spherical_von_mises_fisher, f"kl_{column}")
+    rows = slice(None, None, 5)
+    few = [x[rows] for x in inputs]
+    by_reference = by_dimension(function, table["d"][rows], few)
+    assert np.abs(by_cpp / table[column] - 1).max() <= bound
+    assert np.abs(by_reference / table[column][rows] - 1).max() <= bound
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
+    """E log z(mu_q) by the Fourier (d = 2) or Legendre (d = 3) series of log((1 + t)/2)."""
+    kappa, w = np.array([0.01, 1, 20, 200]), np.array([0.01, 0.3, 0.9, 1])
+    for k in kappa:
+        true = []
+        for share in w:
+            angle, total = 2 * np.arcsin(np.sqrt(share)), mpmath.mpf(0)
+            for n in range(1, 200):
+                ratio = mpmath.besseli(n + d / 2 - 1, k) / mpmath.besseli(d / 2 - 1, k)
+                if d == 2:
+                    term = mpmath.mpf(2) / n * (1 - mpmath.cos(n * angle))
+                else:
+                    gap = 1 - mpmath.legendre(n, mpmath.cos(angle))
+                    term = mpmath.mpf(2 * n + 1) / (n * (n + 1)) * gap
+                total -= (-1) ** n * ratio * term
+                if ratio < 1e-25:
+                    break
+            true.append(float(3 * total))
+        inputs = [np.full(4, k), np.full(4, 3.0)]
+        symbol, rows = MIXED["from_von_mises_fisher"], np.full(4, d)
+        result = call(compiled, symbol, rows, [*inputs, w, 1 - w], "float64")
+        result -= call(compiled, symbol, rows, [*inputs, np.zeros(4), np.ones(4)], "float64")
+        np.testing.assert_allclose(result, true, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 5e-15)])
+def test_inverse_mean_resultant_length(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
+    """kappa from A and 1 - A rounded to dtype; the rounding itself is taken out to first order."""
+    table = {name: column[load("von_mises_fisher")["kappa"] > 0]
+             for name, column in load("von_mises_fisher").items()}  # fmt: skip
+    length, rest = (
+        table[x].astype(dtype) for x in ("mean_resultant_length", "log_prob_at_mode_dkappa")
+    )
+    by_length = table["mean_resultant_length"] < 0.5
+    rounding = np.where(
+        by_length, length - table["mean_resultant_length"], table["log_prob_at_mode_dkappa"] - rest
+    )
+    true = table["kappa"] + rounding / -table["log_prob_at_mode_dkappa2"]
+    symbol = f"{FAMILY}_inverse_mean_resultant_length"
+    result = call(compiled, symbol, table["d"], [length, rest], dtype)
+    assert np.abs(result / true - 1).max() <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inverse_by_reference(dtype: str) -> None:
+    """A(kappa(r)) = r, the derivative is 1/A', and the ends are 0 and infinity."""
+    r = torch.tensor([0.0, 1e-8, 0.1, 0.5, 0.9, 0.999, 1.0], dtype=DTYPES[dtype])
+    for d in (2, 3, 40, 60, 10**5):
+        kappa = von_mises_fisher.inverse_mean_resultant_length(r, d)
+        assert kappa[0] == 0
+        assert kappa[-1] == torch.inf
+        back = von_mises_fisher.mean_resultant_length(kappa[:-1], d)
+        torch.testing.assert_close(back, r[:-1], rtol=3 * torch.finfo(r.dtype).eps, atol=0)
+        slope = torch.func.grad(
+            lambda x, d=d: von_mises_fisher.inverse_mean_resultant_length(x, d).sum()
+        )(r[:-1])
+        torch.testing.assert_close(
+            slope, -1 / von_mises_fisher.log_prob_at_mode_dkappa2(kappa[:-1], d)
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> None:
+    y = np.array([0, 1e-30, 1e-7, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 1, 1], dtype)
+    z = np.array([1, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.1, 1e-7, 1e-30, 0], dtype)
+    for kappa in (0, 1e-20, 1e-3, 1, 14, 25, 60, 1e3, 1e5, 1e7):
+        for d in (2, 3, 4, 30, 64, 1000, 10**6):
+            inputs = [np.full(len(y), kappa, dtype), y, z]
+            by_cpp = call(
+                compiled, f"{FAMILY}_implicit_gradient", np.full(len(y), d), inputs, dtype
+            )
+            by_reference = von_mises_fisher.implicit_gradient(
+                torch.from_numpy(inputs[0]), d, torch.from_numpy(y), torch.from_numpy(z)
+            ).numpy()
+            for result in (by_cpp, by_reference):
+                assert np.isfinite(result).all()
+                assert (result > 0).all()
+
+
+@pytest.mark.parametrize("families", reference.KL, ids=str)
+def test_kl_derivatives(families: tuple[int, int], compiled: ctypes.CDLL) -> None:
+    """Those of csrc are autograd's of the reference, with z = 1 - y."""
+    kappa = np.array([0.1, 3.0, 40.0, 1e4])
+    inputs = [x.ravel() for x in np.meshgrid(kappa, 1.3 * kappa, np.array([1e-3, 0.3]))]
+    inputs.append(1 - inputs[-1])
+    name_p, name_q = (("PowerSpherical", "VonMisesFisher")[family] for family in families)
+    struct = f"Kl{name_p}" if name_p == name_q else f"Kl{name_p}{name_q}"
+    for d in (2, 7, 64, 5000):
+        p, q, y = (torch.from_numpy(x).requires_grad_() for x in inputs[:3])
+        value = reference.KL[families](p, q, d, y, 1 - y)
+        gradients = torch.autograd.grad(value.sum(), (p, q, y))
+        rows = np.full(len(inputs[0]), d)
+        for name, gradient in zip(
+            ("kl_dkappa_p", "kl_dkappa_q", "kl_dsin2"), gradients, strict=True
+        ):
+            result = call(compiled, f"{struct}_{name}", rows, inputs, "float64")
+            np.testing.assert_allclose(result, gradient.numpy(), rtol=1e-8, atol=1e-13)

@@ -1,0 +1,433 @@
+"""ops.vi_simsiam_loss: against mpmath, against the reference, in every way a program calls it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import mpmath
+import pytest
+import torch
+from cases import (
+    CONCENTRATED,
+    UNIFORM,
+    cached_log_normalizer,
+    exact_y,
+    ignores_warnings_of_torch,
+    needs_kernels,
+    path,
+)
+from mpmath import mpf
+from torch import func
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from powerspherical_ext import ops, reference
+
+both_paths = pytest.mark.usefixtures(path.__name__)
+each_family = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
+each_half = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+pytestmark = ignores_warnings_of_torch
+
+
+def inputs(*batch, d=5, dtype=torch.float64, grad=True):
+    """pred, target, kappa; no vector is normalised."""
+    generator = torch.Generator().manual_seed(0)
+    pred, noise = (torch.randn(*batch, d, generator=generator).to(dtype) for _ in range(2))
+    wide = torch.promote_types(dtype, torch.float32)
+    kappa = (1 + 3 * d * torch.rand(batch, generator=generator)).to(wide)
+    return [x.requires_grad_(grad) for x in (pred, (2 * pred + noise).to(dtype), kappa)]
+
+
+def composed(pred, target, kappa, family, beta=0.0):
+    """The same from the density of unit vectors."""
+    mu, x = (torch.nn.functional.normalize(v, dim=-1) for v in (pred, target))
+    return -(reference.log_prob(x, mu, kappa, family) + reference.log_area(pred.shape[-1]))
+
+
+# Against the truth
+
+
+def angles(d, angle, dtype):
+    """pred and target at that angle, in dtype, of lengths that differ."""
+    generator = torch.Generator().manual_seed(d)
+    mu, v = torch.linalg.qr(torch.randn(d, 2, generator=generator, dtype=torch.float64))[0].T
+    x = torch.cos(torch.tensor(angle)) * mu + torch.sin(torch.tensor(angle)) * v
+    return (3 * mu).to(dtype), (0.2 * x).to(dtype)
+
+
+@both_paths
+@each_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("angle", [1e-6, 1e-3, 0.1, 0.3, 1.5, 3.0, 3.14, 3.141592])
+def test_value_and_gradient_are_exact_at_every_angle(angle, dtype, family, path):
+    """The gradient of pred is -f'(t) (x - t m)/|pred|, evaluated with the vectors as they are."""
+    eps = torch.finfo(dtype).eps
+    for d, kappa in itertools.product((2, 3, 40), (0.5, 30.0)):
+        pred, target = angles(d, angle, dtype)
+        y = exact_y(target, pred)
+        log_p = cached_log_normalizer(family, d, kappa) + family.log_density(d, mpf(kappa), y)
+        truth = cached_log_normalizer(UNIFORM, d, 0.0) - log_p
+        leaves = [pred.requires_grad_(), target.requires_grad_(), torch.tensor(kappa, dtype=dtype)]
+        loss = ops.vi_simsiam_loss(*leaves, family.index)
+        size = abs(truth) + kappa * (1 + abs(mpmath.log(1 - y)))
+        # The reference normalises first, which costs digits of the angle; near the mode they do not
+        # matter to the value.
+        lost = 1 if path == "kernels" else 1 / (3.1415927 - angle)
+        assert abs(loss.item() - truth) < 10 * eps * size * lost
+        if path == "reference" and dtype == torch.float32:
+            continue
+        for own, other, grad in zip(
+            (pred, target),
+            (target, pred),
+            torch.autograd.grad(loss, leaves[:2]),
+            strict=True,
+        ):
+            a, b = ([mpf(v) for v in x.tolist()] for x in (own, other))
+            aa, bb = mpmath.fdot(a, a), mpmath.fdot(b, b)
+            ratio = mpmath.fdot(a, b) / aa
+            slope = kappa / (2 * (1 - y)) if family.index == 0 else kappa
+            exact = [
+                -slope / mpmath.sqrt(aa * bb) * (q - ratio * p) for p, q in zip(a, b, strict=True)
+            ]
+            error = mpmath.norm([mpf(g) - e for g, e in zip(grad.tolist(), exact, strict=True)])
+            roundings = 30 if path == "kernels" else 30 / min(angle, 3.1415927 - angle)
+            assert error <= roundings * eps * mpmath.norm(exact)
+
+
+@both_paths
+@each_family
+@pytest.mark.parametrize("d", [2, 8, 2048])
+def test_loss_vanishes_with_kappa(d, family):
+    """Exactly 0 at kappa = 0; to first order -kappa (log_prob_at_mode_dkappa(0) + g'(t)), to all
+    digits.
+    """
+    pred, target, _ = (x.detach() for x in inputs(6, d=d, dtype=torch.float32))
+    zero = torch.zeros(6)
+    assert torch.equal(ops.vi_simsiam_loss(pred, target, zero, family.index).abs(), zero)
+    kappa = torch.full((6,), 1e-4, dtype=torch.float64)
+    y, z = reference.half_angle(
+        *(v / v.norm(dim=-1, keepdim=True) for v in (target.double(), pred.double()))
+    )
+    module = reference.FAMILIES[family.index]
+    slope = module.log_prob_at_mode_dkappa(kappa, d) + module.log_prob_ratio_dkappa(y, z)
+    truth = -kappa * slope - module.kl_uniform(kappa, d)
+    loss = ops.vi_simsiam_loss(pred, target, kappa.float(), family.index)
+    scale = kappa * module.log_prob_at_mode_dkappa(kappa, d)
+    assert ((loss - truth).abs() < 4e-6 * scale).all()
+
+
+@both_paths
+@each_family
+def test_composed_of_the_density(family):
+    for d in (2, 17, 300):
+        leaves = inputs(9, d=d)
+        expected = composed(*leaves, family.index)
+        loss = ops.vi_simsiam_loss(*leaves, family.index)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-11)
+        grads = (torch.autograd.grad(f.sum(), leaves) for f in (loss, expected))
+        torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-13)
+
+
+@both_paths
+@each_family
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_vectors_without_a_direction(dtype, family):
+    """The loss of a right angle; no gradient, and none that is NaN."""
+    pred, target, kappa = (x.detach() for x in inputs(5, d=4, dtype=dtype))
+    pred[0], target[1], pred[2], target[2] = 0, 0, 0, 0
+    if dtype != torch.float16:
+        pred[3] = 1e-13 * pred[3]
+    leaves = [x.requires_grad_() for x in (pred, target, kappa)]
+    loss = ops.vi_simsiam_loss(*leaves, family.index)
+    axes = torch.eye(4, dtype=kappa.dtype)
+    right_angle = ops.vi_simsiam_loss(axes[0], axes[1], kappa, family.index)
+    n = 3 if dtype == torch.float16 else 4
+    torch.testing.assert_close(loss[:n], right_angle[:n])
+    for weight in (None, kappa.new_ones(())):
+        total = ops.vi_simsiam_loss(*leaves, family.index, 0.0, weight)
+        grads = torch.autograd.grad(total.sum(), leaves)
+        for grad in grads:
+            assert grad.isfinite().all()
+        for grad in grads[:2]:
+            assert (grad[:n] == 0).all()
+            assert (grad[4] != 0).any()
+
+
+@both_paths
+def test_antipodes():
+    """An impossible target costs infinity, and has no gradient that is NaN."""
+    pred, _, kappa = (x.detach() for x in inputs(3, d=4, dtype=torch.float64))
+    leaves = [x.requires_grad_() for x in (pred.round(), -2 * pred.round(), kappa)]
+    for beta in (0.0, 0.5, 1.0):
+        loss = ops.vi_simsiam_loss(*leaves, reference.POWER_SPHERICAL, beta)
+        assert (loss == torch.inf).all()
+        for grad in torch.autograd.grad(loss.sum(), leaves[:2]):
+            assert (grad == 0).all()
+
+
+# Kernels against the reference
+
+
+@needs_kernels
+@each_family
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_kernels_equal_the_reference(dtype, beta, family):
+    for d in (2, 7, 33, 300, 5000):
+        leaves = inputs(7, d=d, dtype=dtype)
+        upstream = torch.randn(7, generator=torch.Generator().manual_seed(1)).to(dtype)
+        results = []
+        for f in (ops.vi_simsiam_loss, reference.vi_simsiam_loss):
+            loss = f(*leaves, family.index, beta)
+            results.append([loss.detach(), *torch.autograd.grad(loss, leaves, upstream)])
+        terms = [leaves[2].max().item(), 0, 0, 1]  # the size of what is subtracted
+        for ours, expected, term in zip(*results, terms, strict=True):
+            atol = 30 * torch.finfo(dtype).eps * (expected.abs().max().item() + term)
+            torch.testing.assert_close(ours, expected, rtol=0, atol=atol)
+
+
+@needs_kernels
+@each_half
+@each_family
+def test_half_precision_is_read_natively(dtype, family):
+    """As float32 reads the same values; gradients are rounded once."""
+    for d in (2, 19, 64, 1000):
+        half = inputs(6, d=d, dtype=dtype)
+        wide = [x.detach().float().requires_grad_() for x in half]
+        loss = ops.vi_simsiam_loss(*half, family.index)
+        expected = ops.vi_simsiam_loss(*wide, family.index)
+        assert loss.dtype == torch.float32
+        assert torch.equal(loss, expected)
+        for upstream in (1e-8, 1.0, 1e7):  # to subnormal numbers, and beyond the largest
+            factor = torch.full((6,), upstream)
+            ours = torch.autograd.grad(loss, half, factor, retain_graph=True)
+            theirs = torch.autograd.grad(expected, wide, factor, retain_graph=True)
+            for grad, rounded in zip(ours, theirs, strict=True):
+                assert torch.equal(grad, rounded.to(grad.dtype))
+
+
+@needs_kernels
+@each_half
+def test_every_half_precision_number_is_read_right(dtype):
+    numbers = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    pred = torch.stack([numbers, torch.ones_like(numbers)], -1)
+    target, kappa = torch.tensor([0.5, 2.0], dtype=dtype), torch.tensor(3.0)
+    loss = ops.vi_simsiam_loss(pred, target, kappa, 0)
+    expected = ops.vi_simsiam_loss(pred.float(), target.float(), kappa, 0)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=0, equal_nan=True)
+    assert (loss.isnan() == numbers.float().isfinite().logical_not()).sum() == len(numbers)
+
+
+@needs_kernels
+def test_rows_do_not_depend_on_layout():
+    pred, target, kappa = inputs(3, 4, d=70, grad=False)
+    expected = ops.vi_simsiam_loss(pred, target, kappa, 0)
+    padded = torch.full((3, 4, 141), torch.nan, dtype=torch.float64)
+    padded[..., 1::2] = pred
+    for view in (padded[..., 1::2], pred.transpose(0, 1).contiguous().transpose(0, 1)):
+        assert torch.equal(ops.vi_simsiam_loss(view, target, kappa, 0), expected)
+    one = ops.vi_simsiam_loss(pred, target, kappa[0, 0], 0)
+    assert torch.equal(one, ops.vi_simsiam_loss(pred, target, kappa[0, 0].expand(3, 4), 0))
+
+
+@both_paths
+def test_broadcasting():
+    pred, target, kappa = inputs(3, 4)
+    leaves = [x.detach().requires_grad_() for x in (pred[:, :1], target[0], kappa[0, 0])]
+    for weight in (None, torch.tensor(0.25, dtype=torch.float64)):
+        loss = ops.vi_simsiam_loss(*leaves, 0, 0.0, weight)
+        assert loss.shape == ((3, 4) if weight is None else ())
+        expected = composed(leaves[0], leaves[1], leaves[2], 0)
+        expected = expected if weight is None else (weight * expected).sum()
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(loss.sum(), leaves), torch.autograd.grad(expected.sum(), leaves)
+        )
+
+
+# The weighted sum, whose gradients the forward pass computes
+
+
+@both_paths
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("factor", [1.0, 0.5, 65536.0])
+def test_weighted_sum(factor, dtype):
+    pred, target, kappa = leaves = inputs(6, d=20, dtype=dtype)
+    for weight in (kappa.new_tensor(1 / 8), torch.linspace(0, 1, 6).to(kappa.dtype)):
+        loss = ops.vi_simsiam_loss(pred, target, kappa, 0, 0.5, weight)
+        each = ops.vi_simsiam_loss(pred, target, kappa, 0, 0.5)
+        torch.testing.assert_close(loss, (weight * each).sum())
+        expected = torch.autograd.grad(factor * (weight * each).sum(), leaves)
+        first = torch.autograd.grad(factor * loss, leaves, retain_graph=True)
+        again = torch.autograd.grad(factor * loss, leaves, retain_graph=True)
+        last = torch.autograd.grad(2 * loss, leaves)
+        for a, b, c, e in zip(first, again, last, expected, strict=True):
+            torch.testing.assert_close(a, e)
+            torch.testing.assert_close(b, e)
+            if factor == 0.5:
+                torch.testing.assert_close(c, 4 * e)
+
+
+@needs_kernels
+def test_gradients_accumulate():
+    """What the first backward pass gave away is not touched by the second."""
+    pred, target, kappa = inputs(6, d=20)
+    weight = kappa.new_ones(())
+    loss = ops.vi_simsiam_loss(pred, target, kappa, 0, 0.0, weight)
+    loss.backward(retain_graph=True)
+    once = pred.grad.clone()
+    (0.5 * loss).backward()
+    torch.testing.assert_close(pred.grad, 1.5 * once)
+
+
+@needs_kernels
+@pytest.mark.parametrize("leaves", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_only_wanted_gradients_are_allocated(leaves):
+    """Beside the inputs there is one tensor of their size for each gradient, and no other."""
+    n, d = 64, 100
+    tensors = [x.requires_grad_(i in leaves) for i, x in enumerate(inputs(n, d=d, grad=False))]
+    addresses = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            output = function(*args, **(kwargs or {}))
+            for tensor in output if isinstance(output, (tuple, list)) else (output,):
+                if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() >= n * d:
+                    addresses.add(tensor.untyped_storage().data_ptr())
+            return output
+
+    with Watch():
+        loss = ops.vi_simsiam_loss(*tensors, 0, 0.0, tensors[2].new_full((), 1 / n))
+        loss.backward()
+    addresses -= {x.untyped_storage().data_ptr() for x in tensors}
+    assert len(addresses) == len(set(leaves) & {0, 1})
+    for i, x in enumerate(tensors):
+        assert (x.grad is not None) == (i in leaves)
+
+
+# Derivatives of every kind
+
+
+@both_paths
+@each_family
+@pytest.mark.parametrize("d", [2, 5])
+def test_gradcheck(d, family):
+    leaves = inputs(3, d=d)
+    for weight in (None, torch.tensor(0.3, dtype=torch.float64)):
+
+        def loss(*xs: Any, weight: Any = weight) -> Any:
+            return ops.vi_simsiam_loss(*xs, family.index, 0.0, weight)
+
+        assert torch.autograd.gradcheck(loss, leaves)
+        assert torch.autograd.gradgradcheck(loss, leaves)
+
+
+@both_paths
+@each_family
+@pytest.mark.parametrize("beta", [0.25, 1.0])
+def test_beta_weighs_the_gradient_of_the_cosine_alone(beta, family):
+    leaves = inputs(6)
+    plain, weighted = (ops.vi_simsiam_loss(*leaves, family.index, b) for b in (0.0, beta))
+    torch.testing.assert_close(plain, weighted)
+    before, after = (torch.autograd.grad(x.sum(), leaves) for x in (plain, weighted))
+    weight = leaves[2].detach() ** -beta
+    torch.testing.assert_close(after[0], weight.unsqueeze(-1) * before[0])
+    torch.testing.assert_close(after[1], weight.unsqueeze(-1) * before[1])
+    torch.testing.assert_close(after[2], before[2])
+    uniform = [*leaves[:2], torch.zeros_like(leaves[2]).requires_grad_()]
+    grads = torch.autograd.grad(ops.vi_simsiam_loss(*uniform, family.index, beta).sum(), uniform)
+    assert all(grad.isfinite().all() for grad in grads)
+    assert (grads[0] != 0).any() == (beta == 1)
+
+
+@both_paths
+@each_family
+def test_transforms(family):
+    leaves = [x.detach() for x in inputs(3)]
+
+    def loss(*xs: Any) -> Any:
+        return ops.vi_simsiam_loss(*xs, family.index)
+
+    expected = composed(*leaves, family.index)
+    torch.testing.assert_close(func.vmap(loss)(*leaves), expected)
+    grads = func.vmap(func.grad(loss, (0, 1, 2)))(*leaves)
+    rows = func.vmap(func.grad(lambda *xs: composed(*xs, family.index), (0, 1, 2)))(*leaves)
+    torch.testing.assert_close(grads, rows)
+    _, slope = func.jvp(loss, tuple(leaves), tuple(torch.ones_like(x) for x in leaves))
+    torch.testing.assert_close(slope, sum(g.flatten(1).sum(1) if g.dim() > 1 else g for g in grads))
+
+
+@both_paths
+def test_batched_upstream_gradients():
+    leaves = inputs(4)
+    for weight in (None, torch.linspace(0, 1, 4).double()):
+        loss = ops.vi_simsiam_loss(*leaves, 0, 0.0, weight)
+        factors = torch.randn(3, *loss.shape, dtype=torch.float64)
+        batched = torch.autograd.grad(loss, leaves, factors, True, is_grads_batched=True)
+        for i, factor in enumerate(factors):
+            grads = torch.autograd.grad(loss, leaves, factor, retain_graph=True)
+            torch.testing.assert_close([g[i] for g in batched], list(grads))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_with_backward(dynamic):
+    def loss(pred, target, kappa, weight):
+        weighted = ops.vi_simsiam_loss(pred, target, kappa, 0, 0.5, weight)
+        return weighted + ops.vi_simsiam_loss(pred, target, kappa, 1).mean()
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for n in (4, 6):
+        leaves, weight = inputs(n), torch.tensor(1 / n, dtype=torch.float64)
+        actual, expected = compiled(*leaves, weight), loss(*leaves, weight)
+        torch.testing.assert_close(actual, expected)
+        grads = (torch.autograd.grad(x, leaves) for x in (actual, expected))
+        torch.testing.assert_close(*grads)
+    torch.compiler.reset()
+
+
+# Wrong calls of the raw op
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g, p, z, k: (g, p, z.double(), k), "one dtype"),
+        (lambda g, p, z, k: (g.double(), p, z, k), "one dtype"),
+        (lambda g, p, z, k: (g.double(), p, z, k.double()), "float64 for float64 vectors"),
+        (lambda g, p, z, k: (g, p.half(), z.half(), k.double()), "one dtype"),
+        (lambda g, p, z, k: (g, p.long(), z.long(), k), "expected float16, bfloat16, float32 or"),
+        (lambda g, p, z, k: (g, p, z[:, :4], k), "target has dimension 4, expected 5"),
+        (lambda g, p, z, k: (g, p, z, k[:2]), "kappa does not broadcast"),
+        (lambda g, p, z, k: (g, p[:, :1], z[:, :1], k), "d >= 2, got 1"),
+    ],
+)
+def test_wrong_calls(change, message):
+    pred, target, kappa = inputs(3, dtype=torch.float32, grad=False)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.powerspherical_ext.vi_simsiam_loss(
+            *change(torch.ones(3), pred, target, kappa), 0, 0.0, 7
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
+def test_multiply(dtype):
+    """In place; bits stay as they are where the factor is 1, NaN among them."""
+    multiply = torch.ops.powerspherical_ext.multiply_.default
+    x = torch.randn(3, 40_001, dtype=torch.float64).to(dtype)
+    factor = torch.tensor(0.3, dtype=torch.promote_types(dtype, torch.float32))
+    product, same = x.clone(), x.clone()
+    multiply(product, factor)
+    assert torch.equal(product, (x.to(factor.dtype) * factor).to(dtype))
+    multiply(same, torch.ones_like(factor))
+    assert torch.equal(same, x)
+    torch.library.opcheck(multiply, (x.clone(), factor))
+    with pytest.raises(RuntimeError, match="x must be contiguous"):
+        multiply(x.t(), factor)
+    with pytest.raises(RuntimeError, match="factor must be a scalar"):
+        multiply(x, factor.expand(2))

@@ -1,0 +1,201 @@
+"""The build backend: what goes into wheel and sdist, and what it does without a compiler."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRIVIAL = '#include "torch_c.h"\nint32_t probe() { return aoti_torch_dtype_float32(); }\n'
+SHOW_CONFIG = "import powerspherical_ext._library as library; library.show_config()"
+
+needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+needs_elf = pytest.mark.skipif(sys.platform != "linux", reason="ELF linker flags")
+
+
+def run(
+    *command: object, cwd: Path, status: int = 0, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    settings = {
+        "CXXFLAGS": "-O0",
+        "POWERSPHERICAL_CUDA": "0",
+        "POWERSPHERICAL_CUDA_ARCHS": "",
+        "POWERSPHERICAL_REQUIRE_KERNELS": "0",
+    }
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, **settings, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def run_python(code: str, *flags: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, *flags, "-c", code, **options)
+
+
+def call_backend(call: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run_python(f"from csrc import build_backend; build_backend.{call}", **options)
+
+
+def only_file(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of all files that a build reads, and of none that it writes."""
+    copy = tmp_path / "tree"
+    written = shutil.ignore_patterns("_C.so", "_build_info.json", "__pycache__")
+    for name in ("csrc", "powerspherical_ext"):
+        shutil.copytree(ROOT / name, copy / name, ignore=written)
+    for name in ("pyproject.toml", "MANIFEST.in", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    (copy / "README.md").write_text("# read for the metadata only\n")
+    return copy
+
+
+@pytest.fixture
+def small_tree(tree: Path) -> Path:
+    """The same build with one trivial source, and with no module but the one that loads it."""
+    for path in [*tree.glob("csrc/**/*.cpp"), *tree.glob("csrc/**/*.cu")]:
+        path.unlink()
+    (tree / "csrc" / "probe.cpp").write_text(TRIVIAL)
+    (tree / "powerspherical_ext" / "__init__.py").write_text("")
+    return tree
+
+
+def test_wheel_from_sdist_without_network(tree: Path, tmp_path: Path) -> None:
+    (tree / "powerspherical_ext" / "_C.so").write_text("of another build")
+    call_backend("build_sdist('..')", cwd=tree)
+    with tarfile.open(only_file(tmp_path, "*.tar.gz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = only_file(tmp_path, "powerspherical_ext-*/")
+    sources = [path for path in (tree / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".cu")]
+    assert sources
+    assert all((unpacked / path.relative_to(tree)).exists() for path in sources)
+    assert not (unpacked / "powerspherical_ext" / "_C.so").exists()
+
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--wheel-dir", ".."]
+    run(*pip, ".", cwd=unpacked)
+    wheel = only_file(tmp_path, "*.whl")
+    assert re.fullmatch(r"powerspherical_ext-[\d.]+-py3-none-(?!any).*\.whl", wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "installed")
+    modules = [path.relative_to(tree) for path in (tree / "powerspherical_ext").rglob("*.py")]
+    package = {module.as_posix() for module in modules}
+    package |= {f"powerspherical_ext/{name}" for name in ("py.typed", "_C.so", "_build_info.json")}
+    assert {name for name in names if ".dist-info/" not in name} == package
+
+    shown = run_python(SHOW_CONFIG, "-W", "error", cwd=tmp_path / "installed").stdout
+    assert f"in {tmp_path}" in shown
+    assert "cpu kernels: yes" in shown
+    assert "cuda kernels: none (it was installed with POWERSPHERICAL_CUDA=0)" in shown
+
+
+def test_without_compiler_plain_torch_is_installed_with_a_warning(tree: Path) -> None:
+    no_compiler = {"PATH": str(tree), "CXX": ""}
+    done = call_backend("build_wheel('.')", cwd=tree, **no_compiler)
+    assert "WARNING: powerspherical_ext without compiled kernels: no C++ compiler" in done.stderr
+    wheel = only_file(tree, "*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+    done = run_python(SHOW_CONFIG, cwd=tree)
+    assert "cpu kernels: none (no C++ compiler" in done.stdout
+    assert "RuntimeWarning: powerspherical_ext has no compiled kernels: no C++ comp" in done.stderr
+    required = {"POWERSPHERICAL_REQUIRE_KERNELS": "1"}
+    done = run_python(SHOW_CONFIG, cwd=tree, status=1, **required)
+    assert "ImportError: powerspherical_ext has no compiled kernels: no C++ comp" in done.stderr
+    done = call_backend("build_wheel('.')", cwd=tree, status=1, **no_compiler, **required)
+    assert "no C++ compiler (c++, g++ or clang++) was found" in done.stderr
+
+
+def test_library_that_does_not_load_says_why(small_tree: Path) -> None:
+    (small_tree / "powerspherical_ext" / "_C.so").write_text("not a library")
+    assert "the library does not load into torch" in run_python(SHOW_CONFIG, cwd=small_tree).stderr
+    required = {"POWERSPHERICAL_REQUIRE_KERNELS": "1"}
+    done = run_python(SHOW_CONFIG, cwd=small_tree, status=1, **required)
+    assert "the library does not load into torch" in done.stderr
+
+
+def test_compile_error_shows_the_message_of_the_compiler(small_tree: Path) -> None:
+    (small_tree / "csrc" / "probe.cpp").write_text("#error wanted: a message\n")
+    done = call_backend("build_library()", cwd=small_tree, status=1)
+    assert "error: #error wanted: a message" in done.stderr
+    assert not (small_tree / "powerspherical_ext" / "_C.so").exists()
+
+
+@needs_elf
+def test_torch_function_outside_torch_c_h_is_a_link_error(small_tree: Path) -> None:
+    source = 'extern "C" int aoti_torch_zero_(void *); int probe() { return aoti_torch_zero_(0); }'
+    (small_tree / "csrc" / "probe.cpp").write_text(source)
+    done = call_backend("build_library()", cwd=small_tree, status=1)
+    assert "undefined reference to `aoti_torch_zero_'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("POWERSPHERICAL_CUDA", "yes", "POWERSPHERICAL_CUDA must be 0, 1 or unset, not 'yes'"),
+        ("CXX", "c--", "CXX=c-- is no program on PATH"),
+    ],
+)
+def test_wrong_setting_is_named(variable: str, value: str, message: str, small_tree: Path) -> None:
+    done = call_backend("build_library()", cwd=small_tree, status=1, **{variable: value})
+    assert message in done.stderr
+
+
+def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Path) -> None:
+    library = small_tree / "powerspherical_ext" / "_C.so"
+    call_backend("build_library()", cwd=small_tree)
+    first = library.stat()
+    call_backend("build_library()", cwd=small_tree)
+    assert library.stat() == first
+    (small_tree / "csrc" / "probe.cpp").write_text(TRIVIAL + "int more() { return 1; }")
+    call_backend("build_library()", cwd=small_tree)
+    second = library.stat()
+    assert second != first
+    call_backend("build_library()", cwd=small_tree, CXXFLAGS="-O1")
+    assert library.stat() != second
+
+
+@needs_nvcc
+def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
+    """From one PTX, but for architectures with features of their own."""
+    (tmp_path / "empty.cu").write_text("__global__ void nothing() {}\n")
+    code = "b._cuda_compiler('nvcc', ['80', '90', '90a'], ['c++'])"
+    script = f"from csrc import build_backend as b; print(*{code}, sep=chr(10))"
+    command = run_python(script, cwd=ROOT).stdout.splitlines()
+    run(*command, "--fatbin", "empty.cu", "-o", "fat", cwd=tmp_path)
+    fat = (tmp_path / "fat").read_bytes()
+    assert fat.count(b"\x7fELF") == 3
+    assert "-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]" in command
+
+
+@needs_nvcc
+def test_cuda_library_loads_into_a_torch_without_cuda(small_tree: Path) -> None:
+    cuda = {"POWERSPHERICAL_CUDA": "1", "POWERSPHERICAL_CUDA_ARCHS": "9.0"}
+    kernel = "__global__ void kernel() {}\nvoid launch() { kernel<<<1, 1>>>(); }\n"
+    (small_tree / "csrc" / "cuda").mkdir(exist_ok=True)
+    (small_tree / "csrc" / "cuda" / "probe.cu").write_text(kernel)
+    call_backend("build_library()", cwd=small_tree, **cuda)
+    shown = run_python(SHOW_CONFIG, "-W", "error", cwd=small_tree).stdout
+    assert "cuda kernels: yes (sm_90, PTX for newer ones" in shown
+
+    cuda["POWERSPHERICAL_CUDA_ARCHS"] = "90;35"
+    done = call_backend("build_library()", cwd=small_tree, status=1, **cuda)
+    assert "POWERSPHERICAL_CUDA_ARCHS=90;35, but" in done.stderr
