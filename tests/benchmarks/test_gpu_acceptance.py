@@ -52,7 +52,7 @@ def test_rehearsal(tmp_path: Path) -> None:
     """The whole script and all that it starts, on the stub, without git and from any folder."""
     site, out = tmp_path / "site", tmp_path / "out"
     site.mkdir()
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     install = f"import sys; sys.path.append({tests!r}); import stubbed_cuda; stubbed_cuda.install()"
     (site / "sitecustomize.py").write_text(install)
     done = subprocess.run(
