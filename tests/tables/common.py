@@ -6,7 +6,7 @@ of the functions named in the header, to 20 digits, computed by mpmath at 50 dig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import mpmath
@@ -17,6 +17,8 @@ mpmath.mp.dps = 50
 DIMENSIONS = (2, 3, 4, 5, 7, 8, 9, 11, 14, 17, 19, 24, 32, 64, 257, 2048, 10**5, 10**6)
 KAPPAS = (0.0, 1e-6, 1e-3, 0.03, 0.3, 1.0, 3.0, 7.0, 12.0, 30.0, 100.0, 1e3, 1e5, 1e7)
 RANDOM_POINTS = 240
+
+Point = tuple[int, float, float]  # d, kappa, and the quantile level of t or of sin2
 
 
 def as_float32(value: float) -> float:
@@ -32,6 +34,15 @@ def kappa_grid(seed: int) -> list[tuple[int, float]]:
         kappa = 10 ** rng.uniform(-2, 2.5 if rng.random() < 0.7 else 7)
         points.append((d, as_float32(kappa)))
     return points
+
+
+def thinned(grid: Sequence[Point], hardest: Collection[Point] = ()) -> list[Point]:
+    """Every fourth point, all points of the corners in (d, kappa), and the hardest points.
+
+    An odd number of levels makes every fourth point meet each d, each kappa and each level.
+    """
+    corners = {(d, kappa) for d in (DIMENSIONS[0], DIMENSIONS[-1]) for kappa in (0.0, 1e7)}
+    return [p for i, p in enumerate(grid) if i % 4 == 0 or p[:2] in corners or p in hardest]
 
 
 def write(
