@@ -25,7 +25,6 @@
 #include "math/normal.h"
 #include "math/power_spherical.h"
 #include "math/von_mises_fisher.h"
-#include <stdexcept>
 #include <string>
 
 namespace spherical {
@@ -76,18 +75,5 @@ template <class... Members> constexpr bool are_families(List<Members...>) {
   return (is_family<Members>() && ...);
 }
 static_assert(are_families(Families()));
-
-// Calls f(Family{}) for the family at position `index` of a list.
-template <class F, class... Members>
-void dispatch_family(const char *op, int64_t index, const F &f, List<Members...>) {
-  int64_t position = 0;
-  if (!((position++ == index && (f(Members{}), true)) || ...))
-    throw std::runtime_error(std::string("powerspherical_ext: ") + op + ": no family has index " +
-                             std::to_string(index) + ", there are " +
-                             std::to_string(sizeof...(Members)));
-}
-template <class F> void dispatch_family(const char *op, int64_t index, const F &f) {
-  dispatch_family(op, index, f, Families());
-}
 
 } // namespace spherical

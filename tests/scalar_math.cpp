@@ -3,6 +3,7 @@
 // ARGUMENT_FUNCTION_float32 and ARGUMENT_FUNCTION_float64.
 #include "cpu/family_rows.h"
 #include "cpu/random_words.h"
+#include "dispatch.h"
 #include "kl_power_spherical.h"
 #include "kl_power_spherical_von_mises_fisher.h"
 
@@ -119,17 +120,17 @@ ELEMENTARY(log1p_of)
 ELEMENTARY(exp_of)
 ELEMENTARY(expm1_of)
 
-// words [n, 4] of n <= kBlocks blocks. These are two functions because GCC 12 confuses the versions
+// words [n, 4] of n <= kMaxWordBlocks blocks. These are two functions because GCC 12 confuses the versions
 // of block_words where a function of C calls it.
-void random_words_of(int64_t n, uint64_t seed, uint32_t stream, const Blocks &blocks,
+void random_words_of(int64_t n, uint64_t seed, uint32_t stream, const WordBlocks &blocks,
                      uint32_t *words) {
-  uint32_t held[4 * kBlocks];
+  uint32_t held[4 * kMaxWordBlocks];
   block_words(seed, stream, blocks, n, held);
   std::copy(held, held + 4 * n, words);
 }
 extern "C" void random_words(int64_t n, uint64_t seed, uint32_t stream, const uint64_t *row,
                              const uint64_t *block, uint32_t *words) {
-  Blocks blocks{};
+  WordBlocks blocks{};
   std::copy(row, row + n, blocks.row);
   std::copy(block, block + n, blocks.block);
   random_words_of(n, seed, stream, blocks, words);

@@ -3,7 +3,7 @@
 // A family whose density has this form inherits them from ExponentialForm<Family>. They hold for no
 // other family, and no other file of csrc may use them.
 #pragma once
-#include "portable.h"
+#include "types.h"
 
 namespace spherical {
 

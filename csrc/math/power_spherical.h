@@ -6,13 +6,12 @@
 // so that the two terms of size kappa log 2 in the textbook form never appear. cos2 ~ Beta(a, b).
 // Error bounds below are the largest seen by tests/test_scalar_math.py, which compares with mpmath.
 #pragma once
-#include <limits>
-
 #include "elementary.h"
 #include "exponential_form.h"
 #include "gamma.h"
 #include "power_spherical_coefficients.h"
 #include "stirling.h"
+#include <limits>
 
 namespace spherical {
 

@@ -218,9 +218,9 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
     }
     const T g0 = std::sqrt(T(1) - kept), width = T(1) - g0;
     const T inv_far = T(1) / far, slant = near * inv_far;
-    T sums[kTermLanes] = {};
-    for (int i = 0; i < Quadrature<T>::size; i += kTermLanes)
-      for (int j = 0; j < kTermLanes; ++j) {
+    T sums[kNodeAccumulators] = {};
+    for (int i = 0; i < Quadrature<T>::size; i += kNodeAccumulators)
+      for (int j = 0; j < kNodeAccumulators; ++j) {
         const T g = g0 + width * Quadrature<T>::node(i + j);
         const T h = (T(1) - g) * (T(1) + g), l = near * h, u = (T(1) + l * inv_far) * g * g;
         // u = 1 + h (near/far g^2 - 1): that is exact where u is near 1
@@ -229,7 +229,7 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
         sums[j] += Quadrature<T>::weight(i + j) * exp_of(exponent) * (off + l) * g;
       }
     T sum = T(0);
-    for (int j = 0; j < kTermLanes; ++j)
+    for (int j = 0; j < kNodeAccumulators; ++j)
       sum += sums[j];
     return T(2) * sum * width / far;
   }
