@@ -1,119 +1,95 @@
 // The arguments of log_prob and log_prob_backward: unpacked from the stack, checked, broadcast and
 // typed, for the kernels of every device.
 #pragma once
-#include "families.h"
+#include "dispatch.h"
+#include "operands.h"
 #include "sphere.h"
-#include "tensor.h"
 
 namespace spherical {
 
 template <class T> struct LogProb {
-  enum { kValue, kMu, kKappa, kOperands };
-  RowInputs<T, kOperands> in;
+  enum { kValue, kMu, kKappa, kLogProb };
+  RowOperands<T, 3, 1> operands;
   Dim<T> dim;
   int32_t device;
-  T *out; // [n]
 
   bool is_aligned(int64_t width) const {
-    return in.is_aligned(kValue, width) && in.is_aligned(kMu, width);
+    return operands.is_aligned(kValue, width) && operands.is_aligned(kMu, width);
   }
 };
 
-// Calls run(family, LogProb<T>), which fills `out`. T is the dtype of kappa.
-template <class Run> void log_prob(StableIValue *stack, const Run &run) {
+// Calls run(family, LogProb<T>), which writes log_prob. T is the dtype of kappa.
+template <class Run> void unpack_log_prob(StableIValue *stack, const Run &run) {
   constexpr const char *op = "log_prob";
-  Tensor x = Tensor(stack[0]).with_dense_rows(), mu = Tensor(stack[1]).with_dense_rows();
+  Tensor value = Tensor(stack[0]).with_dense_rows(), mu = Tensor(stack[1]).with_dense_rows();
   Tensor kappa(stack[2]);
-  check_same_device(op, kappa, x);
-  check_same_device(op, kappa, mu);
-  std::vector<int64_t> shape;
-  const Operand operands[] = {{"value", x, true}, {"mu", mu, true}, {"kappa", kappa, false}};
-  const auto rows = broadcast_rows(op, operands, shape);
-  Tensor result = kappa.empty(shape);
+  check_same_device(op, kappa, {&value, &mu});
+  const Input inputs[] = {{"value", value, true}, {"mu", mu, true}, {"kappa", kappa, false}};
+  const Batch batch = broadcast(op, inputs);
+  Tensor log_prob = kappa.empty(batch.shape);
+  const Result results[] = {{&log_prob, false}};
+  const auto rows = rows_of(op, batch, inputs, results);
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const LogProb<T> args{row_inputs<T>(op, operands, rows), make_dim<T>(rows.d),
-                          kappa.device_index(), result.out<T>()};
+    const LogProb<T> args{row_operands<T>(op, rows, inputs, results), make_dim<T>(batch.d),
+                          kappa.device_index()};
     dispatch_family(op, static_cast<int64_t>(stack[3]), [&](auto family) { run(family, args); });
   });
-  stack[0] = result.release();
+  stack[0] = log_prob.release();
 }
 
 template <class T> struct LogProbBackward {
-  enum { kGrad, kValue, kMu, kKappa, kGradValue, kGradMu, kGradKappa, kOperands };
-  RowInputs<T, kOperands> in; // the last three: gradients to be written, null if not wanted
+  enum { kGrad, kValue, kMu, kKappa, kGradValue, kGradMu, kGradKappa };
+  RowOperands<T, 4, 3> operands;
   Dim<T> dim;
   int32_t device;
-  // kGradValue or kGradMu, if `terms` neighbouring rows are to be summed for each of its `sums`.
-  int summed;
-  int64_t sums, terms;
+  Sums sums; // of kGradValue or kGradMu
 
-  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
-  HD_INLINE bool wants(int gradient) const { return in.data[gradient] != nullptr; }
   bool is_aligned(int64_t width) const {
-    return in.is_aligned(kValue, width) && in.is_aligned(kMu, width);
+    return operands.is_aligned(kValue, width) && operands.is_aligned(kMu, width);
   }
 };
 
-// Calls run(family, LogProbBackward<T>), which writes the gradients that are wanted, each in the
-// dtype of its operand: once, or twice where both gradients of vectors are to be summed.
-template <class Run> void log_prob_backward(StableIValue *stack, const Run &run) {
+// Calls run(family, LogProbBackward<T>), which writes the gradients that are needed, each in the
+// dtype of its operand. It is called twice where both gradients of vectors are to be summed.
+template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Run &run) {
   constexpr const char *op = "log_prob_backward";
-  Tensor grad(stack[0]);
-  Tensor x = Tensor(stack[1]).with_dense_rows(), mu = Tensor(stack[2]).with_dense_rows();
-  Tensor kappa(stack[3]);
-  const Wanted wanted(stack[5]);
-  for (const Tensor *other : {&grad, &x, &mu})
-    check_same_device(op, kappa, *other);
-  std::vector<int64_t> shape;
-  const int64_t d =
-      broadcast_rows<4>(
-          op,
-          {{"grad", grad, false}, {"value", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
-          shape)
-          .d;
-  const bool sum_x = wanted.sums(wanted.value, x, shape),
-             sum_mu = wanted.sums(wanted.mu, mu, shape);
-  const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
-  Tensor grad_x = x.empty(!wanted.value ? none : sum_x ? x.shape() : vectors);
-  Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);
-  Tensor grad_kappa = kappa.empty(wanted.kappa ? shape : none);
+  Tensor grad(stack[0]), kappa(stack[3]);
+  Tensor value = Tensor(stack[1]).with_dense_rows(), mu = Tensor(stack[2]).with_dense_rows();
+  const NeedsGrad needs(stack[5]);
+  check_same_device(op, kappa, {&grad, &value, &mu});
+  const Input inputs[] = {
+      {"grad", grad, false}, {"value", value, true}, {"mu", mu, true}, {"kappa", kappa, false}};
+  check_same_dtype(op, inputs[3], inputs[0]);
+  const Batch batch = broadcast(op, inputs);
+  const bool sum_value = needs.summed && needs.value && batch.expands(value);
+  const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
+  Tensor grad_value = new_gradient(value, batch, needs.value, sum_value);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
 
-  const auto launch = [&](bool want_x, bool want_mu, bool want_kappa, int summed) {
-    const Operand operands[] = {{"grad", grad, false},
-                                {"value", x, true},
-                                {"mu", mu, true},
-                                {"kappa", kappa, false},
-                                {"value", want_x ? grad_x : x, true},
-                                {"mu", want_mu ? grad_mu : mu, true},
-                                {"kappa", want_kappa ? grad_kappa : kappa, false}};
-    auto rows = broadcast_rows(op, operands, shape);
-    int64_t sums = rows.n, terms = 1;
-    if (sum_x || sum_mu)
-      terms = put_expanded_last(rows, summed, sums);
+  const auto launch = [&](bool to_value, bool to_mu, bool to_kappa, int summed) {
+    const Result results[] = {{to_value ? &grad_value : nullptr, true},
+                              {to_mu ? &grad_mu : nullptr, true},
+                              {to_kappa ? &grad_kappa : nullptr, false}};
+    auto rows = rows_of(op, batch, inputs, results);
+    const Sums sums =
+        sum_value || sum_mu ? sums_of_expanded(rows, summed) : Sums{summed, batch.n, 1};
     dispatch_float(op, kappa, [&](auto zero) {
       using T = decltype(zero);
-      using Args = LogProbBackward<T>;
-      Args args{row_inputs<T>(op, operands, rows),
-                make_dim<T>(d),
-                kappa.device_index(),
-                summed,
-                sums,
-                terms};
-      args.in.data[Args::kGradValue] = want_x ? grad_x.out<T>() : nullptr;
-      args.in.data[Args::kGradMu] = want_mu ? grad_mu.out<T>() : nullptr;
-      args.in.data[Args::kGradKappa] = want_kappa ? grad_kappa.out<T>() : nullptr;
+      const LogProbBackward<T> args{row_operands<T>(op, rows, inputs, results),
+                                    make_dim<T>(batch.d), kappa.device_index(), sums};
       dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
     });
   };
-  constexpr int value = LogProbBackward<float>::kGradValue, mean = LogProbBackward<float>::kGradMu;
-  if (sum_x && sum_mu) {
-    launch(true, false, false, value);
-    launch(false, true, wanted.kappa, mean);
+  using Args = LogProbBackward<float>;
+  if (sum_value && sum_mu) {
+    launch(true, false, false, Args::kGradValue);
+    launch(false, true, needs.kappa, Args::kGradMu);
   } else {
-    launch(wanted.value, wanted.mu, wanted.kappa, sum_x ? value : mean);
+    launch(needs.value, needs.mu, needs.kappa, sum_value ? Args::kGradValue : Args::kGradMu);
   }
-  stack[0] = grad_x.release();
+  stack[0] = grad_value.release();
   stack[1] = grad_mu.release();
   stack[2] = grad_kappa.release();
 }

@@ -1,113 +1,90 @@
 // The arguments of rsample and rsample_backward: unpacked from the stack, checked, broadcast and
 // typed, for the kernels of every device.
 #pragma once
-#include "families.h"
+#include "dispatch.h"
+#include "operands.h"
 #include "sphere.h"
-#include "tensor.h"
 
 namespace spherical {
 
 template <class T> struct RSample {
-  enum { kMu, kKappa, kOperands };
-  RowInputs<T, kOperands> in;
+  enum { kMu, kKappa, kSample };
+  RowOperands<T, 2, 1> operands;
   Dim<T> dim;
   int32_t device;
   const int64_t *rng_state; // [2] seed, offset
   int64_t rng_stride;
-  T *out; // [n, d]
 
-  // Read by the kernel, so that a seed on a GPU causes no synchronisation.
+  // The random words of row i. The kernel reads the seed, so that a seed on a GPU causes no
+  // synchronisation.
   HD_INLINE RowStream stream(int64_t i) const {
     return {static_cast<uint64_t>(rng_state[0]),
             static_cast<uint64_t>(rng_state[rng_stride]) + static_cast<uint64_t>(i)};
   }
-  bool is_aligned(int64_t width) const { return in.is_aligned(kMu, width); }
+  bool is_aligned(int64_t width) const { return operands.is_aligned(kMu, width); }
 };
 
-// Calls run(family, RSample<T>), which fills `out`. T is the dtype of kappa.
-template <class Run> void rsample(StableIValue *stack, const Run &run) {
+// Calls run(family, RSample<T>), which writes the sample [n, d]. T is the dtype of kappa.
+template <class Run> void unpack_rsample(StableIValue *stack, const Run &run) {
   constexpr const char *op = "rsample";
   Tensor mu = Tensor(stack[0]).with_dense_rows(), kappa(stack[1]), state(stack[2]);
-  check_same_device(op, kappa, mu);
-  check_same_device(op, kappa, state);
+  check_same_device(op, kappa, {&mu, &state});
   if (state.dtype() != aoti_torch_dtype_int64() || state.dim() != 1 || state.size(0) != 2)
     fail("rsample: rng_state must be int64 of shape (2,): seed and offset");
-  std::vector<int64_t> shape;
-  const Operand operands[] = {{"mu", mu, true}, {"kappa", kappa, false}};
-  const auto rows = broadcast_rows(op, operands, shape);
-  Tensor result = kappa.empty(with_event(shape, rows.d));
+  const Input inputs[] = {{"mu", mu, true}, {"kappa", kappa, false}};
+  const Batch batch = broadcast(op, inputs);
+  Tensor sample = kappa.empty(batch.vectors());
+  const Result results[] = {{&sample, true}};
+  const auto rows = rows_of(op, batch, inputs, results);
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const RSample<T> args{row_inputs<T>(op, operands, rows),
-                          make_dim<T>(rows.d),
-                          kappa.device_index(),
-                          state.in<int64_t>(),
-                          state.stride(0),
-                          result.out<T>()};
+    const RSample<T> args{row_operands<T>(op, rows, inputs, results), make_dim<T>(batch.d),
+                          kappa.device_index(), state.in<int64_t>(), state.stride(0)};
     dispatch_family(op, static_cast<int64_t>(stack[3]), [&](auto family) { run(family, args); });
   });
-  stack[0] = result.release();
+  stack[0] = sample.release();
 }
 
 template <class T> struct RSampleBackward {
-  enum { kGrad, kSample, kMu, kKappa, kGradMu, kGradKappa, kOperands };
-  RowInputs<T, kOperands> in; // the last two: gradients to be written, null if not wanted
-  bool uniform_grad; // a row of grad is one value, as sum().backward() makes it: read that alone
+  enum { kGrad, kSample, kMu, kKappa, kGradMu, kGradKappa };
+  RowOperands<T, 4, 2> operands;
+  bool uniform_grad; // a row of grad is one value, as sum().backward() makes it: only that is read
   Dim<T> dim;
   int32_t device;
-  int64_t sums, terms; // `terms` neighbouring rows are to be summed for each of `sums` of kGradMu
+  Sums sums; // of kGradMu
 
-  HD_INLINE const T *grad(int64_t i) const { return in.row(kGrad, i); } // [d], if stored as T
-  HD_INLINE T kappa(int64_t i) const { return *in.row(kKappa, i); }
-  HD_INLINE bool wants(int gradient) const { return in.data[gradient] != nullptr; }
   bool is_aligned(int64_t width) const {
-    return (uniform_grad || in.is_aligned(kGrad, width)) && in.is_aligned(kSample, width) &&
-           in.is_aligned(kMu, width);
+    return (uniform_grad || operands.is_aligned(kGrad, width)) &&
+           operands.is_aligned(kSample, width) && operands.is_aligned(kMu, width);
   }
 };
 
-// Calls run(family, RSampleBackward<T>), which writes the gradients that are wanted, each in the
+// Calls run(family, RSampleBackward<T>), which writes the gradients that are needed, each in the
 // dtype of its operand.
-template <class Run> void rsample_backward(StableIValue *stack, const Run &run) {
+template <class Run> void unpack_rsample_backward(StableIValue *stack, const Run &run) {
   constexpr const char *op = "rsample_backward";
-  Tensor grad = Tensor(stack[0]).with_dense_or_uniform_rows();
-  Tensor x = Tensor(stack[1]).with_dense_rows();
+  Tensor grad(stack[0]), sample = Tensor(stack[1]).with_dense_rows();
   Tensor mu = Tensor(stack[2]).with_dense_rows(), kappa(stack[3]);
-  const Wanted wanted(stack[5]);
-  for (const Tensor *other : {&grad, &x, &mu})
-    check_same_device(op, kappa, *other);
-  std::vector<int64_t> shape;
-  const int64_t d =
-      broadcast_rows<4>(
-          op,
-          {{"grad", grad, true}, {"sample", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
-          shape)
-          .d;
-  const bool sum_mu = wanted.sums(wanted.mu, mu, shape);
-  const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
-  Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);
-  Tensor grad_kappa = kappa.empty(wanted.kappa ? shape : none);
-  const Operand operands[] = {{"grad", grad, true},
-                              {"sample", x, true},
-                              {"mu", mu, true},
-                              {"kappa", kappa, false},
-                              {"mu", wanted.mu ? grad_mu : mu, true},
-                              {"kappa", wanted.kappa ? grad_kappa : kappa, false}};
-  auto rows = broadcast_rows(op, operands, shape);
+  grad = grad.dtype() == kappa.dtype() ? std::move(grad).with_dense_or_uniform_rows()
+                                       : std::move(grad).with_dense_rows();
+  const NeedsGrad needs(stack[5]);
+  check_same_device(op, kappa, {&grad, &sample, &mu});
+  const Input inputs[] = {
+      {"grad", grad, true}, {"sample", sample, true}, {"mu", mu, true}, {"kappa", kappa, false}};
+  const Batch batch = broadcast(op, inputs);
+  const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
+  const Result results[] = {{needs.mu ? &grad_mu : nullptr, true},
+                            {needs.kappa ? &grad_kappa : nullptr, false}};
+  auto rows = rows_of(op, batch, inputs, results);
+  constexpr int summed = RSampleBackward<float>::kGradMu;
+  const Sums sums = sum_mu ? sums_of_expanded(rows, summed) : Sums{summed, batch.n, 1};
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    using Args = RSampleBackward<T>;
-    int64_t sums = rows.n, terms = 1;
-    if (sum_mu)
-      terms = put_expanded_last(rows, Args::kGradMu, sums);
-    Args args{row_inputs<T>(op, operands, rows),
-              grad.has_uniform_rows(),
-              make_dim<T>(d),
-              kappa.device_index(),
-              sums,
-              terms};
-    args.in.data[Args::kGradMu] = wanted.mu ? grad_mu.out<T>() : nullptr;
-    args.in.data[Args::kGradKappa] = wanted.kappa ? grad_kappa.out<T>() : nullptr;
+    const RSampleBackward<T> args{row_operands<T>(op, rows, inputs, results),
+                                  grad.has_uniform_rows(), make_dim<T>(batch.d),
+                                  kappa.device_index(), sums};
     dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
   });
   stack[0] = grad_mu.release();

@@ -1,12 +1,12 @@
-// Functions of (kappa, d) alone, elementwise: which there are, and the op's arguments unpacked for
-// the kernels of every device.
+// The scalar functions of (kappa, d), elementwise: their list, and the arguments of the op unpacked
+// for the kernels of every device.
 #pragma once
-#include "families.h"
-#include "tensor.h"
+#include "dispatch.h"
+#include "operands.h"
 
 namespace spherical {
 
-// The functions by the index that the op takes: the order of ops.SCALAR_FUNCTIONS.
+// The functions by the index that the op takes: the order of ScalarFunction in Python.
 enum class ScalarFunction : int64_t {
   log_prob_at_mode,
   log_prob_at_mode_dkappa,
@@ -14,6 +14,7 @@ enum class ScalarFunction : int64_t {
   mean_resultant_length,
   mean_resultant_length_dkappa,
   kl_uniform,
+  kl_uniform_dkappa,
   count
 };
 
@@ -30,45 +31,49 @@ HD T scalar_function(ScalarFunction function, T kappa, const Dim<T> &dim) {
     return Family::mean_resultant_length(kappa, dim);
   case ScalarFunction::mean_resultant_length_dkappa:
     return Family::mean_resultant_length_dkappa(kappa, dim);
-  default:
+  case ScalarFunction::kl_uniform:
     return Family::kl_uniform(kappa, dim);
+  default:
+    return Family::kl_uniform_dkappa(kappa, dim);
   }
 }
 
 template <class T> struct ScalarFunctionArguments {
-  RowInputs<T, 1> in; // kappa
+  enum { kKappa, kValue };
+  RowOperands<T, 1, 1> operands;
   Dim<double> dim;
   int32_t device;
   ScalarFunction function;
-  T *out; // [n]
 
-  // Computed in Real.
+  // Element i, computed in Real.
   template <class Family, class Real> HD void element(int64_t i) const {
-    const Real kappa = *in.row(0, i);
-    out[i] = static_cast<T>(scalar_function<Family>(function, kappa, convert_dim<Real>(dim)));
+    const Real kappa = *operands.row(kKappa, i);
+    operands.set_scalar(
+        kValue, i,
+        static_cast<T>(scalar_function<Family>(function, kappa, convert_dim<Real>(dim))));
   }
 };
 
-// Calls run(family, ScalarFunctionArguments<T>), which fills `out`.
-template <class Run> void scalar_function(StableIValue *stack, const Run &run) {
+// Calls run(family, ScalarFunctionArguments<T>), which writes the value for each kappa.
+template <class Run> void unpack_scalar_function(StableIValue *stack, const Run &run) {
+  constexpr const char *op = "scalar_function";
   Tensor kappa(stack[0]);
   const int64_t d = static_cast<int64_t>(stack[1]), function = static_cast<int64_t>(stack[3]);
   if (function < 0 || function >= static_cast<int64_t>(ScalarFunction::count))
     fail("scalar_function: no function has index " + std::to_string(function));
-  std::vector<int64_t> shape;
-  const auto rows = broadcast_rows<1>("scalar_function", {{"kappa", kappa, false}}, shape, d);
-  Tensor result = kappa.empty(shape);
-  dispatch_float("scalar_function", kappa, [&](auto zero) {
+  const Input inputs[] = {{"kappa", kappa, false}};
+  const Batch batch = broadcast(op, inputs, d);
+  Tensor value = kappa.empty(batch.shape);
+  const Result results[] = {{&value, false}};
+  const auto rows = rows_of(op, batch, inputs, results);
+  dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const ScalarFunctionArguments<T> args{{rows, {kappa.in<T>()}},
-                                          make_dim<double>(d),
-                                          kappa.device_index(),
-                                          static_cast<ScalarFunction>(function),
-                                          result.out<T>()};
-    dispatch_family("scalar_function", static_cast<int64_t>(stack[2]),
-                    [&](auto family) { run(family, args); });
+    const ScalarFunctionArguments<T> args{row_operands<T>(op, rows, inputs, results),
+                                          make_dim<double>(d), kappa.device_index(),
+                                          static_cast<ScalarFunction>(function)};
+    dispatch_family(op, static_cast<int64_t>(stack[2]), [&](auto family) { run(family, args); });
   });
-  stack[0] = result.release();
+  stack[0] = value.release();
 }
 
 } // namespace spherical

@@ -1,14 +1,16 @@
 // KL divergences.
 #include "../kl.h"
+#include "../registration.h"
+#include "parallel.h"
 
 namespace {
 using namespace spherical;
 
-constexpr int64_t kGrain = 64; // of some microseconds each
+constexpr int64_t kGrain = 64; // an element takes some microseconds
 
 void kl_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  kl(stack, [](auto divergence, const KlArguments &args) {
-    parallel_for(args.rows.n, kGrain, [&](int64_t begin, int64_t end) {
+  unpack_kl(stack, [](auto divergence, const KlArguments &args) {
+    parallel_for(args.operands.rows.n, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
         args.element<decltype(divergence)>(i);
     });

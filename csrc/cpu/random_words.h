@@ -5,14 +5,15 @@
 
 namespace spherical {
 
-// Up to kBlocks blocks of one stream of any rows, in arrays, for loops over them to vectorise.
-constexpr int64_t kBlocks = 64;
-struct Blocks {
-  uint64_t row[kBlocks];   // row index + offset
-  uint64_t block[kBlocks]; // its number in the row
+// Up to kMaxWordBlocks blocks of one stream, of any rows. They are in arrays, so that loops over
+// them vectorise.
+constexpr int64_t kMaxWordBlocks = 64;
+struct WordBlocks {
+  uint64_t row[kMaxWordBlocks];   // row index + offset
+  uint64_t block[kMaxWordBlocks]; // its number in the row
 };
 
-// Those of block i of words [n, 4].
+// The words of block i, from words [n, 4].
 HD_INLINE Words words_at(const uint32_t *words, int64_t i) {
   Words w;
   memcpy(w.w, words + 4 * i, sizeof w.w);
@@ -20,42 +21,44 @@ HD_INLINE Words words_at(const uint32_t *words, int64_t i) {
 }
 
 #ifdef SIMD_VERSIONS
-// Two vectors of `bytes` each, whose latencies overlap.
-template <int bytes> struct Lanes {
+// One word of the counter (math/philox.h) of several blocks: two vectors of `bytes` each, whose
+// latencies overlap.
+template <int bytes> struct Counters {
   typedef uint64_t Vector __attribute__((vector_size(bytes)));
   static constexpr int size = 2 * bytes / 8;
   Vector a, b;
 
-  static HD_INLINE Lanes all(uint32_t word) {
+  static HD_INLINE Counters all(uint32_t word) {
     const Vector v = Vector{} + uint64_t{word};
     return {v, v};
   }
-  static HD_INLINE Lanes load(const uint64_t *from) {
-    Lanes lanes;
-    memcpy(&lanes.a, from, bytes);
-    memcpy(&lanes.b, from + bytes / 8, bytes);
-    return lanes;
+  static HD_INLINE Counters load(const uint64_t *from) {
+    Counters counters;
+    memcpy(&counters.a, from, bytes);
+    memcpy(&counters.b, from + bytes / 8, bytes);
+    return counters;
   }
-  HD_INLINE Lanes high_halves() const { return {a >> 32, b >> 32}; }
-  HD_INLINE Lanes operator^(const Lanes &other) const { return {a ^ other.a, b ^ other.b}; }
-  HD_INLINE Lanes operator^(uint32_t word) const { return *this ^ all(word); }
+  HD_INLINE Counters high_halves() const { return {a >> 32, b >> 32}; }
+  HD_INLINE Counters operator^(const Counters &other) const { return {a ^ other.a, b ^ other.b}; }
+  HD_INLINE Counters operator^(uint32_t word) const { return *this ^ all(word); }
 };
 
-// The products of words. As assembly, since no vector type of GCC 12 multiplies the halves of
-// lanes: it makes shifts and additions of a product by a constant, which takes twice as long.
-template <int bytes> HD_INLINE Lanes<bytes> low(uint32_t a, const Lanes<bytes> &b) {
-  const auto factor = Lanes<bytes>::all(a).a;
-  Lanes<bytes> product;
+// The products of words. They are assembly, because GCC 12 has no vector multiplication of the low
+// halves of 64-bit elements: it makes shifts and additions of a product by a constant, which take
+// twice as long.
+template <int bytes> HD_INLINE Counters<bytes> low(uint32_t a, const Counters<bytes> &b) {
+  const auto factor = Counters<bytes>::all(a).a;
+  Counters<bytes> product;
   asm("vpmuludq %2, %1, %0" : "=v"(product.a) : "v"(b.a), "v"(factor));
   asm("vpmuludq %2, %1, %0" : "=v"(product.b) : "v"(b.b), "v"(factor));
   return product;
 }
-template <int bytes> HD_INLINE Lanes<bytes> high(uint32_t a, const Lanes<bytes> &b) {
+template <int bytes> HD_INLINE Counters<bytes> high(uint32_t a, const Counters<bytes> &b) {
   return low(a, b).high_halves();
 }
 
-// Writes the words of as many blocks as a vector has lanes, [lanes, 4], given one word of each in
-// the low half of a lane.
+// Writes the words [blocks, 4] of as many blocks as a vector has elements. The low half of an element
+// of w0 is the first word of a block, that of w1 the second word, and so on.
 template <class Vector>
 HD_INLINE void store_words(const Vector &w0, const Vector &w1, const Vector &w2, const Vector &w3,
                            uint32_t *to) {
@@ -73,9 +76,9 @@ HD_INLINE void store_words(const Vector &w0, const Vector &w1, const Vector &w2,
 }
 
 template <int bytes>
-HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
+HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n,
                               uint32_t *words) {
-  using L = Lanes<bytes>;
+  using L = Counters<bytes>;
   for (int64_t i = 0; i < n; i += L::size) {
     const L row = L::load(blocks.row + i);
     L c[4] = {L::load(blocks.block + i), row, row.high_halves(), L::all(stream)};
@@ -87,7 +90,7 @@ HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const Blocks &bloc
 __attribute__((target("default")))
 #endif
 // words[i, 0 ... 3] of blocks 0 to n - 1 (and of some more, up to a multiple of a vector).
-inline void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n,
+inline void block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n,
                         uint32_t *words) {
   for (int64_t i = 0; i < n; ++i) {
     const RowStream row{seed, blocks.row[i]};
@@ -97,11 +100,11 @@ inline void block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, in
 }
 #ifdef SIMD_VERSIONS
 __attribute__((target("arch=x86-64-v3"))) inline void
-block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n, uint32_t *words) {
   block_words_of<32>(seed, stream, blocks, n, words);
 }
 __attribute__((target("arch=x86-64-v4"))) inline void
-block_words(uint64_t seed, uint32_t stream, const Blocks &blocks, int64_t n, uint32_t *words) {
+block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n, uint32_t *words) {
   block_words_of<64>(seed, stream, blocks, n, words);
 }
 #endif

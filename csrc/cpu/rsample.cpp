@@ -1,16 +1,18 @@
-// rsample and its gradients. A sample is x = t mu + r g', see SampleCoefficients in
-// math/portable.h: no division by a norm that can vanish, no reflection, no clamp (numerics F3).
+// rsample and its gradients. A sample is x = t mu + r g' (SampleCoefficients in math/types.h), without
+// a division by a norm that can vanish, a reflection or a clamp (docs/numerics.md#sampler).
 #include "../rsample.h"
+#include "../registration.h"
 #include "family_rows.h"
 #include "random_words.h"
-#include "row_io.h"
+#include "reduce.h"
+#include "sums.h"
 
 namespace {
 using namespace spherical;
 
 constexpr int64_t kBackwardRowCost = 256, kForwardRowCost = 256; // see row_grain
 
-// What a row of normals takes in the buffer: whole blocks of random words.
+// The length of a row of normals in the buffer: whole blocks of random words.
 template <class T> int64_t padded(int64_t d) {
   return (d + kNormalsPerBlock<T> - 1) / kNormalsPerBlock<T> * kNormalsPerBlock<T>;
 }
@@ -28,8 +30,8 @@ void normals_of_words(const uint32_t *words, int64_t n, double *g) {
 // g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.
 template <class T>
 void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
-  Blocks blocks{};
-  uint32_t words[4 * kBlocks];
+  WordBlocks blocks{};
+  uint32_t words[4 * kMaxWordBlocks];
   int64_t held = 0;
   const auto flush = [&] {
     block_words(first.seed, 0, blocks, held, words);
@@ -40,12 +42,12 @@ void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g:
   const int64_t per_row = padded<T>(d) / kNormalsPerBlock<T>;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t i = 0; i < per_row;) {
-      const int64_t end = std::min(held + per_row - i, kBlocks);
+      const int64_t end = std::min(held + per_row - i, kMaxWordBlocks);
       for (; held < end; ++held, ++i) {
         blocks.row[held] = first.row + static_cast<uint64_t>(r);
         blocks.block[held] = static_cast<uint64_t>(i);
       }
-      if (held == kBlocks)
+      if (held == kMaxWordBlocks)
         flush();
     }
   flush();
@@ -54,7 +56,7 @@ void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g:
 // The scalars of the rows of a tile.
 template <class T> struct Samples {
   T kappa[kTile];
-  T p[kTile], s[kTile];                      // see SampleCoefficients in math/portable.h
+  T p[kTile], s[kTile];                      // see SampleCoefficients in math/types.h
   T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
   T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
   SampleCoefficients<T> coefficients[kTile];
@@ -69,9 +71,9 @@ template <class T> HD_INLINE void dots(const T *a, const T *mu, int64_t d, T (&s
   });
 }
 
-// Each row of normals g, [n, width], against mu. The component along mu is removed later, by
-// combine: |g'|^2 = |g|^2 - p^2, where in many dimensions the difference is never small beside
-// |g|^2 (below 1/100 of it with a probability of 1e-15 in d = 16).
+// Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu later:
+// |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside |g|^2
+// (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
 template <class T>
 HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                             Samples<T> &s) {
@@ -85,7 +87,8 @@ HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64
   }
 }
 
-// The same for few dimensions: removes the component, twice.
+// The same in few dimensions, where the difference can be small: the component along mu is removed
+// twice.
 template <class T>
 HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                               Samples<T> &s) {
@@ -128,21 +131,21 @@ HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n
 template <class T>
 SIMD_CLONES void project(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                          Samples<T> &s) {
-  static_assert(kNarrowRow == kReorthogonalised);
-  if (d < kNarrowRow)
+  static_assert(kColumnwiseBelow == kReorthogonalised);
+  if (d < kColumnwiseBelow)
     project_narrow(g, width, mu, n, d, s);
   else
     project_wide(g, width, mu, n, d, s);
 }
 
-// The exponentials of each row's first proposal, from its words [n, 4].
+// The exponentials of the first proposal of each row, from its words [n, 4].
 template <class T>
 SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r)
     minus_two_logs(words_at(words, r), s.exponential[r], s.exponential2[r]);
 }
 
-// The noise of a row's proposals, of which the first is at hand.
+// The noise of the proposals of a row. The exponentials of the first one are computed beforehand.
 template <class T> struct PreparedNoise {
   ProposalNoise<T> noise;
   T first, second;
@@ -167,41 +170,44 @@ SIMD_CLONES FLATTEN void tile_coefficients(const RowStream &first, const Dim<T> 
   }
 }
 
-// out[r] = t m + r g', rows of [n, d]
+// out[r] = t m + r g' for each row; mu and out are [n] pointers to [d], g is [n, width].
 template <class T>
 SIMD_CLONES void combine(const Samples<T> &s, const T *const *mu, const T *g, int64_t width,
-                         int64_t n, int64_t d, T *out) {
-  for (int64_t r = 0; r < n; ++r, g += width, out += d) {
+                         int64_t n, int64_t d, T *const *out) {
+  for (int64_t r = 0; r < n; ++r, g += width) {
     const T b = s.coefficients[r].r, a = s.coefficients[r].t / s.length[r] - b * s.removed[r];
     const T *m = mu[r];
+    T *x = out[r];
     for (int64_t i = 0; i < d; ++i)
-      out[i] = a * m[i] + b * g[i];
+      x[i] = a * m[i] + b * g[i];
   }
 }
 
 template <class Family, class T> void forward(const RSample<T> &args) {
-  const int64_t d = args.in.rows.d, width = padded<T>(d), most = tile_rows(width);
-  parallel_for(args.in.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
+  using Args = RSample<T>;
+  const auto &operands = args.operands;
+  const int64_t d = operands.rows.d, width = padded<T>(d), most = tile_rows(width);
+  parallel_for(operands.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> normals(static_cast<size_t>(most * width));
     T *g = normals.data();
-    TileRows<T> mu_rows;
+    TileRows<T> mu_rows, sample_rows;
     Samples<T> s;
-    Blocks proposals{};
-    std::fill_n(proposals.block, kBlocks, 1); // see ProposalNoise
-    uint32_t words[4 * kBlocks];
+    WordBlocks proposals{};
+    std::fill_n(proposals.block, kMaxWordBlocks, 1); // see ProposalNoise
+    uint32_t words[4 * kMaxWordBlocks];
     for (int64_t first = begin; first < end; first += most) {
       const int64_t n = std::min(most, end - first);
       const RowStream stream = args.stream(first);
       fill_normals(stream, n, d, g);
-      const T *const *mu = read_rows(args.in, args.kMu, first, n, mu_rows);
+      const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       project(g, width, mu, n, d, s);
-      read_scalars(args.in, args.kKappa, first, n, s.kappa);
+      read_scalars(operands, Args::kKappa, first, n, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
       tile_coefficients<Family>(stream, args.dim, n, s);
-      combine(s, mu, g, width, n, d, args.out + first * d);
+      combine(s, mu, g, width, n, d, result_rows(operands, Args::kSample, first, n, sample_rows));
     }
   });
 }
@@ -209,7 +215,7 @@ template <class Family, class T> void forward(const RSample<T> &args) {
 template <class T>
 SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T *const *mu,
                                int64_t n, int64_t d, SampleGradient<T> *g) {
-  if (d < kNarrowRow) {
+  if (d < kColumnwiseBelow) {
     Columns<T> by_grad, by_x, by_mu;
     by_grad.read(grad, n, d);
     by_x.read(x, n, d);
@@ -223,10 +229,10 @@ SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T 
           sums[k][r] += terms[k];
       }
     for (int64_t r = 0; r < n; ++r) {
-      T of_row[kSampleSums];
+      T of_one_row[kSampleSums];
       for (int k = 0; k < kSampleSums; ++k)
-        of_row[k] = sums[k][r];
-      g[r] = SampleGradient<T>(of_row);
+        of_one_row[k] = sums[k][r];
+      g[r] = SampleGradient<T>(of_one_row);
     }
     return;
   }
@@ -241,50 +247,54 @@ SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T 
   }
 }
 
-// Rows of the upstream gradient; of sum().backward() each is one value, repeated.
+// Returns the rows of the upstream gradient. In sum().backward() each is one value, repeated.
 template <class T>
 const T *const *grad_rows(const RSampleBackward<T> &args, int64_t first, int64_t n,
                           TileRows<T> &tile) {
+  using Args = RSampleBackward<T>;
+  const int64_t d = args.operands.rows.d;
   if (!args.uniform_grad)
-    return read_rows(args.in, args.kGrad, first, n, tile);
-  tile.put_in_buffer(n, args.in.rows.d);
+    return read_rows(args.operands, Args::kGrad, first, n, tile);
+  tile.put_in_buffer(n, d);
   for (int64_t r = 0; r < n; ++r)
-    std::fill_n(tile.row[r], args.in.rows.d, *args.grad(first + r));
+    std::fill_n(tile.row[r], d, *args.operands.row(Args::kGrad, first + r));
   return tile.row;
 }
 
 template <class Family, class T> void backward(const RSampleBackward<T> &args) {
-  const int64_t d = args.in.rows.d;
-  const auto &in = args.in;
+  using Args = RSampleBackward<T>;
+  const auto &operands = args.operands;
+  const int64_t d = operands.rows.d;
   const auto tile = [&](int64_t first, int64_t n, T *const *grad_mu, Scratch<T> &scratch) {
     const T *const *grad = grad_rows(args, first, n, scratch.in[0]);
-    const T *const *x = read_rows(in, args.kSample, first, n, scratch.in[1]);
-    const T *const *mu = read_rows(in, args.kMu, first, n, scratch.in[2]);
+    const T *const *x = read_rows(operands, Args::kSample, first, n, scratch.in[1]);
+    const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[2]);
     SampleGradient<T> g[kTile];
     HalfAngle<T> half_angle[kTile];
     backward_sums(grad, x, mu, n, d, g);
     if (grad_mu)
       gradients(g, grad, x, n, d, grad_mu);
-    if (!args.wants(args.kGradKappa))
+    if (!operands.needs(Args::kGradKappa))
       return;
     T kappa[kTile], kappa_grad[kTile];
-    read_scalars(in, args.kKappa, first, n, kappa);
+    read_scalars(operands, Args::kKappa, first, n, kappa);
     for (int64_t r = 0; r < n; ++r)
       half_angle[r] = g[r].half_angle;
     OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
       kappa_grad[r] *= g[r].outward;
-    write_scalars(in, args.kGradKappa, first, n, kappa_grad);
+    write_scalars(operands, Args::kGradKappa, first, n, kappa_grad);
   };
-  for_each_tile(in, args.kGradMu, args.sums, args.terms, row_grain(d, 1, kBackwardRowCost), tile);
+  for_each_tile(operands, args.sums, row_grain(d, 1, kBackwardRowCost), tile);
 }
 
 void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  rsample(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
+  unpack_rsample(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
 }
 
 void rsample_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  rsample_backward(stack, [](auto family, const auto &args) { backward<decltype(family)>(args); });
+  unpack_rsample_backward(stack,
+                          [](auto family, const auto &args) { backward<decltype(family)>(args); });
 }
 
 const int registered = [] {

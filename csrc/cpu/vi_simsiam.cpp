@@ -1,125 +1,170 @@
-// The VI-SimSiam loss and its gradients: one pass over each row for the cosine, then one over the
-// same row, now in the cache, for the gradients.
+// The VI-SimSiam loss and its gradients: one pass over the rows of a tile for their cosines, then
+// one over the same rows, now in the cache, for the gradients.
 #include "../vi_simsiam.h"
-#include "row_io.h"
+#include "../registration.h"
+#include "family_rows.h"
+#include "parallel.h"
+#include "sums.h"
+#include "tiles.h"
 
 namespace {
 using namespace spherical;
 
 constexpr int64_t kRowCost = 300; // see row_grain
 
-// Rows are summed in double, as in log_prob. That leaves floats 29 bits to lose.
+// Rows are summed in double, as in log_prob, which leaves floats 29 bits to lose. So the dot product
+// of float rows serves until the half angle is this near to a pole.
 template <class T> constexpr double kDigitsLost = is_float32<T> ? 1e-6 : kNearPole;
 
+// The gradient of one vector of a row: scale times the part of that vector's partner that is
+// orthogonal to it.
+struct PartGradient {
+  Orthogonal<double> part;
+  double scale;
+  bool near_pole; // there the part cancels, and is computed in double
+};
+
+// The scalars of the rows of a tile.
+struct LossTile {
+  double kappa[kTile], upstream[kTile];
+  double sums[kTile][kCosineSums];
+  Cosine<double> cosine[kTile];
+  double log_prob_at_mode_over_uniform[kTile], log_prob_at_mode_dkappa[kTile];
+  double loss[kTile], kappa_grad[kTile], step[kTile];
+  PartGradient part[kTile];
+};
+
+// The sums of each row of a tile. mu and x are [n] pointers to [d].
 template <class T>
-HD_INLINE void cosine_sums_of(const T *mu, const T *x, int64_t d, double (&sums)[kCosineSums]) {
-  row_sums<double, kCosineSums>(
-      d, sums, [=](int64_t i, double (&out)[kCosineSums]) __attribute__((always_inline)) {
-        cosine_terms<double>(mu[i], x[i], out);
-      });
+SIMD_CLONES void cosine_sums(const T *const *mu, const T *const *x, int64_t n, int64_t d,
+                             double (*sums)[kCosineSums]) {
+  if (d < kColumnwiseBelow)
+    return with_width(d, [=](auto width) __attribute__((always_inline)) {
+      Columns<T> by_mu, by_x;
+      by_mu.read(mu, n, width);
+      by_x.read(x, n, width);
+      double total[kCosineSums][kTile] = {};
+      for (int64_t i = 0; i < width; ++i)
+        for (int64_t r = 0; r < n; ++r) {
+          double terms[kCosineSums];
+          cosine_terms<double>(by_mu.at[i][r], by_x.at[i][r], terms);
+          for (int k = 0; k < kCosineSums; ++k)
+            total[k][r] += terms[k];
+        }
+      for (int64_t r = 0; r < n; ++r)
+        for (int k = 0; k < kCosineSums; ++k)
+          sums[r][k] = total[k][r];
+    });
+  for (int64_t r = 0; r < n; ++r) {
+    const T *mur = mu[r], *xr = x[r];
+    row_sums<double, kCosineSums>(
+        d, sums[r], [=](int64_t i, double (&out)[kCosineSums]) __attribute__((always_inline)) {
+          cosine_terms<double>(mur[i], xr[i], out);
+        });
+  }
 }
 
 template <class T>
-HD_INLINE void pole_sums_of(const Cosine<double> &cosine, const T *mu, const T *x, int64_t d,
-                            double (&sums)[kPoleSums]) {
+SIMD_CLONES void pole_sums(const Cosine<double> &cosine, const T *mu, const T *x, int64_t d,
+                           double (&sums)[kPoleSums]) {
   row_sums<double, kPoleSums>(
       d, sums, [=](int64_t i, double (&out)[kPoleSums]) __attribute__((always_inline)) {
         cosine.pole_terms(mu[i], x[i], out);
       });
 }
 
-// out = scale (a - (a . b / b . b) b): in double near a pole, where that cancels.
+// out[r] = scale (a[r] - ratio b[r]) for each row; a, b and out are [n] pointers to [d].
 template <class T>
-HD_INLINE void orthogonal_of(const Orthogonal<double> &part, bool near_pole, double scale,
-                             const T *a, const T *b, int64_t d, T *out) {
-  if (near_pole) {
+SIMD_CLONES void part_gradients(const PartGradient *g, const T *const *a, const T *const *b,
+                                int64_t n, int64_t d, T *const *out) {
+  for (int64_t r = 0; r < n; ++r) {
+    const Orthogonal<double> part = g[r].part;
+    const T *ar = a[r], *br = b[r];
+    T *to = out[r];
+    if (g[r].near_pole) {
+      const double scale = g[r].scale;
+      for (int64_t i = 0; i < d; ++i)
+        to[i] = static_cast<T>(scale * part.exact(ar[i], br[i]));
+      continue;
+    }
+    const T scale = static_cast<T>(g[r].scale), ratio = static_cast<T>(part.ratio);
     for (int64_t i = 0; i < d; ++i)
-      out[i] = static_cast<T>(scale * part.exact(a[i], b[i]));
-    return;
-  }
-  const T s = static_cast<T>(scale), ratio = static_cast<T>(part.ratio);
-  for (int64_t i = 0; i < d; ++i)
-    out[i] = s * (a[i] - ratio * b[i]);
-}
-
-#define LOOPS_OVER_ROWS_OF(T)                                                                      \
-  SIMD_CLONES void cosine_sums(const T *mu, const T *x, int64_t d, double (&sums)[kCosineSums]) {  \
-    cosine_sums_of(mu, x, d, sums);                                                                \
-  }                                                                                                \
-  SIMD_CLONES void pole_sums(const Cosine<double> &cosine, const T *mu, const T *x, int64_t d,     \
-                             double (&sums)[kPoleSums]) {                                          \
-    pole_sums_of(cosine, mu, x, d, sums);                                                          \
-  }                                                                                                \
-  SIMD_CLONES void orthogonal(const Orthogonal<double> &part, bool near_pole, double scale,        \
-                              const T *a, const T *b, int64_t d, T *out) {                         \
-    orthogonal_of(part, near_pole, scale, a, b, d, out);                                           \
-  }
-LOOPS_OVER_ROWS_OF(float)
-LOOPS_OVER_ROWS_OF(double)
-#undef LOOPS_OVER_ROWS_OF
-
-// A row as the loops take it, converted into `buffer` from half precision; and back to its place.
-template <class T, class S> const S *read_row(const T *row, int64_t d, std::vector<S> &buffer) {
-  if constexpr (std::is_same_v<T, S>) {
-    return row;
-  } else {
-    buffer.resize(static_cast<size_t>(d));
-    convert_row(T{}, row, d, buffer.data());
-    return buffer.data();
+      to[i] = scale * (ar[i] - ratio * br[i]);
   }
 }
-template <class T, class S>
-void write_orthogonal(const Orthogonal<double> &part, bool near_pole, double scale, const S *a,
-                      const S *b, int64_t d, T *out, std::vector<S> &buffer) {
-  if constexpr (std::is_same_v<T, S>) {
-    orthogonal(part, near_pole, scale, a, b, d, out);
-  } else {
-    buffer.resize(static_cast<size_t>(d));
-    orthogonal(part, near_pole, scale, a, b, d, buffer.data());
-    convert_row(T{}, buffer.data(), d, out);
+
+template <class Family>
+SIMD_CLONES FLATTEN void losses(const Dim<double> &dim, double beta, int64_t n, LossTile &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    const HalfAngle<double> c = s.cosine[r].half_angle;
+    s.loss[r] = row_loss<Family>(s.kappa[r], dim, s.log_prob_at_mode_over_uniform[r], c);
+    s.step[r] = s.upstream[r] * s.cosine[r].inverse * row_loss_dt<Family>(s.kappa[r], dim, beta, c);
   }
+}
+template <class Family>
+SIMD_CLONES FLATTEN void kappa_gradients(const Dim<double> &dim, int64_t n, LossTile &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.kappa_grad[r] =
+        s.upstream[r] * row_loss_dkappa<Family>(s.kappa[r], dim, s.log_prob_at_mode_dkappa[r],
+                                                s.cosine[r].half_angle);
 }
 
 template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
-  using S = Accumulator<T>;
-  const int64_t d = args.rows.d;
+  using Args = VISimSiamLoss<T>;
+  const auto &operands = args.operands;
+  const int64_t d = operands.rows.d, most = tile_rows(d);
   const auto dim = make_dim<double>(d);
-  parallel_for(args.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
-    std::vector<S> mu_buffer, x_buffer, grad_buffer; // for rows in half precision
-    for (int64_t i = begin; i < end; ++i) {
-      const S *mu = read_row(args.pred(i), d, mu_buffer);
-      const S *x = read_row(args.target(i), d, x_buffer);
-      double sums[kCosineSums];
-      cosine_sums(mu, x, d, sums);
-      Cosine<double> cosine(sums);
-      const bool near_pole = cosine.within(kNearPole);
-      if (near_pole && cosine.within(kDigitsLost<S>)) {
-        double pole[kPoleSums];
-        pole_sums(cosine, mu, x, d, pole);
-        cosine.set_pole_sums(sums, pole);
+  parallel_for(operands.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
+    TileRows<T> pred_rows, target_rows, grad_rows;
+    LossTile s;
+    for (int64_t first = begin; first < end; first += most) {
+      const int64_t n = std::min(most, end - first);
+      const T *const *mu = read_rows(operands, Args::kPred, first, n, pred_rows);
+      const T *const *x = read_rows(operands, Args::kTarget, first, n, target_rows);
+      read_scalars(operands, Args::kKappa, first, n, s.kappa);
+      read_scalars(operands, Args::kGrad, first, n, s.upstream);
+      cosine_sums(mu, x, n, d, s.sums);
+      for (int64_t r = 0; r < n; ++r) {
+        Cosine<double> &cosine = s.cosine[r] = Cosine<double>(s.sums[r]);
+        s.part[r].near_pole = cosine.within(kNearPole);
+        if (s.part[r].near_pole && cosine.within(kDigitsLost<T>)) {
+          double pole[kPoleSums];
+          pole_sums(cosine, mu[r], x[r], d, pole);
+          cosine.set_pole_sums(s.sums[r], pole);
+        }
       }
-      const double kappa = args.kappa(i), grad = args.grad(i);
-      const auto loss = row_loss<Family>(kappa, dim, cosine.half_angle, args.grad_kappa != nullptr);
-      args.out[i] = static_cast<S>(loss.value);
-      if (args.grad_kappa)
-        args.grad_kappa[i] = static_cast<S>(grad * loss.dkappa);
-      const double step =
-          grad * cosine.inverse *
-          row_loss_dt<Family>(kappa, static_cast<double>(args.beta), cosine.half_angle);
-      if (args.grad_pred)
-        write_orthogonal(cosine.of_x, near_pole, step, x, mu, d, args.grad_pred + i * d,
-                         grad_buffer);
-      if (args.grad_target)
-        write_orthogonal(cosine.of_mu, near_pole, step, mu, x, d, args.grad_target + i * d,
-                         grad_buffer);
+      OverRows<Family>::log_prob_at_mode_over_uniform(dim, n, s.kappa,
+                                                      s.log_prob_at_mode_over_uniform);
+      losses<Family>(dim, static_cast<double>(args.beta), n, s);
+      write_scalars(operands, Args::kLoss, first, n, s.loss);
+      if (operands.needs(Args::kGradKappa)) {
+        OverRows<Family>::log_prob_at_mode_dkappa(dim, n, s.kappa, s.log_prob_at_mode_dkappa);
+        kappa_gradients<Family>(dim, n, s);
+        write_scalars(operands, Args::kGradKappa, first, n, s.kappa_grad);
+      }
+      const auto write = [&](int result, auto part, const T *const *a, const T *const *b) {
+        if (!operands.needs(result))
+          return;
+        for (int64_t r = 0; r < n; ++r) {
+          s.part[r].part = s.cosine[r].*part;
+          s.part[r].scale = s.step[r];
+        }
+        part_gradients(s.part, a, b, n, d, result_rows(operands, result, first, n, grad_rows));
+        finish_rows(operands, result, first, n, grad_rows);
+      };
+      write(Args::kGradPred, &Cosine<double>::x_part, x, mu);
+      write(Args::kGradTarget, &Cosine<double>::mu_part, mu, x);
     }
   });
 }
 
+void vi_simsiam_loss_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  unpack_vi_simsiam_loss(stack,
+                         [](auto family, const auto &args) { rows<decltype(family)>(args); });
+}
+
 const int registered = [] {
-  Implementations("CPU").op("vi_simsiam_loss", [](StableIValue *stack, uint64_t, uint64_t) {
-    vi_simsiam_loss(stack, [](auto family, const auto &args) { rows<decltype(family)>(args); });
-  });
+  Implementations("CPU").op("vi_simsiam_loss", vi_simsiam_loss_cpu);
   return 0;
 }();
 } // namespace

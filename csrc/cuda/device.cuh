@@ -1,7 +1,7 @@
 // How every kernel is launched: on its device, on torch's current stream, with an error check.
-// Status of csrc/cuda: compiled for sm_75 to sm_120; not yet run on a GPU.
+// The kernels of csrc/cuda compile for sm_75 to sm_120. They have not yet run on a GPU.
 #pragma once
-#include "../tensor.h"
+#include "../registration.h"
 #include "plan.h"
 #include <cuda_runtime.h>
 #include <dlfcn.h>
@@ -21,8 +21,9 @@ private:
   DeviceGuardHandle handle_;
 };
 
-// Looked up at the first CUDA tensor, among what the process has loaded: linking with
-// libtorch_cuda.so, which defines it, would keep this library from a torch without CUDA.
+// The function is looked up at the first CUDA tensor, in the libraries that the process has loaded.
+// Linking with libtorch_cuda.so, which defines it, would keep this library from loading into a torch
+// without CUDA.
 inline cudaStream_t current_stream(int32_t device) {
   using Function = AOTITorchError (*)(int32_t device, void **stream);
   static const auto function = [] {
@@ -37,7 +38,7 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
-constexpr int64_t kMaxBlocks = 1 << 16; // fill any GPU many times over; kernels loop beyond that
+constexpr int64_t kMaxBlocks = 1 << 16; // enough to fill any GPU many times; kernels loop beyond
 
 // kernel<<<blocks, threads>>>(parameters...) on the device's current stream.
 template <class... Parameters>
@@ -55,7 +56,7 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-// From torch's allocator, which hands memory that is freed to later work of the same stream only.
+// A new array from torch's allocator. That hands freed memory to later work of the same stream only.
 template <class T> Tensor new_array(int32_t device, int64_t size) {
   const int64_t stride = 1;
   AtenTensorHandle array;
@@ -65,7 +66,7 @@ template <class T> Tensor new_array(int32_t device, int64_t size) {
   return Tensor(array);
 }
 
-// element(i) for each i in [0, n), by a thread each.
+// Calls element(i) for each i in [0, n), by one thread each.
 template <class Element>
 __global__ void __launch_bounds__(kThreads, 1)
     for_each_element(const __grid_constant__ Element element, const int64_t n) {

@@ -11,8 +11,8 @@ template <class Kl> struct Element {
 };
 
 void kl_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  kl(stack, [](auto divergence, const KlArguments &args) {
-    launch_elements(args.device, args.rows.n, Element<decltype(divergence)>{args});
+  unpack_kl(stack, [](auto divergence, const KlArguments &args) {
+    launch_elements(args.device, args.operands.rows.n, Element<decltype(divergence)>{args});
   });
 }
 

@@ -5,11 +5,12 @@
 namespace {
 using namespace spherical;
 
-// Reading x and mu, for |x - mu|^2 and |x + mu|^2.
+// Reads x and mu, for |x - mu|^2 and |x + mu|^2.
 template <class Arguments, class Element> struct ChordSums {
   using T = Element;
   static constexpr int kSums = 2;
-  static constexpr Layout kNarrow = Layout::strided;
+  static constexpr bool kMaySplit = true;
+  static constexpr Layout kUnalignedLayout = Layout::strided;
   Arguments args;
 
   struct Row {
@@ -22,7 +23,7 @@ template <class Arguments, class Element> struct ChordSums {
     Pack<T> mu;
   };
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load(args.in, args.kValue, row.x, at), load(args.in, args.kMu, row.mu, at)};
+    return {load(args.operands, args.kValue, row.x, at), load(args.operands, args.kMu, row.mu, at)};
   }
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
     return read(row, at);
@@ -37,12 +38,12 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   using Base = ChordSums<LogProb<T>, T>;
   using Base::args;
   using typename Base::Held, typename Base::Row;
-  static constexpr int kBlocks = is_float32<T> ? 3 : 2;
+  static constexpr int kMinBlocks = is_float32<T> ? 3 : 2;
 
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
-    args.in.rows.offsets(i, at);
-    return {at[args.kValue], at[args.kMu], args.in.scalar(args.kKappa, at[args.kKappa])};
+    args.operands.rows.offsets(i, at);
+    return {at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])};
   }
 
   struct Scalars {};
@@ -51,7 +52,8 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   __device__ void write(const Row &, const Place &, const Held &, Scalars) const {}
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
                                                Scalars) const {
-    args.out[i] = log_density<Family>(row.kappa, args.dim, sums[0], sums[1]);
+    args.operands.array(args.kLogProb)[i] =
+        log_density<Family>(row.kappa, args.dim, sums[0], sums[1]);
   }
 };
 
@@ -59,7 +61,7 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   using Base = ChordSums<LogProbBackward<T>, T>;
   using Base::args;
   using typename Base::Held;
-  static constexpr int kBlocks = 2;
+  static constexpr int kMinBlocks = 2;
 
   struct Row : Base::Row {
     T upstream;
@@ -67,24 +69,27 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
-    args.in.rows.offsets(i, at);
-    return {{at[args.kValue], at[args.kMu], args.in.scalar(args.kKappa, at[args.kKappa])},
-            args.in.scalar(args.kGrad, at[args.kGrad]),
-            i * args.in.rows.d};
+    args.operands.rows.offsets(i, at);
+    return {{at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])},
+            args.operands.scalar(args.kGrad, at[args.kGrad]),
+            i * args.operands.rows.d};
   }
 
   template <class Worker>
   __device__ __forceinline__ DensityGradient<T> scalars(Worker &worker, const T (&sums)[2]) const {
-    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, sums[0], sums[1]);
+    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, args.dim, sums[0],
+                                    sums[1]);
   }
 
-  __device__ bool writes() const { return args.wants(args.kGradValue) || args.wants(args.kGradMu); }
+  __device__ bool writes() const {
+    return args.operands.needs(args.kGradValue) || args.operands.needs(args.kGradMu);
+  }
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const DensityGradient<T> &g) const {
-    if (args.wants(args.kGradValue))
-      store(args.in, args.kGradValue, row.out, at, elements(g, held.x, held.mu));
-    if (args.wants(args.kGradMu))
-      store(args.in, args.kGradMu, row.out, at, elements(g, held.mu, held.x));
+    if (args.operands.needs(args.kGradValue))
+      store(args.operands, args.kGradValue, row.out, at, elements(g, held.x, held.mu));
+    if (args.operands.needs(args.kGradMu))
+      store(args.operands, args.kGradMu, row.out, at, elements(g, held.mu, held.x));
   }
   static __device__ __forceinline__ Pack<T> elements(const DensityGradient<T> &g, const Pack<T> &a,
                                                      const Pack<T> &b) {
@@ -95,25 +100,28 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
                                                const DensityGradient<T> &) const {
-    if (args.wants(args.kGradKappa))
-      *args.in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
-          row.upstream, Family::log_prob_at_mode_dkappa(row.kappa, args.dim), sums[0], sums[1]);
+    if (args.operands.needs(args.kGradKappa))
+      args.operands.array(args.kGradKappa)[i] = density_gradient_kappa<Family>(
+          row.upstream, row.kappa, args.dim, Family::log_prob_at_mode_dkappa(row.kappa, args.dim),
+          sums[0], sums[1]);
   }
 };
 
+template <class Family, class T> void launch_forward(Family, const LogProb<T> &args) {
+  launch_rows(Forward<Family, T>{{args}});
+}
+template <class Family, class T> void launch_backward(Family, const LogProbBackward<T> &args) {
+  require_no_sums(args.sums);
+  launch_rows(Backward<Family, T>{{args}});
+}
+
 void log_prob_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  log_prob(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.out)>;
-    launch_rows(Forward<decltype(family), T>{{args}});
-  });
+  unpack_log_prob(stack, [](auto family, const auto &args) { launch_forward(family, args); });
 }
 
 void log_prob_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  log_prob_backward(stack, [](auto family, const auto &args) {
-    using T = std::decay_t<decltype(args.kappa(0))>;
-    require_no_sums(args.terms);
-    launch_rows(Backward<decltype(family), T>{{args}});
-  });
+  unpack_log_prob_backward(stack,
+                           [](auto family, const auto &args) { launch_backward(family, args); });
 }
 
 const int registered = [] {

@@ -1,24 +1,26 @@
-// Kernels that go over a row twice: for sums over its elements, then for results that need both.
+// Kernels that go over a row twice: for sums over its elements, then for results that need the sums.
 // The second time the elements come from registers, where these hold the row.
 //
 // A kernel is a struct with `args` (see log_prob.h) and
 //   T, kSums                       the type to compute in; how many sums over a row it needs
-//   kNarrow                        the layout of packs in rows that are not aligned as packs are
-//   kBlocks                        of the most threads, to a multiprocessor: bounds the registers
-//   Row row(i)                     the pointers and scalars of row i
+//   kUnalignedLayout               the layout of packs in rows that are not aligned as packs are
+//   kMinBlocks                     blocks to a multiprocessor, of the most threads: bounds registers
+//   kMaySplit                      whether parts of a long row may go to different blocks
+//   Row row(i)                     where row i of each operand begins, and its scalars
 //   Held read(row, place)          a pack of all that the sums need; 0 where no element is
 //   void keep(row, place, held)    stores what is to be read again, if it is not an input
 //   Held read_again(row, place)    the same pack, for the results
 //   void terms(held, k, out)       what element k of a pack adds to the sums
 //   Scalars scalars(worker, sums)  what the results need of the sums
-//   bool writes() const            whether there are results for each element,
-//   void write(row, place, held, scalars)        and how a pack of them is written
-//   void write_scalar(row, i, sums, scalars)     the result that a row has one of; by one thread,
-//                                  and last, when registers are free and the stores under way
+//   bool writes() const            whether there are results for each element
+//   void write(row, place, held, scalars)      writes a pack of these
+//   void write_scalar(row, i, sums, scalars)   writes the results that a row has one of; by one
+//                                  thread, and last, when registers are free and stores under way
 #pragma once
 #include "../math/half.h"
-#include "../rows.h"
+#include "../operands.h"
 #include "device.cuh"
+#include "plan.h"
 
 namespace spherical {
 
@@ -124,38 +126,41 @@ __device__ __forceinline__ void store(T *row, const Place &at, const PackOf<T, w
   }
 }
 
-// A pack of operand k, whose row begins at its element `row`, as T. Float kernels also read and
+// Returns a pack of input k, whose row begins at its element `row`, as T. Float kernels also read and
 // write half precision; the branches are the same for all threads.
-template <class T, int K>
-__device__ __forceinline__ Pack<T> load(const RowInputs<T, K> &in, int k, int64_t row,
+template <class T, int I, int O>
+__device__ __forceinline__ Pack<T> load(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                         const Place &at) {
   constexpr int width = kPackWidth<T>;
+  const void *data = operands.inputs[k];
   if constexpr (is_float32<T>)
-    if (!in.is_native(k)) {
-      const auto stored = load<width>(static_cast<const uint16_t *>(in.data[k]) + row, at);
+    if (!operands.is_native(k)) {
+      const auto stored = load<width>(static_cast<const uint16_t *>(data) + row, at);
+      const bool bfloat16 = operands.storage[k] == Storage::bfloat16;
       Pack<T> pack;
       for (int j = 0; j < width; ++j)
-        pack.element[j] = in.storage[k] == Storage::bfloat16 ? to_float(BFloat16{stored.element[j]})
-                                                             : to_float(Float16{stored.element[j]});
+        pack.element[j] =
+            bfloat16 ? to_float(BFloat16{stored.element[j]}) : to_float(Float16{stored.element[j]});
       return pack;
     }
-  return load<width>(static_cast<const T *>(in.data[k]) + row, at);
+  return load<width>(static_cast<const T *>(data) + row, at);
 }
 
-template <class T, int K>
-__device__ __forceinline__ void store(const RowInputs<T, K> &in, int k, int64_t row,
+// Stores a pack of result k, whose row begins at its element `row`.
+template <class T, int I, int O>
+__device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                       const Place &at, const Pack<T> &pack) {
   constexpr int width = kPackWidth<T>;
-  void *data = const_cast<void *>(in.data[k]);
+  void *data = operands.results[k - I];
   if constexpr (is_float32<T>)
-    if (!in.is_native(k)) {
+    if (!operands.is_native(k)) {
       PackOf<uint16_t, width> stored;
       for (int j = 0; j < width; ++j) {
         BFloat16 bfloat16;
         Float16 float16;
         convert(pack.element[j], bfloat16);
         convert(pack.element[j], float16);
-        stored.element[j] = in.storage[k] == Storage::bfloat16 ? bfloat16.bits : float16.bits;
+        stored.element[j] = operands.storage[k] == Storage::bfloat16 ? bfloat16.bits : float16.bits;
       }
       return store(static_cast<uint16_t *>(data) + row, at, stored);
     }
@@ -186,27 +191,36 @@ template <class Kernel> struct RowWorker {
     return work.plan.place(chunk, end, team.rank, q);
   }
 
-  // Adds this thread's terms of elements [begin, end): those of a pack, then pack by pack.
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
+  // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by pack.
+  // terms(held, k, out) gives the terms of element k of a pack.
+  template <bool again, int N, class Terms>
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[N],
+                                      const Terms &terms) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
-#pragma unroll
-      for (int q = 0; q < kPacks; ++q)
-        held[q] = kernel.read(row, place(chunk, end, q));
-      if (!work.plan.resident)
+      if (!again) {
 #pragma unroll
         for (int q = 0; q < kPacks; ++q)
-          kernel.keep(row, place(chunk, end, q), held[q]);
+          held[q] = kernel.read(row, place(chunk, end, q));
+        if (!work.plan.resident)
+#pragma unroll
+          for (int q = 0; q < kPacks; ++q)
+            kernel.keep(row, place(chunk, end, q), held[q]);
+      } else if (!work.plan.resident) {
+#pragma unroll
+        for (int q = 0; q < kPacks; ++q)
+          held[q] = kernel.read_again(row, place(chunk, end, q));
+      }
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
-        T of_pack[kSums] = {};
+        T pack_sums[N] = {};
         for (int k = 0; k < kPackWidth<T>; ++k) {
-          T out[kSums];
-          kernel.terms(held[q], k, out);
-          for (int s = 0; s < kSums; ++s)
-            of_pack[s] += out[s];
+          T out[N];
+          terms(held[q], k, out);
+          for (int s = 0; s < N; ++s)
+            pack_sums[s] += out[s];
         }
-        for (int s = 0; s < kSums; ++s)
-          sums[s] += of_pack[s];
+        for (int s = 0; s < N; ++s)
+          sums[s] += pack_sums[s];
       }
     }
   }
@@ -225,19 +239,35 @@ template <class Kernel> struct RowWorker {
   }
 
   // The sums over all parts of the item, in every thread. Thread r of the team adds parts r,
-  // r + size, ..., then a tree adds the threads: in both ways, so that they give the same bits.
-  __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
+  // r + size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the same
+  // bits.
+  template <bool again, int N, class Terms>
+  __device__ __forceinline__ void sum_parts(T (&sums)[N], const Terms &terms) {
     const bool one = item.last - item.first == 1;
     for (int32_t p = item.first; p < item.last; ++p) {
-      T of_part[kSums] = {};
-      add(work.plan.begin(p), work.plan.begin(p + 1), of_part);
-      team.sum(of_part);
+      T part[N] = {};
+      add<again>(work.plan.begin(p), work.plan.begin(p + 1), part, terms);
+      team.sum(part);
       if (one || p % team.size == team.rank)
-        for (int s = 0; s < kSums; ++s)
-          sums[s] += of_part[s];
+        for (int s = 0; s < N; ++s)
+          sums[s] += part[s];
     }
     if (!one)
       team.sum(sums);
+  }
+  __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
+    sum_parts<false>(sums, [this](const typename Kernel::Held &held, int k, T(&out)[kSums]) {
+      kernel.terms(held, k, out);
+    });
+  }
+  // Further sums over the row, of terms that need its first sums. All threads of the team call it, or
+  // none. A kernel that calls it must not be split.
+  template <int N, class Terms>
+  __device__ __forceinline__ void sum_again(T (&sums)[N], const Terms &terms) {
+    static_assert(!Kernel::kMaySplit, "the parts of a split row are with other blocks");
+    for (int s = 0; s < N; ++s)
+      sums[s] = 0;
+    sum_parts<true>(sums, terms);
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
@@ -273,7 +303,7 @@ template <class Kernel> struct RowWorker {
 };
 
 template <class Kernel>
-__global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
+__global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kMinBlocks)
     for_each_row(const __grid_constant__ Kernel kernel,
                  const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
@@ -285,26 +315,28 @@ __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kBlocks)
   }
 }
 
-// Gradients of expanded vectors come with a row for each of the batch; torch sums them.
-inline void require_no_sums(int64_t terms) {
-  if (terms != 1)
+// The gradient of an expanded vector has a row for each of the batch; torch sums them.
+inline void require_no_sums(const Sums &sums) {
+  if (sums.terms != 1)
     fail("CUDA kernels do not sum the gradient of an expanded vector");
 }
 
 // Runs the kernel over all rows.
 template <class Kernel> void launch_rows(const Kernel &kernel) {
-  for (const Storage storage : kernel.args.in.storage)
+  for (const Storage storage : kernel.args.operands.storage)
     if (!is_float32<typename Kernel::T> && storage != Storage::native)
       fail("CUDA kernels that compute in float64 take float64 vectors alone");
   using T = typename Kernel::T;
-  const Layout layout = kernel.args.is_aligned(kPackWidth<T>) ? Layout::wide : Kernel::kNarrow;
-  const RowPlan plan = plan_rows<T>(kernel.args.in.rows.n, kernel.args.in.rows.d, layout);
+  const Layout layout =
+      kernel.args.is_aligned(kPackWidth<T>) ? Layout::wide : Kernel::kUnalignedLayout;
+  const RowPlan plan =
+      plan_rows<T>(kernel.args.operands.rows.n, kernel.args.operands.rows.d, layout);
   const int32_t device = kernel.args.device;
   const auto run = [&](Phase phase, int64_t items, T *part_sums) {
     launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
            Work<T>{plan, phase, items, part_sums});
   };
-  if (!plan.is_split())
+  if (!Kernel::kMaySplit || !plan.is_split())
     return run(Phase::rows, plan.n, nullptr);
   const int64_t parts = plan.n * plan.parts;
   Tensor sums = new_array<T>(device, parts * Kernel::kSums);

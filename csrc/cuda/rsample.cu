@@ -1,17 +1,17 @@
-// rsample and its gradients. A sample is x = t mu + r g', see SampleCoefficients in
-// math/portable.h.
+// rsample and its gradients. A sample is x = t mu + r g' (SampleCoefficients in math/types.h).
 #include "../rsample.h"
 #include "rows.cuh"
 
 namespace {
 using namespace spherical;
 
-// Normals g: element j is normal j mod 4 (float64: 2) of block j / 4 of the row's stream, so that
-// a block fills a pack. A row too long for registers is kept in that of the result.
+// Element j of the normals g is normal j mod 4 (float64: 2) of block j / 4 of the row's stream, so
+// that a block fills a pack. A row of g that is too long for registers is kept in the result.
 template <class Family, class Element> struct Forward {
   using T = Element;
-  static constexpr int kSums = 3, kBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
-  static constexpr Layout kNarrow = Layout::neighbours;
+  static constexpr int kSums = 3, kMinBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
+  static constexpr bool kMaySplit = true;
+  static constexpr Layout kUnalignedLayout = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
   RSample<T> args;
 
@@ -23,9 +23,9 @@ template <class Family, class Element> struct Forward {
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[2];
-    args.in.rows.offsets(i, at);
-    return {at[args.kMu], args.out + i * args.in.rows.d,
-            args.in.scalar(args.kKappa, at[args.kKappa]), args.stream(i)};
+    args.operands.rows.offsets(i, at);
+    return {at[args.kMu], args.operands.array(args.kSample) + i * args.operands.rows.d,
+            args.operands.scalar(args.kKappa, at[args.kKappa]), args.stream(i)};
   }
 
   struct Held {
@@ -33,7 +33,7 @@ template <class Family, class Element> struct Forward {
     Pack<T> mu;
   };
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    Held held{{}, load(args.in, args.kMu, row.mu, at)};
+    Held held{{}, load(args.operands, args.kMu, row.mu, at)};
     if (at.has(0))
       normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
     for (int k = 1; k < kPackWidth<T>; ++k)
@@ -44,7 +44,7 @@ template <class Family, class Element> struct Forward {
     store(row.x, at, held.g);
   }
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load<kPackWidth<T>>(row.x, at), load(args.in, args.kMu, row.mu, at)};
+    return {load<kPackWidth<T>>(row.x, at), load(args.operands, args.kMu, row.mu, at)};
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
     const T g = held.g.element[k], mu = held.mu.element[k];
@@ -65,7 +65,7 @@ template <class Family, class Element> struct Forward {
     const T mu_mu = sums[1], length = std::sqrt(mu_mu), p = sums[0] / length;
     // g' = g - removed mu, |g'|^2 = |g|^2 - p^2: see csrc/cpu/rsample.cpp.
     T squared = sums[2] - p * p, removed = sums[0] / mu_mu;
-    if (args.in.rows.d < kReorthogonalised) {
+    if (args.operands.rows.d < kReorthogonalised) {
       // Such a row is a pack for each thread of the team. Twice g <- g - (g . mu / |mu|^2) mu.
       for (int round = 0; round < 2; ++round) {
         T again[2] = {};
@@ -107,9 +107,10 @@ template <class Family, class Element> struct Forward {
 template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
-  // implicit_gradient of von Mises-Fisher spills in double at 4
-  static constexpr int kBlocks = is_float32<T> ? 2 : 1;
-  static constexpr Layout kNarrow = Layout::strided;
+  static constexpr bool kMaySplit = true;
+  // In double a family's implicit_gradient may spill registers at 4.
+  static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
+  static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;
 
   struct Row {
@@ -121,9 +122,9 @@ template <class Family, class Element> struct Backward {
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
-    args.in.rows.offsets(i, at);
+    args.operands.rows.offsets(i, at);
     return {at[args.kGrad], at[args.kSample], at[args.kMu],
-            args.in.scalar(args.kKappa, at[args.kKappa]), i * args.in.rows.d};
+            args.operands.scalar(args.kKappa, at[args.kKappa]), i * args.operands.rows.d};
   }
 
   struct Held {
@@ -133,20 +134,21 @@ template <class Family, class Element> struct Backward {
   };
   __device__ __forceinline__ Pack<T> load_grad(const Row &row, const Place &at) const {
     if (!args.uniform_grad)
-      return load(args.in, args.kGrad, row.grad, at);
-    auto pack = load(args.in, args.kGrad, row.grad, Place{Layout::neighbours, 1, 0});
+      return load(args.operands, args.kGrad, row.grad, at);
+    auto pack = load(args.operands, args.kGrad, row.grad, Place{Layout::neighbours, 1, 0});
     for (int k = 1; k < kPackWidth<T>; ++k) // also where no element is: x and mu are 0 there
       pack.element[k] = pack.element[0];
     return pack;
   }
   __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load(args.in, args.kSample, row.x, at),
-            load(args.in, args.kMu, row.mu, at)};
+    return {load_grad(row, at), load(args.operands, args.kSample, row.x, at),
+            load(args.operands, args.kMu, row.mu, at)};
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {
-        load_grad(row, at), load(args.in, args.kSample, row.x, at), {}}; // mu is in the sums alone
+    return {load_grad(row, at),
+            load(args.operands, args.kSample, row.x, at),
+            {}}; // mu is in the sums alone
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSampleSums]) const {
     sample_terms(held.grad.element[k], held.x.element[k], held.mu.element[k], out);
@@ -158,38 +160,40 @@ template <class Family, class Element> struct Backward {
     return SampleGradient<T>(sums);
   }
 
-  __device__ bool writes() const { return args.wants(args.kGradMu); }
+  __device__ bool writes() const { return args.operands.needs(args.kGradMu); }
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const SampleGradient<T> &g) const {
     Pack<T> out;
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
-    store(args.in, args.kGradMu, row.out, at, out);
+    store(args.operands, args.kGradMu, row.out, at, out);
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
                                                const T (&sums)[kSampleSums],
                                                const SampleGradient<T> &) const {
-    if (!args.wants(args.kGradKappa))
+    if (!args.operands.needs(args.kGradKappa))
       return;
     const SampleGradient<T> g(sums);
-    *args.in.result(args.kGradKappa, i) =
+    args.operands.array(args.kGradKappa)[i] =
         Family::implicit_gradient(row.kappa, args.dim, g.half_angle) * g.outward;
   }
 };
 
+template <class Family, class T> void launch_forward(Family, const RSample<T> &args) {
+  launch_rows(Forward<Family, T>{args});
+}
+template <class Family, class T> void launch_backward(Family, const RSampleBackward<T> &args) {
+  require_no_sums(args.sums);
+  launch_rows(Backward<Family, T>{args});
+}
+
 void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  rsample(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.out)>;
-    launch_rows(Forward<decltype(family), T>{args});
-  });
+  unpack_rsample(stack, [](auto family, const auto &args) { launch_forward(family, args); });
 }
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  rsample_backward(stack, [](auto family, const auto &args) {
-    using T = std::decay_t<decltype(args.kappa(0))>;
-    require_no_sums(args.terms);
-    launch_rows(Backward<decltype(family), T>{args});
-  });
+  unpack_rsample_backward(stack,
+                          [](auto family, const auto &args) { launch_backward(family, args); });
 }
 
 const int registered = [] {

@@ -1,4 +1,4 @@
-// Functions of (kappa, d) alone.
+// The scalar functions of (kappa, d).
 #include "../scalar_function.h"
 #include "device.cuh"
 
@@ -10,11 +10,12 @@ template <class Family, class T> struct Element {
   __device__ void operator()(int64_t i) const { args.template element<Family, T>(i); }
 };
 
+template <class Family, class T> void launch_function(Family, const ScalarFunctionArguments<T> &args) {
+  launch_elements(args.device, args.operands.rows.n, Element<Family, T>{args});
+}
+
 void scalar_function_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  scalar_function(stack, [](auto family, const auto &args) {
-    using T = std::remove_pointer_t<decltype(args.out)>;
-    launch_elements(args.device, args.in.rows.n, Element<decltype(family), T>{args});
-  });
+  unpack_scalar_function(stack, [](auto family, const auto &args) { launch_function(family, args); });
 }
 
 const int registered = [] {

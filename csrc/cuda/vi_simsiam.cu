@@ -1,134 +1,110 @@
 // The VI-SimSiam loss and its gradients: sums over a row, near a pole further sums that need the
-// first, then the gradients. Only the first time does the row come from memory and not from a
-// cache.
+// first, then the gradients.
 #include "../vi_simsiam.h"
 #include "rows.cuh"
 
 namespace {
 using namespace spherical;
 
-constexpr int kBlockThreads = 256;
-constexpr int64_t kLongestOfWarp = 1024; // elements of a row; a longer one takes the block
-
-// Neighbouring elements that one thread moves by one instruction.
-template <class T, int V> struct alignas(V * sizeof(T)) Elements {
-  T at[V];
-};
-template <int V, class T> __device__ __forceinline__ Elements<T, V> read(const T *p) {
-  return *reinterpret_cast<const Elements<T, V> *>(p);
-}
-
-template <class Family, class T> struct Loss {
-  using S = Accumulator<T>;
+template <class Family, class Element> struct Loss {
+  using T = Element;
+  static constexpr int kSums = kCosineSums;
+  static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
+  static constexpr Layout kUnalignedLayout = Layout::strided;
+  static constexpr bool kMaySplit = false; // the sums near a pole need the whole row
   VISimSiamLoss<T> args;
 
-  // The first of each V elements that are this thread's: f(j)
-  template <int V, class F>
-  __device__ __forceinline__ static void for_each(const Team &team, int64_t begin, int64_t end,
-                                                  const F &f) {
-    for (int64_t j = begin + team.rank * V; j < end; j += team.size * V)
-      f(j);
+  struct Row {
+    int64_t pred; // where the row of the operand begins
+    int64_t target;
+    T upstream;
+    T kappa;
+    int64_t out; // where the gradients of the row begin
+  };
+  __device__ __forceinline__ Row row(int64_t i) const {
+    int64_t at[4];
+    args.operands.rows.offsets(i, at);
+    return {at[args.kPred], at[args.kTarget], args.operands.scalar(args.kGrad, at[args.kGrad]),
+            args.operands.scalar(args.kKappa, at[args.kKappa]), i * args.operands.rows.d};
   }
 
-  // In stretches, so that the error does not grow with d.
-  template <int V, int N, class Term>
-  __device__ __forceinline__ static void sum(const Team &team, const T *mu, const T *x, int64_t d,
-                                             S (&sums)[N], const Term &term) {
-    const int64_t stretch = int64_t{64} * team.size * V;
-    for (int k = 0; k < N; ++k)
-      sums[k] = 0;
-    for (int64_t begin = 0; begin < d; begin += stretch) {
-      S partial[N] = {};
-      for_each<V>(team, begin, begin + stretch < d ? begin + stretch : d, [&](int64_t j) {
-        const auto mus = read<V>(mu + j), xs = read<V>(x + j);
-        for (int v = 0; v < V; ++v) {
-          S out[N];
-          term(widened(mus.at[v]), widened(xs.at[v]), out);
-          for (int k = 0; k < N; ++k)
-            partial[k] += out[k];
-        }
+  struct Held {
+    Pack<T> mu;
+    Pack<T> x;
+  };
+  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
+    return {load(args.operands, args.kPred, row.pred, at),
+            load(args.operands, args.kTarget, row.target, at)};
+  }
+  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
+    return read(row, at);
+  }
+  __device__ void keep(const Row &, const Place &, const Held &) const {}
+  __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSums]) const {
+    cosine_terms(held.mu.element[k], held.x.element[k], out);
+  }
+
+  struct Scalars {
+    Cosine<T> cosine;
+    T step; // of the gradients of both vectors
+  };
+  template <class Worker>
+  __device__ __forceinline__ Scalars scalars(Worker &worker, const T (&sums)[kSums]) const {
+    Cosine<T> cosine(sums);
+    if (cosine.within(T(kNearPole))) { // all threads of the team, or none
+      T pole[kPoleSums];
+      worker.sum_again(pole, [&cosine](const Held &held, int k, T(&out)[kPoleSums]) {
+        cosine.pole_terms(held.mu.element[k], held.x.element[k], out);
       });
-      for (int k = 0; k < N; ++k)
-        sums[k] += partial[k];
-    }
-    team.sum(sums);
-  }
-
-  // out = scale (a - (a . b / b . b) b)
-  template <int V>
-  __device__ __forceinline__ static void
-  write_orthogonal(const Team &team, const Orthogonal<S> &part, S scale, const T *a, const T *b,
-                   int64_t d, T *out) {
-    for_each<V>(team, 0, d, [=](int64_t j) {
-      const auto as = read<V>(a + j), bs = read<V>(b + j);
-      Elements<T, V> result;
-      for (int v = 0; v < V; ++v)
-        result.at[v] = narrowed<T>(scale * part.exact(widened(as.at[v]), widened(bs.at[v])));
-      *reinterpret_cast<Elements<T, V> *>(out + j) = result;
-    });
-  }
-
-  template <int V> __device__ void row(const Team &team, int64_t i) const {
-    const int64_t d = args.rows.d;
-    const T *mu = args.pred(i), *x = args.target(i);
-    S sums[kCosineSums];
-    sum<V>(team, mu, x, d, sums, [](S m, S v, S(&out)[kCosineSums]) { cosine_terms(m, v, out); });
-    Cosine<S> cosine(sums);
-    if (cosine.within(S(kNearPole))) { // all of the team, or none
-      S pole[kPoleSums];
-      sum<V>(team, mu, x, d, pole,
-             [=](S m, S v, S(&out)[kPoleSums]) { cosine.pole_terms(m, v, out); });
       cosine.set_pole_sums(sums, pole);
     }
-    const S kappa = args.kappa(i);
-    const S step =
-        args.grad(i) * cosine.inverse * row_loss_dt<Family>(kappa, args.beta, cosine.half_angle);
-    if (args.grad_pred)
-      write_orthogonal<V>(team, cosine.of_x, step, x, mu, d, args.grad_pred + i * d);
-    if (args.grad_target)
-      write_orthogonal<V>(team, cosine.of_mu, step, mu, x, d, args.grad_target + i * d);
-    if (team.rank != 0)
-      return;
-    const auto loss =
-        row_loss<Family>(kappa, args.dim, cosine.half_angle, args.grad_kappa != nullptr);
-    args.out[i] = loss.value;
-    if (args.grad_kappa)
-      args.grad_kappa[i] = args.grad(i) * loss.dkappa;
+    const Row &row = worker.row;
+    return {cosine, row.upstream * cosine.inverse *
+                        row_loss_dt<Family>(row.kappa, args.dim, args.beta, cosine.half_angle)};
+  }
+
+  __device__ bool writes() const {
+    return args.operands.needs(args.kGradPred) || args.operands.needs(args.kGradTarget);
+  }
+  __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
+                                        const Scalars &s) const {
+    if (args.operands.needs(args.kGradPred))
+      store(args.operands, args.kGradPred, row.out, at,
+            elements(s.cosine.x_part, s.step, held.x, held.mu));
+    if (args.operands.needs(args.kGradTarget))
+      store(args.operands, args.kGradTarget, row.out, at,
+            elements(s.cosine.mu_part, s.step, held.mu, held.x));
+  }
+  static __device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step,
+                                                     const Pack<T> &a, const Pack<T> &b) {
+    Pack<T> out;
+    for (int k = 0; k < kPackWidth<T>; ++k)
+      out.element[k] = step * part.exact(a.element[k], b.element[k]);
+    return out;
+  }
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kSums],
+                                               const Scalars &s) const {
+    const HalfAngle<T> c = s.cosine.half_angle;
+    args.operands.array(args.kLoss)[i] = row_loss<Family>(
+        row.kappa, args.dim, Family::log_prob_at_mode_over_uniform(row.kappa, args.dim), c);
+    if (args.operands.needs(args.kGradKappa))
+      args.operands.array(args.kGradKappa)[i] =
+          row.upstream *
+          row_loss_dkappa<Family>(row.kappa, args.dim,
+                                  Family::log_prob_at_mode_dkappa(row.kappa, args.dim), c);
   }
 };
 
-template <int V, class Kernel>
-__global__ void __launch_bounds__(kBlockThreads, 2)
-    for_each_pair(const __grid_constant__ Kernel kernel, const int team_size) {
-  const Team team(team_size);
-  const int64_t n = kernel.args.rows.n, per_block = kBlockThreads / team_size;
-  for (int64_t i = blockIdx.x * per_block + team.index; i < n; i += gridDim.x * per_block)
-    kernel.template row<V>(team, i);
+template <class Family, class T> void launch_loss(Family, const VISimSiamLoss<T> &args) {
+  launch_rows(Loss<Family, T>{args});
 }
 
-template <int V, class Kernel> void launch_pairs(const Kernel &kernel) {
-  const int64_t n = kernel.args.rows.n, d = kernel.args.rows.d;
-  int team = 1;
-  while (team < 32 && team * V < d)
-    team *= 2;
-  if (d > kLongestOfWarp)
-    team = kBlockThreads;
-  const int64_t per_block = kBlockThreads / team;
-  launch(kernel.args.device, for_each_pair<V, Kernel>, (n + per_block - 1) / per_block,
-         kBlockThreads, kernel, team);
+void vi_simsiam_loss_cuda(StableIValue *stack, uint64_t, uint64_t) {
+  unpack_vi_simsiam_loss(stack, [](auto family, const auto &args) { launch_loss(family, args); });
 }
 
 const int registered = [] {
-  Implementations("CUDA").op("vi_simsiam_loss", [](StableIValue *stack, uint64_t, uint64_t) {
-    vi_simsiam_loss(stack, [](auto family, const auto &args) {
-      using T = std::remove_pointer_t<decltype(args.grad_pred)>;
-      const Loss<decltype(family), T> kernel{args};
-      if (args.is_aligned(16))
-        launch_pairs<16 / sizeof(T)>(kernel);
-      else
-        launch_pairs<1>(kernel);
-    });
-  });
+  Implementations("CUDA").op("vi_simsiam_loss", vi_simsiam_loss_cuda);
   return 0;
 }();
 } // namespace

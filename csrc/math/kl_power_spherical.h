@@ -14,10 +14,10 @@
 // derivation: integrate the binomial series of (1 - q u)^kappa against the Beta weight, u = 1 -
 // e^{-Y}. Gauss-Legendre with 32 (float) or 64 (double) nodes a panel.
 #pragma once
-#include "portable.h"
 #include "power_spherical.h"
 #include "quadrature.h"
 #include "stirling.h"
+#include "types.h"
 
 namespace spherical {
 

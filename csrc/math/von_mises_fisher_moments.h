@@ -13,6 +13,7 @@
 //   float64           2.4e-15            1.5e-15   1.8e-15       2.5e-15
 #pragma once
 #include "elementary.h"
+#include "types.h"
 #include "von_mises_fisher_coefficients.h"
 
 namespace spherical {

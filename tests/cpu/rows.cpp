@@ -1,5 +1,5 @@
-// csrc/rows.h for two operands of float, for test_rows.py.
-#include "rows.h"
+// csrc/operands.h for two operands of float, for test_rows.py.
+#include "operands.h"
 
 using namespace spherical;
 
@@ -26,9 +26,9 @@ extern "C" int row_offsets(int ndim, const int64_t *size, const int64_t *strides
 }
 
 extern "C" bool row_is_aligned(int64_t d, int64_t stride, int64_t address, int64_t width) {
-  RowInputs<float, 1> in{};
-  in.rows.d = d;
-  append_dim(in.rows, 3, {stride});
-  in.data[0] = reinterpret_cast<const float *>(address);
-  return in.is_aligned(0, width);
+  RowOperands<float, 1, 1> operands{};
+  operands.rows.d = d;
+  append_dim(operands.rows, 3, {stride, stride});
+  operands.inputs[0] = reinterpret_cast<const float *>(address);
+  return operands.is_aligned(0, width);
 }

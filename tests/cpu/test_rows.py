@@ -1,4 +1,4 @@
-"""The index arithmetic of csrc/rows.h: where row i of a broadcast operand starts."""
+"""The index arithmetic of csrc/operands.h: where row i of a broadcast operand starts."""
 
 from __future__ import annotations
 

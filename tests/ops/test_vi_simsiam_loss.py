@@ -337,7 +337,7 @@ def test_beta_weighs_the_gradient_of_the_cosine_alone(beta, family):
     uniform = [*leaves[:2], torch.zeros_like(leaves[2]).requires_grad_()]
     grads = torch.autograd.grad(ops.vi_simsiam_loss(*uniform, family.index, beta).sum(), uniform)
     assert all(grad.isfinite().all() for grad in grads)
-    assert (grads[0] != 0).any() == (beta == 1)
+    assert (grads[0].abs() > 1e-20).any() == (beta == 1)
 
 
 @both_paths
@@ -394,11 +394,10 @@ def test_compile_with_backward(dynamic):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g, p, z, k: (g, p, z.double(), k), "one dtype"),
-        (lambda g, p, z, k: (g.double(), p, z, k), "one dtype"),
-        (lambda g, p, z, k: (g.double(), p, z, k.double()), "float64 for float64 vectors"),
-        (lambda g, p, z, k: (g, p.half(), z.half(), k.double()), "one dtype"),
-        (lambda g, p, z, k: (g, p.long(), z.long(), k), "expected float16, bfloat16, float32 or"),
+        (lambda g, p, z, k: (g, p, z.double(), k), "target must .* no higher precision"),
+        (lambda g, p, z, k: (g.double(), p, z, k), "grad must have the dtype of kappa"),
+        (lambda g, p, z, k: (g, p, z, k.double()), "grad must have the dtype of kappa"),
+        (lambda g, p, z, k: (g, p.long(), z, k), "pred must be a floating-point tensor"),
         (lambda g, p, z, k: (g, p, z[:, :4], k), "target has dimension 4, expected 5"),
         (lambda g, p, z, k: (g, p, z, k[:2]), "kappa does not broadcast"),
         (lambda g, p, z, k: (g, p[:, :1], z[:, :1], k), "d >= 2, got 1"),
@@ -410,24 +409,3 @@ def test_wrong_calls(change, message):
         torch.ops.powerspherical_ext.vi_simsiam_loss(
             *change(torch.ones(3), pred, target, kappa), 0, 0.0, 7
         )
-
-
-@needs_kernels
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
-)
-def test_multiply(dtype):
-    """In place; bits stay as they are where the factor is 1, NaN among them."""
-    multiply = torch.ops.powerspherical_ext.multiply_.default
-    x = torch.randn(3, 40_001, dtype=torch.float64).to(dtype)
-    factor = torch.tensor(0.3, dtype=torch.promote_types(dtype, torch.float32))
-    product, same = x.clone(), x.clone()
-    multiply(product, factor)
-    assert torch.equal(product, (x.to(factor.dtype) * factor).to(dtype))
-    multiply(same, torch.ones_like(factor))
-    assert torch.equal(same, x)
-    torch.library.opcheck(multiply, (x.clone(), factor))
-    with pytest.raises(RuntimeError, match="x must be contiguous"):
-        multiply(x.t(), factor)
-    with pytest.raises(RuntimeError, match="factor must be a scalar"):
-        multiply(x, factor.expand(2))

@@ -1,11 +1,12 @@
 // von Mises-Fisher over the rows of a tile: the normaliser in double, by vectors of rows, and with
 // it log_prob_at_mode, log_prob_at_mode_dkappa and implicit_gradient.
 #pragma once
-#include "family_rows.h"
+#include "../../math/von_mises_fisher.h"
+#include "../over_rows.h"
 
 namespace spherical {
 
-template <> struct OverRows<VonMisesFisher> {
+template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
   template <class T>
   static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
     if (dim.d == 3)

@@ -1,7 +1,8 @@
 // Power Spherical over the rows of a tile: implicit_gradient, each of its steps for all rows at
 // once.
 #pragma once
-#include "family_rows.h"
+#include "../../math/power_spherical.h"
+#include "../over_rows.h"
 
 namespace spherical {
 

@@ -1,0 +1,42 @@
+// The scalar functions of a family over the rows of a tile.
+#pragma once
+#include "../math/types.h"
+#include "tile.h"
+
+namespace spherical {
+
+// out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for a
+// row depends on that row and d alone.
+template <class Family> struct LoopsOverRows {
+  // The result is in double, and rounded to T later.
+  template <class T>
+  SIMD_CLONES FLATTEN static void log_prob_at_mode(const Dim<double> &dim, int64_t n,
+                                                   const T *kappa, double *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::log_prob_at_mode(double{kappa[r]}, dim);
+  }
+  template <class T>
+  SIMD_CLONES FLATTEN static void log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n,
+                                                          const T *kappa, T *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::log_prob_at_mode_dkappa(kappa[r], dim);
+  }
+  template <class T>
+  SIMD_CLONES FLATTEN static void log_prob_at_mode_over_uniform(const Dim<T> &dim, int64_t n,
+                                                                const T *kappa, T *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::log_prob_at_mode_over_uniform(kappa[r], dim);
+  }
+  template <class T>
+  SIMD_CLONES FLATTEN static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                    const HalfAngle<T> *c, T *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::implicit_gradient(kappa[r], dim, c[r]);
+  }
+};
+
+// The loops of a family. cpu/families/<family>.h specialises it where these loops would not
+// vectorise.
+template <class Family> struct OverRows : LoopsOverRows<Family> {};
+
+} // namespace spherical

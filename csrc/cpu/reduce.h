@@ -1,0 +1,94 @@
+// Loops over tiles that sum the gradient of an expanded operand as they go.
+#pragma once
+#include "../operands.h"
+#include "parallel.h"
+#include "tiles.h"
+
+namespace spherical {
+
+// The memory of one task: rows that f of for_each_tile reads, and rows that it writes.
+template <class T> struct Scratch {
+  TileRows<T> in[3], out;
+};
+
+// total[i] += the sum over r of rows[r, i], added in sequence; rows is [n, d].
+template <class T, class S>
+SIMD_CLONES void add_rows(const T *rows, int64_t n, int64_t d, S *total) {
+  for (int64_t r = 0; r < n; ++r)
+    for (int64_t i = 0; i < d; ++i)
+      total[i] += rows[r * d + i];
+}
+
+// A sum of more terms than this is divided into parts. The terms of a part are added in sequence in
+// T, and the parts in double.
+constexpr int64_t kTermsPerPart = 256;
+
+// Calls f(first, n, out, scratch) for each tile of rows i = first ... first + n - 1. f writes row i
+// of the result sums.operand, [d], to out[i - first]; out is null if that result is not needed.
+//
+// Each row that is stored is the sum of sums.terms neighbouring rows i. The order of the additions
+// depends on the shapes alone.
+template <class T, int I, int O, class F>
+void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64_t grain,
+                   const F &f) {
+  const int64_t d = operands.rows.d, most = tile_rows(d), terms = sums.terms;
+  const int k = sums.operand;
+  const bool needed = operands.needs(k);
+  if (terms == 1 || !needed) {
+    parallel_for(operands.rows.n, grain, [&](int64_t begin, int64_t end) {
+      Scratch<T> scratch;
+      TileRows<T> rows;
+      for (int64_t first = begin; first < end; first += most) {
+        const int64_t n = std::min(most, end - first);
+        f(first, n, needed ? result_rows(operands, k, first, n, rows) : nullptr, scratch);
+        if (needed)
+          finish_rows(operands, k, first, n, rows);
+      }
+    });
+    return;
+  }
+  if (terms == 0) { // nothing to add up: 0 has the same bits in every type
+    memset(operands.results[k - I], 0,
+           static_cast<size_t>(sums.count * d * operands.element_size(k)));
+    return;
+  }
+  const int64_t parts = (terms + kTermsPerPart - 1) / kTermsPerPart;
+  std::vector<T> partial(static_cast<size_t>(parts > 1 ? sums.count * parts * d : 0));
+  const auto add_parts = [&](int64_t begin, int64_t end) {
+    Scratch<T> scratch;
+    std::vector<T> total(static_cast<size_t>(d));
+    TileRows<T> rows;
+    rows.put_in_buffer(most, d);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t sum = part / parts, first = part % parts * kTermsPerPart;
+      const int64_t last = std::min(terms, first + kTermsPerPart);
+      std::fill(total.begin(), total.end(), T(0));
+      for (int64_t i = first; i < last; i += most) {
+        const int64_t n = std::min(most, last - i);
+        f(sum * terms + i, n, rows.row, scratch);
+        add_rows(rows.buffer.data(), n, d, total.data());
+      }
+      if (parts > 1)
+        std::copy(total.begin(), total.end(), partial.begin() + part * d);
+      else
+        write_row(operands, k, sum * terms, total.data());
+    }
+  };
+  const int64_t rows_per_part = std::min(terms, kTermsPerPart);
+  parallel_for(sums.count * parts, std::max<int64_t>(1, grain / rows_per_part), add_parts);
+  if (parts == 1)
+    return;
+  parallel_for(sums.count, std::max<int64_t>(1, grain / parts), [&](int64_t begin, int64_t end) {
+    std::vector<double> total(static_cast<size_t>(d));
+    std::vector<T> rounded(static_cast<size_t>(d));
+    for (int64_t sum = begin; sum < end; ++sum) {
+      std::fill(total.begin(), total.end(), 0.0);
+      add_rows(partial.data() + sum * parts * d, parts, d, total.data());
+      std::transform(total.begin(), total.end(), rounded.begin(),
+                     [](double sum) { return static_cast<T>(sum); });
+      write_row(operands, k, sum * terms, rounded.data());
+    }
+  });
+}
+
+} // namespace spherical

@@ -1,0 +1,63 @@
+// A tile is a few neighbouring rows that are worked on together. Calls and loops over their scalars
+// then cost little, and the rows stay in the first cache until they are read again.
+#pragma once
+#include "simd.h"
+
+namespace spherical {
+
+constexpr int64_t kTile = 64; // the most rows of a tile
+
+inline int64_t tile_rows(int64_t d) { return std::clamp<int64_t>(2048 / d, 1, kTile); }
+
+// Narrow rows are worked on by columns, so that loops over the rows of a tile vectorise.
+constexpr int64_t kColumnwiseBelow = 16; // elements of a row
+
+// Calls f(d), for the narrowest rows with a constant, so that loops over them are unrolled.
+template <class F> HD_INLINE void with_width(int64_t d, const F &f) {
+  if (d == 2)
+    f(std::integral_constant<int64_t, 2>());
+  else if (d == 3)
+    f(std::integral_constant<int64_t, 3>());
+  else if (d == 4)
+    f(std::integral_constant<int64_t, 4>());
+  else
+    f(d);
+}
+
+// The columns of a tile of narrow rows: at[i][r] is element i of row r.
+template <class T> struct Columns {
+  T at[kColumnwiseBelow][kTile];
+
+  // D is int64_t, or one of the constants of with_width. rows is [n] pointers to [d].
+  template <class D> HD_INLINE void read(const T *const *rows, int64_t n, D d) {
+    bool shared = true;
+    for (int64_t r = 0; r < n; ++r)
+      shared &= rows[r] == rows[0];
+    if (shared) {
+      for (int64_t i = 0; i < d; ++i)
+        std::fill_n(at[i], n, rows[0][i]);
+      return;
+    }
+    for (int64_t r = 0; r < n; ++r)
+      for (int64_t i = 0; i < d; ++i)
+        at[i][r] = rows[r][i];
+  }
+};
+
+// The gradient of each row from its scalars g: out[r] = g[r].element(a[r], b[r]), element by
+// element. a, b and out are [n] pointers to [d].
+template <class G, class T>
+SIMD_CLONES void gradients(const G *g, const T *const *a, const T *const *b, int64_t n, int64_t d,
+                           T *const *out) {
+  with_width(d, [=](auto width) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < n; ++r) {
+      const G row = g[r];
+      const T *ar = a[r], *br = b[r];
+      T *to = out[r];
+      for (int64_t i = 0; i < width; ++i)
+        to[i] = row.element(ar[i], br[i]);
+    }
+  });
+}
+
+} // namespace spherical

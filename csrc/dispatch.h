@@ -1,0 +1,44 @@
+// From the arguments of an op to compile-time choices: the dtype that a kernel computes in, the
+// family, and the gradients that are needed.
+#pragma once
+#include "families.h"
+#include "tensor.h"
+
+namespace spherical {
+
+inline void check_float(const char *op, const Tensor &tensor) {
+  if (tensor.dtype() != aoti_torch_dtype_float32() && tensor.dtype() != aoti_torch_dtype_float64())
+    fail(std::string(op) + ": expected float32 or float64");
+}
+
+// Calls f(T{}) with the element type T of a float32 or float64 tensor.
+template <class F> void dispatch_float(const char *op, const Tensor &tensor, const F &f) {
+  check_float(op, tensor);
+  if (tensor.dtype() == aoti_torch_dtype_float32())
+    f(float{});
+  else
+    f(double{});
+}
+
+// Calls f(Family{}) for the family at position `index` of a list.
+template <class F, class... Members>
+void dispatch_family(const char *op, int64_t index, const F &f, List<Members...>) {
+  int64_t position = 0;
+  if (!((position++ == index && (f(Members{}), true)) || ...))
+    fail(std::string(op) + ": no family has index " + std::to_string(index) + ", there are " +
+         std::to_string(sizeof...(Members)));
+}
+template <class F> void dispatch_family(const char *op, int64_t index, const F &f) {
+  dispatch_family(op, index, f, Families());
+}
+
+// The argument `needs_grad` of an op: the bits of NeedsGrad in Python.
+struct NeedsGrad {
+  bool value, mu, kappa; // value is the loss's target, and mu its pred
+  bool summed;           // the gradient of an expanded vector is summed to the vector's own shape
+
+  explicit NeedsGrad(StableIValue bits)
+      : value(bits & 1), mu(bits & 2), kappa(bits & 4), summed(bits & 8) {}
+};
+
+} // namespace spherical

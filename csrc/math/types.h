@@ -1,0 +1,45 @@
+// The types that scalar functions take and return: a dimension, a half angle, the coefficients of a
+// sample. Torch-free.
+#pragma once
+#include "portable.h"
+
+namespace spherical {
+
+// The dimension d of the ambient space of S^{d-1}, with what follows from it. make_dim computes in
+// long double on the host. So no kernel evaluates lgamma(d/2), and the terms of log_area, which
+// cancel near d = 20, leave a value that is right to the last digit of double.
+template <class T> struct Dim {
+  T d;
+  T b;        // (d - 1) / 2
+  T log_area; // log surface area of S^{d-1} = log(2 pi^{d/2} / Gamma(d/2))
+};
+
+template <class T> Dim<T> make_dim(int64_t d) {
+  const long double half = 0.5L * static_cast<long double>(d);
+  const long double log_area = std::log(2.0L) + half * std::log(kPi) - std::lgamma(half);
+  return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
+}
+
+template <class T> HD Dim<T> convert_dim(const Dim<double> &dim) {
+  return {static_cast<T>(dim.d), static_cast<T>(dim.b), static_cast<T>(dim.log_area)};
+}
+
+// The angle theta between x and mu, with t = mu . x = cos theta, as the two fractions that keep
+// their relative accuracy at either pole (docs/numerics.md#half-angle):
+//   sin2 = sin^2(theta/2) = (1 - t)/2 = |x - mu|^2 / S
+//   cos2 = cos^2(theta/2) = (1 + t)/2 = |x + mu|^2 / S,   S = |x - mu|^2 + |x + mu|^2
+template <class T> struct HalfAngle {
+  T sin2;
+  T cos2;
+};
+
+// A sample is x = t mu + r g', where g' is the part of a standard normal vector g that is orthogonal
+// to mu (docs/numerics.md#sampler). A family's sampler returns t and r. It is given
+//   s = |g'|^2 / 2 ~ Gamma(b),   p = g . mu ~ N(0, 1), independent of g',
+// and t^2 + 2 s r^2 = 1 holds.
+template <class T> struct SampleCoefficients {
+  T t;
+  T r;
+};
+
+} // namespace spherical
