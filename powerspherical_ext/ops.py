@@ -48,6 +48,7 @@ SCALAR_FUNCTIONS = (
     "mean_resultant_length",
     "mean_resultant_length_dkappa",
     "kl_uniform",
+    "kl_uniform_dkappa",
 )
 
 # KL and its derivatives: KlFunction in csrc/kl.h.
@@ -280,14 +281,11 @@ class _ScalarFunction(torch.autograd.Function):
         return slope, None, None, None
 
 
-# d/dkappa KL(p || uniform) = -kappa log_prob_at_mode_dkappa2(kappa) in every exponential family.
 _DERIVATIVES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "log_prob_at_mode": partial(scalar_function, "log_prob_at_mode_dkappa"),
     "log_prob_at_mode_dkappa": partial(scalar_function, "log_prob_at_mode_dkappa2"),
     "mean_resultant_length": partial(scalar_function, "mean_resultant_length_dkappa"),
-    "kl_uniform": lambda kappa, d, family: (
-        -kappa * scalar_function("log_prob_at_mode_dkappa2", kappa, d, family)
-    ),
+    "kl_uniform": partial(scalar_function, "kl_uniform_dkappa"),
 }
 
 
@@ -444,8 +442,8 @@ class _VISimSiamLoss(torch.autograd.Function):
             raw = _raw.vi_simsiam_loss.default(upstream, *tensors, *ctx.arguments)[1:]
         else:
             for g in raw:
-                _raw.multiply_.default(g, grad)
-        grad_target, grad_pred, grad_kappa = raw
+                g.mul_(grad)
+        grad_pred, grad_target, grad_kappa = raw
         return (
             *(
                 _sum_to(g, x) if needed else None
@@ -470,10 +468,10 @@ if _library.CPU_KERNELS:
         shape: torch.Size = torch.broadcast_shapes(*shapes)
         return shape
 
-    def _fake_vectors(like: Tensor, batch: torch.Size, wanted: int, bit: int) -> Tensor:
-        if not wanted & bit:
+    def _fake_vectors(like: Tensor, batch: torch.Size, needs_grad: int, bit: int) -> Tensor:
+        if not needs_grad & bit:
             return like.new_empty(0)
-        return like.new_empty(like.shape if wanted & _SUMMED else (*batch, like.shape[-1]))
+        return like.new_empty(like.shape if needs_grad & _SUMMED else (*batch, like.shape[-1]))
 
     @torch.library.register_fake("powerspherical_ext::scalar_function")
     def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
@@ -487,15 +485,15 @@ if _library.CPU_KERNELS:
         kappa: Tensor,
         family: int,
         beta: float,
-        wanted: int,
+        needs_grad: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         batch = _batch(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
         vectors = (*batch, pred.shape[-1])
         return (
             kappa.new_empty(batch),
-            pred.new_empty(vectors if wanted & _VALUE else (0,)),
-            pred.new_empty(vectors if wanted & _MU else (0,)),
-            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
+            pred.new_empty(vectors if needs_grad & _MU else (0,)),
+            pred.new_empty(vectors if needs_grad & _VALUE else (0,)),
+            kappa.new_empty(batch if needs_grad & _KAPPA else (0,)),
         )
 
     @torch.library.register_fake("powerspherical_ext::kl")
@@ -511,23 +509,19 @@ if _library.CPU_KERNELS:
     ) -> Tensor:
         return kappa_p.new_empty(_batch(kappa_p.shape, kappa_q.shape, sin2.shape, cos2.shape))
 
-    @torch.library.register_fake("powerspherical_ext::multiply_")
-    def _(x: Tensor, factor: Tensor) -> None:
-        return None
-
     @torch.library.register_fake("powerspherical_ext::log_prob")
     def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
         return kappa.new_empty(_batch(value.shape[:-1], mu.shape[:-1], kappa.shape))
 
     @torch.library.register_fake("powerspherical_ext::log_prob_backward")
     def _(
-        grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, wanted: int
+        grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch = _batch(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
         return (
-            _fake_vectors(value, batch, wanted, _VALUE),
-            _fake_vectors(mu, batch, wanted, _MU),
-            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
+            _fake_vectors(value, batch, needs_grad, _VALUE),
+            _fake_vectors(mu, batch, needs_grad, _MU),
+            kappa.new_empty(batch if needs_grad & _KAPPA else (0,)),
         )
 
     @torch.library.register_fake("powerspherical_ext::rsample")
@@ -536,10 +530,10 @@ if _library.CPU_KERNELS:
 
     @torch.library.register_fake("powerspherical_ext::rsample_backward")
     def _(
-        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, wanted: int
+        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
     ) -> tuple[Tensor, Tensor]:
         batch = _batch(grad.shape[:-1], sample.shape[:-1], mu.shape[:-1], kappa.shape)
         return (
-            _fake_vectors(mu, batch, wanted, _MU),
-            kappa.new_empty(batch if wanted & _KAPPA else (0,)),
+            _fake_vectors(mu, batch, needs_grad, _MU),
+            kappa.new_empty(batch if needs_grad & _KAPPA else (0,)),
         )

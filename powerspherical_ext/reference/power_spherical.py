@@ -277,3 +277,7 @@ def _implicit_gradient_expansion(a: Tensor, b: float, log_ratio: Tensor) -> Tens
             in_x = in_x * x + in_l[..., row]
         sums = sums * inv_a + in_x
     return inv_a * (first + inv_a * sums)
+
+
+def kl_uniform_dkappa(kappa: Tensor, d: int) -> Tensor:
+    return -kappa * log_prob_at_mode_dkappa2(kappa, d)

@@ -388,3 +388,7 @@ def _half_angle_on_sphere(kappa: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     upper = sin2 < 0.5
     sin2, cos2 = torch.where(upper, sin2, 1 - cos2), torch.where(upper, 1 - sin2, cos2)
     return torch.where(flat, -torch.expm1(-s), sin2), torch.where(flat, (-s).exp(), cos2)
+
+
+def kl_uniform_dkappa(kappa: Tensor, d: int) -> Tensor:
+    return -kappa * log_prob_at_mode_dkappa2(kappa, d)

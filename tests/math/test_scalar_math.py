@@ -66,6 +66,13 @@ CHECKS = (
     Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
     Check(VMF, "implicit_gradient", "von_mises_fisher_implicit_gradient", 1e-6, 2e-14),
 )
+COMPILED_CHECKS = (
+    Check(PS, "log_prob_at_mode_over_uniform", "power_spherical", 5e-7, 2e-14, mixed=True),
+    Check(PS, "kl_uniform_dkappa", "power_spherical", 3e-7, 1e-15),
+    Check(VMF, "log_prob_at_mode_over_uniform", "von_mises_fisher", 1e-6, 2e-14, mixed=True),
+    Check(VMF, "mean_resultant_length_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+    Check(VMF, "kl_uniform_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+)
 KL_DERIVATIVES = (
     Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
     Check(KL, "kl_dkappa_q", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_q_scale"),
@@ -90,7 +97,7 @@ def worst_error(check: Check, dtype: str, result: Column) -> float:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("check", CHECKS + KL_DERIVATIVES, ids=str)
+@pytest.mark.parametrize("check", CHECKS + COMPILED_CHECKS + KL_DERIVATIVES, ids=str)
 def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
     table = load(check.table)
     symbol = f"{check.family}_{check.function}"

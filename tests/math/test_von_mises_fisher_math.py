@@ -82,24 +82,6 @@ def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
         np.testing.assert_allclose(result, true, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 5e-15)])
-def test_inverse_mean_resultant_length(dtype: str, bound: float, compiled: ctypes.CDLL) -> None:
-    """kappa from A and 1 - A rounded to dtype; the rounding itself is taken out to first order."""
-    table = {name: column[load("von_mises_fisher")["kappa"] > 0]
-             for name, column in load("von_mises_fisher").items()}  # fmt: skip
-    length, rest = (
-        table[x].astype(dtype) for x in ("mean_resultant_length", "log_prob_at_mode_dkappa")
-    )
-    by_length = table["mean_resultant_length"] < 0.5
-    rounding = np.where(
-        by_length, length - table["mean_resultant_length"], table["log_prob_at_mode_dkappa"] - rest
-    )
-    true = table["kappa"] + rounding / -table["log_prob_at_mode_dkappa2"]
-    symbol = f"{FAMILY}_inverse_mean_resultant_length"
-    result = call(compiled, symbol, table["d"], [length, rest], dtype)
-    assert np.abs(result / true - 1).max() <= bound
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_inverse_by_reference(dtype: str) -> None:
     """A(kappa(r)) = r, the derivative is 1/A', and the ends are 0 and infinity."""

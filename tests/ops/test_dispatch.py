@@ -51,7 +51,6 @@ def raw_calls(dtype):
             yield raw.vi_simsiam_loss.default, arguments
     half, k = mu.bfloat16(), kappa.float()
     yield raw.vi_simsiam_loss.default, (k, half, half, k, op_calls.FAMILY, 0.0, 7)
-    yield raw.multiply_.default, (torch.ones(3, dtype=dtype), torch.tensor(0.5, dtype=dtype))
     for function in range(len(ops.SCALAR_FUNCTIONS)):
         yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY, function)
     y = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=dtype)
