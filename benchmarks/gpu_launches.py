@@ -23,14 +23,12 @@ def launches(
     kappa = d * torch.rand(n, device=device)
     upstream, y = torch.rand(n, device=device), torch.rand(n, device=device)
     state = torch.tensor([1, 0], device=device)
-    factor = torch.tensor(0.5, device=device)
     return {
         "log_prob": lambda: ops.log_prob(x, mu, kappa, family),
         "log_prob_backward": lambda: ops.log_prob_backward(upstream, x, mu, kappa, family, 7),
         "rsample": lambda: ops.rsample(mu, kappa, state, family),
         "rsample_backward": lambda: ops.rsample_backward(grad, x, mu, kappa, family, 6),
         "vi_simsiam_loss": lambda: ops.vi_simsiam_loss(upstream, mu, x, kappa, family, 0.0, 7),
-        "multiply_": lambda: ops.multiply_(grad, factor),
         "scalar_function": lambda: ops.scalar_function(kappa, d, family, 0),
         "kl": lambda: ops.kl(kappa, upstream, y, 1 - y, d, family, family, 0),
     }

@@ -6,18 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from ..reference import POWER_SPHERICAL, VON_MISES_FISHER
+from ..families import Family, family_named
 
 __all__ = ["autocast_disabled", "family_index"]
 
-DISTRIBUTIONS = {"power_spherical": POWER_SPHERICAL, "von_mises_fisher": VON_MISES_FISHER}
 
-
-def family_index(distribution: str) -> int:
-    """The index in ``reference.FAMILIES`` of a loss's ``distribution`` argument."""
-    if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"distribution must be one of {(*DISTRIBUTIONS,)}, got {distribution!r}")
-    return DISTRIBUTIONS[distribution]
+def family_index(distribution: str) -> Family:
+    """The family of a loss's ``distribution`` argument."""
+    return family_named(distribution)
 
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from ..reference import VON_MISES_FISHER
+from ..families import Family
 from ._common import autocast_disabled, family_index
 from ._processes import gather as gather_rows
 from ._processes import rank
@@ -148,9 +148,9 @@ def vi_simclr_loss(
             mu, k = F.normalize(p.to(dtype), dim=-1), k.to(dtype)
             all_mu, all_kappa = (gather_rows(mu), gather_rows(k)) if gather else (mu, k)
             t = F.normalize(z.to(dtype), dim=-1) @ all_mu.T  # [i, k] = mu_k . z_i
-            log_p = ops.log_prob_at_mode(all_kappa, p.shape[-1], family) + _log_prob_ratio(
-                t, all_kappa, family
-            )
+            d = p.shape[-1]
+            log_p = ops.log_prob_at_mode(all_kappa, d, family)
+            log_p = log_p + _log_prob_ratio(t, all_kappa, d, family)
             losses.append(F.cross_entropy(log_p, _own(mu, gather), reduction="none"))
         each = losses[0] if isinstance(pred, Tensor) else torch.stack(losses)
         return reduce(each, reduction)
@@ -226,12 +226,11 @@ def _own(rows: Tensor, gathered: bool) -> Tensor:
     return torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
 
 
-def _log_prob_ratio(t: Tensor, kappa: Tensor, family: int) -> Tensor:
+def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
     """log p(x) - log p(mu), from the cosine."""
-    if family == VON_MISES_FISHER:
-        return kappa * (t - 1)
-    # Rounding can carry t of a matrix product below -1, the antipode, where the density is 0.
-    return kappa * torch.log(((1 + t) / 2).clamp_min(torch.finfo(t.dtype).tiny))
+    # Rounding can carry t of a matrix product beyond the poles; the density can be 0 at -1.
+    sin2, cos2 = (1 - t) / 2, ((1 + t) / 2).clamp_min(torch.finfo(t.dtype).tiny)
+    return family.reference.log_prob_ratio(kappa, d, sin2, cos2)
 
 
 def _check_temperature(temperature: float) -> None:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..reference import POWER_SPHERICAL, log_area
+from ..families import Family, family_named
+from ..reference import log_area
 from ._common import autocast_disabled, family_index
 from ._views import REDUCTIONS, Views, check_counts, check_not_swapped
 
@@ -193,7 +194,7 @@ def _direction_loss(
     pred: Tensor,
     target: Tensor,
     kappa: Tensor,
-    family: int,
+    family: Family,
     beta: float,
     beta_weighs: str,
     scale: float | None,
@@ -307,7 +308,7 @@ def mean_resultant_length(kappa: Tensor, dim: int) -> Tensor:
     Source:
         De Cao and Aziz 2020: (1 + mu . z) / 2 is Beta((d - 1)/2 + kappa, (d - 1)/2).
     """
-    return ops.mean_resultant_length(kappa, dim, POWER_SPHERICAL)
+    return ops.mean_resultant_length(kappa, dim, family_named("power_spherical"))
 
 
 def feature_std(z: Tensor) -> Tensor:

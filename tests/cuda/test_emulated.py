@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from powerspherical_ext.reference import FAMILIES
+from powerspherical_ext.families import FAMILIES
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler
 
 
 def compile_source(source: str) -> subprocess.CompletedProcess[str]:
-    command = ["c++", "-std=c++17", "-fsyntax-only", f"-I{HERE.parent / 'csrc'}", "-xc++", "-"]
+    command = ["c++", "-std=c++17", "-fsyntax-only", f"-I{HERE.parents[1] / 'csrc'}", "-xc++", "-"]
     return subprocess.run(command, input=source, capture_output=True, text=True, check=False)
 
 
