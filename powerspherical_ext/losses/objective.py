@@ -45,7 +45,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, kl_divergence
 
 from ..distributions import VonMisesFisher
-from ._views import check_counts
+from ._views import Views
 
 __all__ = ["expected_log_prob", "j_align", "j_kl", "j_uniform", "log_renormalizer"]
 
@@ -285,16 +285,20 @@ def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
 
 
 def _pairs(q: Posteriors, p: Predictions) -> list[tuple[Posterior, Distribution]]:
-    """(q_i, p_j): the two given, or those of two lists with i != j."""
+    """(q_i, p_j): the two given, or those of two lists with i != j, ordered by i, then by j."""
+    views: Views[Distribution, Posterior]
     if isinstance(q, (Tensor, Distribution)) and isinstance(p, Distribution):
-        return [(q, p)]
-    if not isinstance(q, (list, tuple)) or not isinstance(p, (list, tuple)):
+        views = Views((p,), (q,), is_pair=True)
+    elif isinstance(q, (list, tuple)) and isinstance(p, (list, tuple)):
+        views = Views(p, q, names=("p", "q"))
+    else:
         raise TypeError(
             "q must be a tensor or a distribution and p a distribution, or both lists of them, got "
             f"{type(q).__name__} and {type(p).__name__}"
         )
-    check_counts(len(p), len(q), "p", "q")
-    return [(q_i, p_j) for i, q_i in enumerate(q) for j, p_j in enumerate(p) if i != j]
+    # By target: this order decides which random numbers a pair gets.
+    ordered = sorted((i, j) for j, i in views.pairs())
+    return [(views.targets[i], views.preds[j]) for i, j in ordered]
 
 
 def _check_pair(q: object, p: object) -> None:
