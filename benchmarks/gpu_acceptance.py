@@ -98,9 +98,9 @@ def rsample_backward(case: Any) -> Run:
 
     (loc, kappa), upstream = _inputs(case)
     state = torch.tensor([1, 0], device=loc.device)
-    sample = ops.rsample(loc, kappa, state, case.family_index)
+    sample = ops.rsample(loc, kappa, state, case.declared_family)
     op = torch.ops.powerspherical_ext.rsample_backward.default
-    return lambda: op(upstream, sample, loc, kappa, case.family_index, 6)
+    return lambda: op(upstream, sample, loc, kappa, case.declared_family.index, 6)
 
 
 def _inputs(case: Any) -> Any:

@@ -156,7 +156,7 @@ def _ours(case: Case) -> Functions:
 
 
 def _ours_without_class(case: Case) -> Functions:
-    return {"log_prob": lambda x, loc, kappa: ops.log_prob(x, loc, kappa, case.family_index)}
+    return {"log_prob": lambda x, loc, kappa: ops.log_prob(x, loc, kappa, case.declared_family)}
 
 
 def _reference(case: Case) -> Functions:

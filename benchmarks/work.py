@@ -16,6 +16,7 @@ from torch import Tensor
 
 import powerspherical_ext
 from powerspherical_ext import reference
+from powerspherical_ext.families import Family
 
 ROWS_CHECKED = 512
 # A right sampler fails with probability below 1e-8 per moment; small batches are drawn repeatedly.
@@ -80,9 +81,9 @@ class Case:
         return QUANTITIES[self.quantity].differentiated if self.backward else ()
 
     @property
-    def family_index(self) -> int:
-        index: int = getattr(powerspherical_ext, self.family)._family
-        return index
+    def declared_family(self) -> Family:
+        family: Family = getattr(powerspherical_ext, self.family)._family
+        return family
 
 
 @functools.lru_cache(maxsize=1)  # the peers of a case follow one another
@@ -116,7 +117,7 @@ def inputs(case: Case) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def function(case: Case) -> Callable[..., Tensor]:
     """The quantity as the plain-torch reference computes it."""
-    family = case.family_index
+    family = case.declared_family.reference
 
     def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
         return reference.log_prob(x, loc, kappa, family)
@@ -201,7 +202,7 @@ def _check_samples(case: Case, result: Sequence[Tensor]) -> float:
     """
     (loc, kappa), upstream = inputs(case)
     loc, kappa, upstream = loc.double(), kappa.double(), upstream.double()
-    law = reference.FAMILIES[case.family_index]
+    law = case.declared_family.reference
     sample, *grads = result  # (draws, n, d), (draws, n, d), (draws, n)
     assert sample.shape[1:] == loc.shape
     length_error = float((sample.norm(dim=-1) - 1).abs().max())

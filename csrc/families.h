@@ -1,18 +1,28 @@
-// The list of families, and the contract each satisfies. A family is a struct of static functions
-// (T = float or double; see math/power_spherical.h for a complete example):
+// The list of families, and the contract that each of them satisfies.
 //
-//   log_prob_at_mode(kappa, dim)             log p(mu), the log-density at its mode
-//   log_prob_at_mode_dkappa, log_prob_at_mode_dkappa2           its first and second derivative in
-//   kappa mean_resultant_length(kappa, dim)  A_d(kappa) = E[t]; mean_resultant_length_dkappa its
-//   derivative kl_uniform(kappa, dim)           KL(p || uniform) log_prob_ratio(kappa, half_angle)
-//   log p(x) - log p(mu) log_prob_ratio_dt(kappa, half_angle)    its derivative in t = mu . x
-//   log_prob_ratio_dkappa(half_angle)       its derivative in kappa
-//   sample(kappa, dim, p, s, noise)  SampleCoefficients coordinates of a sample, see portable.h
-//   implicit_gradient(kappa, dim, half_angle)     (dt/dkappa) / (1 - t^2) at a fixed quantile of t
+// A family is a struct of static function templates over T (float or double; log_prob_at_mode and
+// log_prob_ratio also long double). math/power_spherical.h is a complete example. Every function
+// takes all of its arguments, whether or not this family needs each of them:
 //
-// Adding one: its header, its name here, its module in reference/__init__.py, its class, and its
-// row in tests/cases.py.
+//   name                                            its name in Python, such as "power_spherical"
+//   log_prob_at_mode(kappa, dim)                    log p(mu), the log-density at the mode
+//   log_prob_at_mode_dkappa(kappa, dim)             its first derivative in kappa
+//   log_prob_at_mode_dkappa2(kappa, dim)            its second derivative in kappa
+//   log_prob_at_mode_over_uniform(kappa, dim)       log p(mu) + log_area; 0 where p is uniform
+//   log_prob_ratio(kappa, dim, half_angle)          log p(x) - log p(mu)
+//   log_prob_ratio_dt(kappa, dim, half_angle)       its derivative in t = mu . x
+//   log_prob_ratio_dkappa(kappa, dim, half_angle)   its derivative in kappa
+//   mean_resultant_length(kappa, dim)               A = E[t]
+//   mean_resultant_length_dkappa(kappa, dim)        its derivative
+//   kl_uniform(kappa, dim)                          KL(p || uniform)
+//   kl_uniform_dkappa(kappa, dim)                   its derivative
+//   sample(kappa, dim, p, s, noise)                 the SampleCoefficients of a sample
+//   implicit_gradient(kappa, dim, half_angle)       (dt/dkappa)/(1 - t^2) at a fixed quantile of t
+//
+// To add a family, write its header and add its name to `Families`, at the same position as in
+// powerspherical_ext/families.py. Divergences between two families are declared in kl.h.
 #pragma once
+#include "math/normal.h"
 #include "math/power_spherical.h"
 #include "math/von_mises_fisher.h"
 #include <stdexcept>
@@ -20,16 +30,64 @@
 
 namespace spherical {
 
-// Calls f(Family{}) for the family of that index, which is its position in reference.FAMILIES.
-template <class F> void dispatch_family(const char *op, int64_t family, const F &f) {
-  switch (family) {
-  case 0:
-    return f(PowerSpherical{});
-  case 1:
-    return f(VonMisesFisher{});
-  default:
-    throw std::runtime_error(std::string(op) + ": no family has index " + std::to_string(family));
-  }
+template <class... Members> struct List {
+  static constexpr int64_t size = sizeof...(Members);
+};
+
+using Families = List<PowerSpherical, VonMisesFisher>;
+
+// Whether `use(family)` compiles.
+template <class Family, class Use> constexpr bool compiles(Use) {
+  return std::is_invocable_v<Use, Family>;
+}
+
+// Is true for a family; for any other type it does not compile, and the error names what is missing.
+template <class Family> constexpr bool is_family() {
+#define FAMILY_NEEDS(FUNCTION, ...)                                                                \
+  static_assert(                                                                                   \
+      compiles<Family>([](auto family) -> decltype(static_cast<void>(                              \
+                                           decltype(family)::FUNCTION(__VA_ARGS__))) {}),          \
+      "this family lacks the function " #FUNCTION " of csrc/families.h")
+  static_assert(compiles<Family>([](auto family) -> decltype(std::string(decltype(family)::name)) {
+                  return {};
+                }),
+                "this family lacks the constant name of csrc/families.h");
+  using T = double;
+  using D = Dim<double>;
+  using H = HalfAngle<double>;
+  FAMILY_NEEDS(log_prob_at_mode, T(), D());
+  FAMILY_NEEDS(log_prob_at_mode_dkappa, T(), D());
+  FAMILY_NEEDS(log_prob_at_mode_dkappa2, T(), D());
+  FAMILY_NEEDS(log_prob_at_mode_over_uniform, T(), D());
+  FAMILY_NEEDS(log_prob_ratio, T(), D(), H());
+  FAMILY_NEEDS(log_prob_ratio_dt, T(), D(), H());
+  FAMILY_NEEDS(log_prob_ratio_dkappa, T(), D(), H());
+  FAMILY_NEEDS(mean_resultant_length, T(), D());
+  FAMILY_NEEDS(mean_resultant_length_dkappa, T(), D());
+  FAMILY_NEEDS(kl_uniform, T(), D());
+  FAMILY_NEEDS(kl_uniform_dkappa, T(), D());
+  FAMILY_NEEDS(sample, T(), D(), T(), T(), ProposalNoise<T>());
+  FAMILY_NEEDS(implicit_gradient, T(), D(), H());
+#undef FAMILY_NEEDS
+  return true;
+}
+
+template <class... Members> constexpr bool are_families(List<Members...>) {
+  return (is_family<Members>() && ...);
+}
+static_assert(are_families(Families()));
+
+// Calls f(Family{}) for the family at position `index` of a list.
+template <class F, class... Members>
+void dispatch_family(const char *op, int64_t index, const F &f, List<Members...>) {
+  int64_t position = 0;
+  if (!((position++ == index && (f(Members{}), true)) || ...))
+    throw std::runtime_error(std::string("powerspherical_ext: ") + op + ": no family has index " +
+                             std::to_string(index) + ", there are " +
+                             std::to_string(sizeof...(Members)));
+}
+template <class F> void dispatch_family(const char *op, int64_t index, const F &f) {
+  dispatch_family(op, index, f, Families());
 }
 
 } // namespace spherical

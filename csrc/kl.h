@@ -10,18 +10,27 @@
 
 namespace spherical {
 
-// The divergence and its derivatives by the index that the op takes, as ops.py lists them.
+// The functions of a divergence by the index that the op takes: the order of KlFunction in Python.
 enum class KlFunction : int64_t { kl, kl_dkappa_p, kl_dkappa_q, kl_dsin2, count };
 
+// The divergences that are known, by the families of p and q.
 inline KlPowerSpherical divergence(PowerSpherical, PowerSpherical) { return {}; }
 inline KlPowerSphericalVonMisesFisher divergence(PowerSpherical, VonMisesFisher) { return {}; }
 inline KlVonMisesFisherPowerSpherical divergence(VonMisesFisher, PowerSpherical) { return {}; }
 inline KlVonMisesFisher divergence(VonMisesFisher, VonMisesFisher) { return {}; }
+// Every other pair of families.
+struct UnknownDivergence {};
+template <class P, class Q> UnknownDivergence divergence(P, Q) { return {}; }
 
 // Calls f(Kl{}) for the divergence of p's family from q's.
 template <class F> void dispatch_kl(int64_t family_p, int64_t family_q, const F &f) {
   dispatch_family("kl", family_p, [&](auto p) {
-    dispatch_family("kl", family_q, [&](auto q) { f(divergence(p, q)); });
+    dispatch_family("kl", family_q, [&](auto q) {
+      if constexpr (std::is_same_v<decltype(divergence(p, q)), UnknownDivergence>)
+        fail(std::string("kl: no divergence from ") + p.name + " to " + q.name + " is known");
+      else
+        f(divergence(p, q));
+    });
   });
 }
 

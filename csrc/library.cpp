@@ -1,7 +1,7 @@
 // Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast.
 // family is an index into families.h. Results have the broadcast batch shape and the dtype of
 // kappa, float32 or float64; value and mu may have less precision, and their gradients have theirs.
-// A gradient whose bit (1 value, 2 mu, 4 kappa) is missing in `wanted` comes back empty; with bit 8
+// A gradient whose bit (1 value, 2 mu, 4 kappa) is missing in `needs_grad` comes back empty; with bit 8
 // on the CPU those of value and mu come back summed to the shape of their operand.
 #include "tensor.h"
 
@@ -15,16 +15,15 @@ const int registered = [] {
            "scalar_function(Tensor kappa, int d, int family, int function) -> Tensor",
            "kl(Tensor kappa_p, Tensor kappa_q, Tensor sin2, Tensor cos2, int d, int family_p, "
            "int family_q, int function) -> Tensor",
-           "multiply_(Tensor(a!) x, Tensor factor) -> ()",
            "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",
            "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
-           "int wanted) -> (Tensor, Tensor, Tensor)",
+           "int needs_grad) -> (Tensor, Tensor, Tensor)",
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
-           "int wanted) -> (Tensor, Tensor)",
-           // the loss, and the gradients of target, pred and kappa
+           "int needs_grad) -> (Tensor, Tensor)",
+           // the loss, and the gradients of pred, target and kappa
            "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
-           "float beta, int wanted) -> (Tensor, Tensor, Tensor, Tensor)",
+           "float beta, int needs_grad) -> (Tensor, Tensor, Tensor, Tensor)",
        })
     TORCH_C(aoti_torch_library_def, library, schema);
   return 0;

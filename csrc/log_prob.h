@@ -62,7 +62,7 @@ template <class Run> void log_prob_backward(StableIValue *stack, const Run &run)
   Tensor grad(stack[0]);
   Tensor x = Tensor(stack[1]).with_dense_rows(), mu = Tensor(stack[2]).with_dense_rows();
   Tensor kappa(stack[3]);
-  const Wanted wanted(stack[5]);
+  const NeedsGrad needs(stack[5]);
   for (const Tensor *other : {&grad, &x, &mu})
     check_same_device(op, kappa, *other);
   std::vector<int64_t> shape;
@@ -72,12 +72,11 @@ template <class Run> void log_prob_backward(StableIValue *stack, const Run &run)
           {{"grad", grad, false}, {"value", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
           shape)
           .d;
-  const bool sum_x = wanted.sums(wanted.value, x, shape),
-             sum_mu = wanted.sums(wanted.mu, mu, shape);
+  const bool sum_x = needs.sums(needs.value, x, shape), sum_mu = needs.sums(needs.mu, mu, shape);
   const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
-  Tensor grad_x = x.empty(!wanted.value ? none : sum_x ? x.shape() : vectors);
-  Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);
-  Tensor grad_kappa = kappa.empty(wanted.kappa ? shape : none);
+  Tensor grad_x = x.empty(!needs.value ? none : sum_x ? x.shape() : vectors);
+  Tensor grad_mu = mu.empty(!needs.mu ? none : sum_mu ? mu.shape() : vectors);
+  Tensor grad_kappa = kappa.empty(needs.kappa ? shape : none);
 
   const auto launch = [&](bool want_x, bool want_mu, bool want_kappa, int summed) {
     const Operand operands[] = {{"grad", grad, false},
@@ -109,9 +108,9 @@ template <class Run> void log_prob_backward(StableIValue *stack, const Run &run)
   constexpr int value = LogProbBackward<float>::kGradValue, mean = LogProbBackward<float>::kGradMu;
   if (sum_x && sum_mu) {
     launch(true, false, false, value);
-    launch(false, true, wanted.kappa, mean);
+    launch(false, true, needs.kappa, mean);
   } else {
-    launch(wanted.value, wanted.mu, wanted.kappa, sum_x ? value : mean);
+    launch(needs.value, needs.mu, needs.kappa, sum_x ? value : mean);
   }
   stack[0] = grad_x.release();
   stack[1] = grad_mu.release();

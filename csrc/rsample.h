@@ -73,7 +73,7 @@ template <class Run> void rsample_backward(StableIValue *stack, const Run &run) 
   Tensor grad = Tensor(stack[0]).with_dense_or_uniform_rows();
   Tensor x = Tensor(stack[1]).with_dense_rows();
   Tensor mu = Tensor(stack[2]).with_dense_rows(), kappa(stack[3]);
-  const Wanted wanted(stack[5]);
+  const NeedsGrad needs(stack[5]);
   for (const Tensor *other : {&grad, &x, &mu})
     check_same_device(op, kappa, *other);
   std::vector<int64_t> shape;
@@ -83,16 +83,16 @@ template <class Run> void rsample_backward(StableIValue *stack, const Run &run) 
           {{"grad", grad, true}, {"sample", x, true}, {"mu", mu, true}, {"kappa", kappa, false}},
           shape)
           .d;
-  const bool sum_mu = wanted.sums(wanted.mu, mu, shape);
+  const bool sum_mu = needs.sums(needs.mu, mu, shape);
   const std::vector<int64_t> vectors = with_event(shape, d), none = {0};
-  Tensor grad_mu = mu.empty(!wanted.mu ? none : sum_mu ? mu.shape() : vectors);
-  Tensor grad_kappa = kappa.empty(wanted.kappa ? shape : none);
+  Tensor grad_mu = mu.empty(!needs.mu ? none : sum_mu ? mu.shape() : vectors);
+  Tensor grad_kappa = kappa.empty(needs.kappa ? shape : none);
   const Operand operands[] = {{"grad", grad, true},
                               {"sample", x, true},
                               {"mu", mu, true},
                               {"kappa", kappa, false},
-                              {"mu", wanted.mu ? grad_mu : mu, true},
-                              {"kappa", wanted.kappa ? grad_kappa : kappa, false}};
+                              {"mu", needs.mu ? grad_mu : mu, true},
+                              {"kappa", needs.kappa ? grad_kappa : kappa, false}};
   auto rows = broadcast_rows(op, operands, shape);
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
@@ -106,8 +106,8 @@ template <class Run> void rsample_backward(StableIValue *stack, const Run &run) 
               kappa.device_index(),
               sums,
               terms};
-    args.in.data[Args::kGradMu] = wanted.mu ? grad_mu.out<T>() : nullptr;
-    args.in.data[Args::kGradKappa] = wanted.kappa ? grad_kappa.out<T>() : nullptr;
+    args.in.data[Args::kGradMu] = needs.mu ? grad_mu.out<T>() : nullptr;
+    args.in.data[Args::kGradKappa] = needs.kappa ? grad_kappa.out<T>() : nullptr;
     dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
   });
   stack[0] = grad_mu.release();

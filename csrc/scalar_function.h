@@ -6,7 +6,7 @@
 
 namespace spherical {
 
-// The functions by the index that the op takes: the order of ops.SCALAR_FUNCTIONS.
+// The functions by the index that the op takes: the order of ScalarFunction in Python.
 enum class ScalarFunction : int64_t {
   log_prob_at_mode,
   log_prob_at_mode_dkappa,
@@ -14,6 +14,7 @@ enum class ScalarFunction : int64_t {
   mean_resultant_length,
   mean_resultant_length_dkappa,
   kl_uniform,
+  kl_uniform_dkappa,
   count
 };
 
@@ -30,8 +31,10 @@ HD T scalar_function(ScalarFunction function, T kappa, const Dim<T> &dim) {
     return Family::mean_resultant_length(kappa, dim);
   case ScalarFunction::mean_resultant_length_dkappa:
     return Family::mean_resultant_length_dkappa(kappa, dim);
-  default:
+  case ScalarFunction::kl_uniform:
     return Family::kl_uniform(kappa, dim);
+  default:
+    return Family::kl_uniform_dkappa(kappa, dim);
   }
 }
 

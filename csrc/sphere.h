@@ -22,7 +22,7 @@ template <class T> HD_INLINE HalfAngle<T> half_angle(T minus, T plus) {
 // log p = log_prob_at_mode(kappa) + log_prob_ratio(kappa, half_angle).
 template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T minus, T plus) {
   return Family::log_prob_at_mode(kappa, dim) +
-         Family::log_prob_ratio(kappa, half_angle(minus, plus));
+         Family::log_prob_ratio(kappa, dim, half_angle(minus, plus));
 }
 
 // The gradients of log p in x and mu, times an upstream gradient:
@@ -38,17 +38,19 @@ template <class T> struct DensityGradient {
 };
 
 template <class Family, class T>
-HD DensityGradient<T> density_gradient(T upstream, T kappa, T minus, T plus) {
+HD DensityGradient<T> density_gradient(T upstream, T kappa, const Dim<T> &dim, T minus, T plus) {
   const HalfAngle<T> c = half_angle(minus, plus);
   // dt/dx = 4 (mu - t x) / S
-  return {upstream * Family::log_prob_ratio_dt(kappa, c) * (T(4) / (minus + plus)), T(2) * c.sin2};
+  return {upstream * Family::log_prob_ratio_dt(kappa, dim, c) * (T(4) / (minus + plus)),
+          T(2) * c.sin2};
 }
 
 // The gradient in kappa, given that of log_prob_at_mode.
 template <class Family, class T>
-HD T density_gradient_kappa(T upstream, T log_prob_at_mode_dkappa, T minus, T plus) {
-  return upstream *
-         (log_prob_at_mode_dkappa + Family::log_prob_ratio_dkappa(half_angle(minus, plus)));
+HD T density_gradient_kappa(T upstream, T kappa, const Dim<T> &dim, T log_prob_at_mode_dkappa,
+                            T minus, T plus) {
+  return upstream * (log_prob_at_mode_dkappa +
+                     Family::log_prob_ratio_dkappa(kappa, dim, half_angle(minus, plus)));
 }
 
 // Below this dimension |g'| can be so small that the rounding of g - (g . m) m is not small beside

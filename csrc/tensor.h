@@ -292,13 +292,13 @@ template <class F> void dispatch_any_float(const char *op, const Tensor &tensor,
     fail(std::string(op) + ": expected float16, bfloat16, float32 or float64");
 }
 
-// The argument `wanted` of a backward op: which gradients, and whether that of an expanded vector
+// The argument `needs_grad` of an op: which gradients, and whether that of an expanded vector
 // is summed to the vector's own shape (which CPU kernels do) or left with one row for each of the
 // batch.
-struct Wanted {
+struct NeedsGrad {
   bool value, mu, kappa, summed;
 
-  explicit Wanted(StableIValue bits)
+  explicit NeedsGrad(StableIValue bits)
       : value(bits & 1), mu(bits & 2), kappa(bits & 4), summed(bits & 8) {}
 
   bool sums(bool gradient, const Tensor &of, const std::vector<int64_t> &shape) const {

@@ -5,6 +5,7 @@
 #pragma once
 #include "families.h"
 #include "tensor.h"
+#include <limits>
 
 namespace spherical {
 
@@ -82,24 +83,26 @@ template <class T> struct RowLoss {
   T dkappa;
 };
 
-// log p + log_area, relative to the uniform. As KL + kappa log_prob_at_mode_dkappa + log_prob_ratio
-// it is exactly 0 for kappa = 0, and nothing of size log_area cancels. That costs more than
-// log_prob_at_mode, whose error is not felt in double where kappa is not small beside d.
+// -(log p + log_area), which is 0 where p is uniform.
 template <class Family, class T>
 HD RowLoss<T> row_loss(T kappa, const Dim<T> &dim, HalfAngle<T> c, bool want_dkappa) {
-  const bool direct = !is_float32<T> && kappa > dim.b / T(16);
-  const T peak_1 = want_dkappa || !direct ? Family::log_prob_at_mode_dkappa(kappa, dim) : T(0);
-  const T peak = direct ? Family::log_prob_at_mode(kappa, dim) + dim.log_area
-                        : Family::kl_uniform(kappa, dim) + kappa * peak_1;
-  return {-(peak + Family::log_prob_ratio(kappa, c)),
-          want_dkappa ? -(peak_1 + Family::log_prob_ratio_dkappa(c)) : T(0)};
+  return {
+      -(Family::log_prob_at_mode_over_uniform(kappa, dim) + Family::log_prob_ratio(kappa, dim, c)),
+      want_dkappa ? -(Family::log_prob_at_mode_dkappa(kappa, dim) +
+                      Family::log_prob_ratio_dkappa(kappa, dim, c))
+                  : T(0)};
 }
 
-// The derivative of the loss in t, times kappa^-beta. A family's log_prob_ratio is proportional to
-// its kappa, so that this is finite at kappa = 0 for beta <= 1.
-template <class Family, class T> HD T row_loss_dt(T kappa, T beta, HalfAngle<T> c) {
-  const T weight = beta == T(0) ? kappa : beta == T(1) ? T(1) : std::pow(kappa, T(1) - beta);
-  return -Family::log_prob_ratio_dt(weight, c);
+// kappa^-beta times the derivative of the loss in t. kappa is at least the smallest normal number,
+// so that the product is finite at kappa = 0 for beta <= 1.
+template <class Family, class T>
+HD T row_loss_dt(T kappa, const Dim<T> &dim, T beta, HalfAngle<T> c) {
+  if (beta == T(0))
+    return -Family::log_prob_ratio_dt(kappa, dim, c);
+  constexpr T smallest = std::numeric_limits<T>::min();
+  const T k = kappa < smallest ? smallest : kappa; // NaN stays NaN
+  const T slope = Family::log_prob_ratio_dt(k, dim, c);
+  return beta == T(1) ? -slope / k : -slope * std::pow(k, -beta);
 }
 
 // T: float, double, BFloat16 or Float16; S, of the scalars and in which rows are summed, the wider
@@ -142,8 +145,8 @@ template <class Run> void vi_simsiam_loss(StableIValue *stack, const Run &run) {
   Tensor pred = Tensor(stack[1]).with_dense_rows(), target = Tensor(stack[2]).with_dense_rows();
   double beta;
   std::memcpy(&beta, &stack[5], sizeof beta);
-  const int64_t wanted = static_cast<int64_t>(stack[6]);
-  const bool want_target = wanted & 1, want_pred = wanted & 2, want_kappa = wanted & 4;
+  const NeedsGrad needs(stack[6]);
+  const bool want_target = needs.value, want_pred = needs.mu, want_kappa = needs.kappa;
   check_same_kind(name, pred, {&target});
   check_same_kind(name, kappa, {&grad});
   check_same_device(name, pred, kappa);
@@ -178,8 +181,8 @@ template <class Run> void vi_simsiam_loss(StableIValue *stack, const Run &run) {
     dispatch_family(name, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
   });
   stack[0] = result.release();
-  stack[1] = grad_target.release();
-  stack[2] = grad_pred.release();
+  stack[1] = grad_pred.release();
+  stack[2] = grad_target.release();
   stack[3] = grad_kappa.release();
 }
 

@@ -1,32 +1,75 @@
-"""The list of families."""
+"""The list of families. Dispatch, the names in the losses, benchmarks and tests derive from it.
+
+csrc/families.h holds the same list, in the same order; a test compares the two.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from torch.distributions.constraints import Constraint
 
-from .distributions.constraints import finite_nonnegative
-from .reference import FAMILIES as MODULES
+from .constraints import finite_nonnegative
+from .fit import Estimator
+from .fit import power_spherical as power_spherical_fit
+from .fit import von_mises_fisher as von_mises_fisher_fit
+from .marginal import power_spherical as power_spherical_marginal
+from .marginal import von_mises_fisher as von_mises_fisher_marginal
+from .marginal.contract import FamilyMarginal
+from .reference import power_spherical, von_mises_fisher
+from .reference.contract import FamilyReference
 
-__all__ = ["FAMILIES", "Family", "family_named"]
+__all__ = ["FAMILIES", "Family", "FamilyMarginal", "FamilyReference", "family_named"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """An entry of `FAMILIES`."""
+    """An entry of `powerspherical_ext.families.FAMILIES`."""
 
-    name: str
-    index: int
-    reference: ModuleType
-    concentration: Constraint
+    name: str  # the ``distribution`` argument of the losses; the stem of the family's files
+    index: int  # its position in FAMILIES, which is what a raw op takes
+    reference: FamilyReference
+    marginal: FamilyMarginal
+    concentration: Constraint  # the domain of kappa
+    exponential_form: bool  # whether log p = log p(mu) + kappa phi(t), phi the same for all d
+    fit: Estimator | None = None  # maximum likelihood, where it is known
+
+    def __post_init__(self) -> None:
+        for module, protocol in (
+            (self.reference, FamilyReference),
+            (self.marginal, FamilyMarginal),
+        ):
+            missing = [
+                name
+                for name in vars(protocol)
+                if not name.startswith("_") and not hasattr(module, name)
+            ]
+            if missing:
+                names = ", ".join(missing)
+                raise TypeError(f"family {self.name} lacks {names} of {protocol.__name__}")
 
 
-FAMILIES = tuple(
-    Family(module.__name__.rpartition(".")[2], index, module, finite_nonnegative)
-    for index, module in enumerate(MODULES)
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="power_spherical",
+        index=0,
+        reference=power_spherical,
+        marginal=power_spherical_marginal,
+        concentration=finite_nonnegative,
+        exponential_form=True,
+        fit=power_spherical_fit.fit,
+    ),
+    Family(
+        name="von_mises_fisher",
+        index=1,
+        reference=von_mises_fisher,
+        marginal=von_mises_fisher_marginal,
+        concentration=finite_nonnegative,
+        exponential_form=True,
+        fit=von_mises_fisher_fit.fit,
+    ),
 )
+
 _BY_NAME = {family.name: family for family in FAMILIES}
 
 

@@ -31,8 +31,9 @@ from powerspherical_ext import (
     PowerSpherical,
     VonMisesFisher,
     _library,
-    ops,
 )
+from powerspherical_ext.families import Family as DeclaredFamily
+from powerspherical_ext.ops import _dispatch
 
 mp.dps = 50
 
@@ -53,9 +54,14 @@ class Family:
         return self.distribution.__name__
 
     @property
-    def index(self) -> int:
-        """What the ops call `family`."""
+    def declared(self) -> DeclaredFamily:
+        """Its entry in the package's list, which the ops call `family`."""
         return self.distribution._family
+
+    @property
+    def index(self) -> int:
+        """What the raw ops call `family`."""
+        return self.declared.index
 
 
 def _power_spherical_log_normalizer(d, kappa):
@@ -225,11 +231,17 @@ ignores_warnings_of_torch = pytest.mark.filterwarnings(  # within torch.func and
 )
 
 
+def without_kernels(monkeypatch):
+    """From here on, every op takes the plain-torch path."""
+    monkeypatch.setattr(_dispatch, "CPU_KERNELS", False)
+    monkeypatch.setattr(_dispatch, "CUDA_KERNELS", False)
+
+
 @pytest.fixture(params=[pytest.param("kernels", marks=needs_kernels), "reference"])
 def path(request, monkeypatch):
     """Runs a test on the compiled kernels and on the plain-torch path."""
     if request.param == "reference":
-        monkeypatch.setattr(ops, "_KERNEL_DEVICES", ())
+        without_kernels(monkeypatch)
     return request.param
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from cases import CONCENTRATED, unit
 
-from powerspherical_ext import PowerSpherical, ops, reference
+from powerspherical_ext import PowerSpherical, ops
+from powerspherical_ext.families import FAMILIES
 
-FAMILY, DISTRIBUTION = reference.POWER_SPHERICAL, PowerSpherical  # unless a test asks for each
+FAMILY, DISTRIBUTION = FAMILIES[0], PowerSpherical  # unless a test asks for each
 STATE = torch.tensor([3, 4])  # rng_state of all samples
 raw = torch.ops.powerspherical_ext
 
@@ -19,7 +20,7 @@ raw = torch.ops.powerspherical_ext
 def family(request, monkeypatch):
     """Runs a test, and what it calls of this module, with each family."""
     module = sys.modules[__name__]
-    monkeypatch.setattr(module, "FAMILY", request.param.index)
+    monkeypatch.setattr(module, "FAMILY", request.param.declared)
     monkeypatch.setattr(module, "DISTRIBUTION", request.param.distribution)
     return request.param
 

@@ -52,20 +52,22 @@ template <class T> struct Gradients {
 };
 
 template <class Family, class T>
-SIMD_CLONES FLATTEN void log_densities(int64_t n, LogDensities<T> &s) {
+SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    s.log_p[r] =
-        s.peak[r] + Family::log_prob_ratio(double{s.kappa[r]}, half_angle(s.minus[r], s.plus[r]));
-}
-template <class Family, class T> SIMD_CLONES FLATTEN void scalars(int64_t n, Gradients<T> &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.of_vectors[r] = density_gradient<Family>(s.upstream[r], s.kappa[r], s.minus[r], s.plus[r]);
+    s.log_p[r] = s.peak[r] +
+                 Family::log_prob_ratio(double{s.kappa[r]}, dim, half_angle(s.minus[r], s.plus[r]));
 }
 template <class Family, class T>
-SIMD_CLONES FLATTEN void kappa_gradients(int64_t n, Gradients<T> &s) {
+SIMD_CLONES FLATTEN void scalars(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    s.kappa_grad[r] =
-        density_gradient_kappa<Family>(s.upstream[r], s.slope[r], s.minus[r], s.plus[r]);
+    s.of_vectors[r] =
+        density_gradient<Family>(s.upstream[r], s.kappa[r], dim, s.minus[r], s.plus[r]);
+}
+template <class Family, class T>
+SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.kappa_grad[r] = density_gradient_kappa<Family>(s.upstream[r], s.kappa[r], dim, s.slope[r],
+                                                     s.minus[r], s.plus[r]);
 }
 
 // log p = log p(mu) + log_prob_ratio, which cancels where p is of size 1 and keeps its last digits
@@ -103,7 +105,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       chord_sums(x, mu, n, d, s.minus, s.plus);
       if (!one_law)
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.peak);
-      log_densities<Family>(n, s);
+      log_densities<Family>(dim, n, s);
       for (int64_t r = 0; r < n; ++r)
         args.out[first + r] = rounded<Family>(s, r, x[r], mu[r], d);
     }
@@ -128,7 +130,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     read_scalars(in, args.kKappa, first, n, s.kappa);
     read_scalars(in, args.kGrad, first, n, s.upstream);
     chord_sums(x, mu, n, d, s.minus, s.plus);
-    scalars<Family>(n, s);
+    scalars<Family>(args.dim, n, s);
     const T *const *main = mu_is_main ? mu : x, *const *second = mu_is_main ? x : mu;
     if (main_out)
       gradients(s.of_vectors, main, second, n, d, main_out);
@@ -143,7 +145,7 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
       std::fill_n(s.slope, n, its_slope);
     else
       OverRows<Family>::log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.slope);
-    kappa_gradients<Family>(n, s);
+    kappa_gradients<Family>(args.dim, n, s);
     write_scalars(in, args.kGradKappa, first, n, s.kappa_grad);
   };
   for_each_tile(in, args.summed, args.sums, args.terms, row_grain(d, 1, kRowCost), tile);

@@ -105,7 +105,7 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
         args.grad_kappa[i] = static_cast<S>(grad * loss.dkappa);
       const double step =
           grad * cosine.inverse *
-          row_loss_dt<Family>(kappa, static_cast<double>(args.beta), cosine.half_angle);
+          row_loss_dt<Family>(kappa, dim, static_cast<double>(args.beta), cosine.half_angle);
       if (args.grad_pred)
         write_orthogonal(cosine.of_x, near_pole, step, x, mu, d, args.grad_pred + i * d,
                          grad_buffer);

@@ -75,7 +75,8 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
 
   template <class Worker>
   __device__ __forceinline__ DensityGradient<T> scalars(Worker &worker, const T (&sums)[2]) const {
-    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, sums[0], sums[1]);
+    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, args.dim, sums[0],
+                                    sums[1]);
   }
 
   __device__ bool writes() const { return args.wants(args.kGradValue) || args.wants(args.kGradMu); }
@@ -97,7 +98,8 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
                                                const DensityGradient<T> &) const {
     if (args.wants(args.kGradKappa))
       *args.in.result(args.kGradKappa, i) = density_gradient_kappa<Family>(
-          row.upstream, Family::log_prob_at_mode_dkappa(row.kappa, args.dim), sums[0], sums[1]);
+          row.upstream, row.kappa, args.dim, Family::log_prob_at_mode_dkappa(row.kappa, args.dim),
+          sums[0], sums[1]);
   }
 };
 

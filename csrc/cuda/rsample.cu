@@ -173,7 +173,7 @@ template <class Family, class Element> struct Backward {
       return;
     const SampleGradient<T> g(sums);
     *args.in.result(args.kGradKappa, i) =
-        Family::implicit_gradient(row.kappa, args.dim, g.chords) * g.outward;
+        Family::implicit_gradient(row.kappa, args.dim, g.half_angle) * g.outward;
   }
 };
 

@@ -81,8 +81,8 @@ template <class Family, class T> struct Loss {
       cosine.set_pole_sums(sums, pole);
     }
     const S kappa = args.kappa(i);
-    const S step =
-        args.grad(i) * cosine.inverse * row_loss_dt<Family>(kappa, args.beta, cosine.half_angle);
+    const S step = args.grad(i) * cosine.inverse *
+                   row_loss_dt<Family>(kappa, args.dim, args.beta, cosine.half_angle);
     if (args.grad_pred)
       write_orthogonal<V>(team, cosine.of_x, step, x, mu, d, args.grad_pred + i * d);
     if (args.grad_target)

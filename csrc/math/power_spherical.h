@@ -10,13 +10,16 @@
 #include <limits>
 
 #include "elementary.h"
+#include "exponential_form.h"
 #include "gamma.h"
 #include "power_spherical_coefficients.h"
 #include "stirling.h"
 
 namespace spherical {
 
-struct PowerSpherical {
+struct PowerSpherical : ExponentialForm<PowerSpherical> {
+  static constexpr const char *name = "power_spherical";
+
   // log p(mu): peak_near_zero about a base point, where that applies, else peak_by_stirling.
   template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
     using Base = PeakBase<T>;
@@ -84,7 +87,6 @@ struct PowerSpherical {
 
   // KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area >= 0, of second
   // order in kappa: as a Bregman divergence, without the cancellation. Entropy = log_area - this.
-  // d/dkappa = -kappa log_prob_at_mode_dkappa2(kappa).
   template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
     return bregman_log_gamma_ratio(dim.b, dim.b, dim.b + kappa, kappa);
   }
@@ -100,18 +102,18 @@ struct PowerSpherical {
 
   // log p(x) - log p(mu) = kappa log cos2. The uniform (kappa = 0) is 0 at the antipode cos2 = 0 as
   // well; otherwise the density there is 0.
-  template <class T> static HD T log_prob_ratio(T kappa, HalfAngle<T> c) {
+  template <class T> static HD T log_prob_ratio(T kappa, const Dim<T> &, HalfAngle<T> c) {
     return kappa == T(0) ? T(0) : kappa * log_of_cos2(c);
   }
 
   // d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); by definition 0 at the antipode, and so
   // near it (1e-15 in float32) that the products of a gradient would overflow.
-  template <class T> static HD T log_prob_ratio_dt(T kappa, HalfAngle<T> c) {
+  template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T> c) {
     return c.cos2 < Range<T>::antipode ? T(0) : kappa / (T(2) * c.cos2);
   }
 
   // d/dkappa (kappa log cos2) = log cos2; 0 at the antipode by definition.
-  template <class T> static HD T log_prob_ratio_dkappa(HalfAngle<T> c) {
+  template <class T> static HD T log_prob_ratio_dkappa(T, const Dim<T> &, HalfAngle<T> c) {
     return c.cos2 == T(0) ? T(0) : log_of_cos2(c);
   }
 

@@ -6,6 +6,7 @@
 // Error bounds are the largest seen against mpmath on grids and on random points.
 #pragma once
 #include "elementary.h"
+#include "exponential_form.h"
 #include "gamma.h"
 #include "quadrature.h"
 #include "stirling.h"
@@ -13,7 +14,9 @@
 
 namespace spherical {
 
-struct VonMisesFisher {
+struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
+  static constexpr const char *name = "von_mises_fisher";
+
   // log p(mu) = log C + kappa; for d = 3 log(kappa/(2 pi (1 - e^(-2 kappa)))).
   template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
     if (dim.d == T(3)) {
@@ -81,37 +84,15 @@ struct VonMisesFisher {
   }
 
   // log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa sin2.
-  template <class T> static HD T log_prob_ratio(T kappa, HalfAngle<T> c) {
+  template <class T> static HD T log_prob_ratio(T kappa, const Dim<T> &, HalfAngle<T> c) {
     return T(-2) * kappa * c.sin2;
   }
 
   // d/dt (-2 kappa sin2) = kappa.
-  template <class T> static HD T log_prob_ratio_dt(T kappa, HalfAngle<T>) { return kappa; }
+  template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T>) { return kappa; }
 
   // d/dkappa (-2 kappa sin2) = -2 sin2.
-  template <class T> static HD T log_prob_ratio_dkappa(HalfAngle<T> c) { return T(-2) * c.sin2; }
-
-  // kappa with A_d(kappa) = r, from r and 1 - r: the maximum-likelihood concentration. Amos's bound
-  // inverted (Hornik & Grun 2014, eq. 4) is within 16 %; Halley's steps, whose residual is taken in
-  // A or in 1 - A, whichever is the smaller, bring it to rounding. A'' = -2 A A' - m (A/kappa)',
-  // from A' = 1 - A^2 - m A/kappa. r = 0 gives 0 and r >= 1 infinity.
-  template <class T>
-  static HD T inverse_mean_resultant_length(T r, T one_minus_r, const Dim<T> &dim) {
-    if (!(r > T(0)))
-      return r; // 0, or NaN as given
-    if (!(one_minus_r > T(0)))
-      return T(HUGE_VAL);
-    const T b = dim.b, q = one_minus_r * (T(1) + r);
-    T kappa = r / q * (b + std::sqrt(r * r * b * b + q * (b + T(1)) * (b + T(1))));
-    for (int i = 0; i < (is_float32<T> ? 2 : 3); ++i) {
-      const Moments<T> a = moments(kappa, dim);
-      const T residual = r < T(0.5) ? a.mean - r : one_minus_r - a.one_minus_mean;
-      const T bend = T(-2) * (a.mean * a.variance + b * (a.variance - a.mean / kappa) / kappa);
-      const T step = residual / a.variance, divisor = T(1) - T(0.5) * step * (bend / a.variance);
-      kappa -= step / (divisor > T(0.3) ? (divisor < T(3) ? divisor : T(3)) : T(0.3));
-    }
-    return kappa;
-  }
+  template <class T> static HD T log_prob_ratio_dkappa(T, const Dim<T> &, HalfAngle<T> c) { return T(-2) * c.sin2; }
 
   // (dt/dkappa)/(1 - t^2) at a fixed quantile of t = -(dF/dkappa)/(f (1 - t^2)), F and f the
   // distribution function and density of t. Two forms:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from .. import ops
-from ..reference import FAMILIES, marginal
+from ..families import Family
+from ..marginal import cosine
 from ._arguments import as_size, check_float
-from .constraints import finite_nonnegative
-
-if TYPE_CHECKING:
-    from .rotationally_symmetric import RotationallySymmetric
+from ._variances import variance_t
 
 __all__ = ["CosineMarginal"]
+
+
+class _RotationallySymmetric(Protocol):
+    """What the marginal reads of the distribution that it belongs to."""
+
+    concentration: Tensor
+    _family: ClassVar[Family]
+    _validate_args: bool
+
+    @property
+    def batch_shape(self) -> Size: ...
+
+    @property
+    def event_shape(self) -> Size: ...
 
 
 class CosineMarginal(Distribution):
@@ -56,11 +68,15 @@ class CosineMarginal(Distribution):
         tensor([0.0000, 0.8333])
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"concentration": finite_nonnegative}
     support = constraints.interval(-1.0, 1.0)
     has_rsample = True
 
-    def __init__(self, base: RotationallySymmetric, validate_args: bool | None = None) -> None:
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """The domain of the concentration, which is that of the family."""
+        return {"concentration": self._family.concentration}
+
+    def __init__(self, base: _RotationallySymmetric, validate_args: bool | None = None) -> None:
         self.concentration = base.concentration
         self.dim = base.event_shape[0]
         self._family = base._family
@@ -89,7 +105,7 @@ class CosineMarginal(Distribution):
         concentration = self.concentration.to(ops.common_dtype(self.concentration))
         concentration = concentration.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(concentration.device, generator)
-        return marginal.sample_cosine(concentration, self.dim, rng_state, self._family).to(dtype)
+        return cosine.sample(concentration, self.dim, rng_state, self._family).to(dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, without gradients."""
@@ -105,17 +121,17 @@ class CosineMarginal(Distribution):
         1 + t stands in. Derivatives in t are infinite there as well.
         """
         t, concentration = self._prepare("log_prob", value)
-        return marginal.cosine_log_prob(t, concentration, self.dim, self._family)
+        return cosine.log_prob(t, concentration, self.dim, self._family)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(T <= t), differentiable in both: d/dt = f(t)."""
         t, concentration = self._prepare("cdf", value)
-        return marginal.cosine_cdf(t, concentration, self.dim, self._family)
+        return cosine.cdf(t, concentration, self.dim, self._family)
 
     def survival(self, value: Tensor) -> Tensor:
         """P(T > t) = 1 - cdf, without the cancellation."""
         t, concentration = self._prepare("survival", value)
-        return marginal.cosine_cdf(t, concentration, self.dim, self._family, upper=True)
+        return cosine.cdf(t, concentration, self.dim, self._family, upper=True)
 
     def icdf(self, value: Tensor) -> Tensor:
         """t with cdf(t) = ``value``, differentiable in both: dt/dq = 1/f(t).
@@ -123,7 +139,7 @@ class CosineMarginal(Distribution):
         NaN for a value outside [0, 1] when arguments are not validated.
         """
         q, concentration = self._prepare("icdf", value, constraints.unit_interval)
-        return marginal.cosine_icdf(q, concentration, self.dim, self._family)
+        return cosine.icdf(q, concentration, self.dim, self._family)
 
     @property
     def mean(self) -> Tensor:
@@ -133,14 +149,12 @@ class CosineMarginal(Distribution):
     @property
     def variance(self) -> Tensor:
         """Var[t], shape (...)."""
-        concentration = self.concentration.to(ops.common_dtype(self.concentration))
-        result: Tensor = FAMILIES[self._family].cosine_variance(concentration, self.dim)
-        return result
+        return variance_t(self.concentration, self.dim, self._family)
 
     def entropy(self) -> Tensor:
         """Differential entropy of t in nats, shape (...); by quadrature."""
         concentration = self.concentration.to(ops.common_dtype(self.concentration))
-        return marginal.cosine_entropy(concentration, self.dim, self._family)
+        return cosine.entropy(concentration, self.dim, self._family)
 
     def _prepare(
         self, method: str, value: Tensor, support: constraints.Constraint | None = None

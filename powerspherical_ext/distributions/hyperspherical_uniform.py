@@ -9,8 +9,9 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops, reference
+from ..constraints import sphere
+from ..families import FAMILIES
 from ._arguments import as_size, check_value
-from .constraints import sphere
 
 __all__ = ["HypersphericalUniform"]
 
@@ -69,7 +70,7 @@ class HypersphericalUniform(Distribution):
         self.dim = dim
         pole = torch.zeros(dim, device=device, dtype=dtype)
         pole[0] = 1
-        self._pole = pole  # any direction serves: at concentration 0 the family is uniform
+        self._pole = pole  # any direction serves: at concentration 0 every family is uniform
         super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HypersphericalUniform:
@@ -89,7 +90,7 @@ class HypersphericalUniform(Distribution):
         loc = self._pole.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(loc.device, generator)
         concentration = loc.new_zeros(())
-        return ops.rsample(loc, concentration, rng_state, reference.POWER_SPHERICAL).to(loc.dtype)
+        return ops.rsample(loc, concentration, rng_state, FAMILIES[0]).to(loc.dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """The same as `rsample`: there is no parameter to differentiate in."""

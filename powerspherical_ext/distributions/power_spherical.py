@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor
 
-from .. import ops, reference
+from .. import ops
+from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
 __all__ = ["PowerSpherical"]
@@ -55,7 +56,7 @@ class PowerSpherical(RotationallySymmetric):
         tensor([0.0000, 0.0000, 0.8333])
     """
 
-    _family = reference.POWER_SPHERICAL
+    _family = family_named("power_spherical")
 
     def __init__(
         self,
@@ -82,12 +83,3 @@ class PowerSpherical(RotationallySymmetric):
         return ops.log_prob_at_mode(self.concentration, self._dim, self._family) - (
             self.concentration * math.log(2)
         )
-
-    # With a = alpha, b = beta and s = a + b: E[1 - t^2]/(d - 1) = 2 a/(s (s + 1)) and
-    # Var[t] = 4 a b/(s^2 (s + 1)).
-
-    def _variances(self) -> tuple[Tensor, Tensor]:
-        kappa = self.concentration.to(ops.common_dtype(self.concentration))
-        s = kappa + (self._dim - 1)
-        orthogonal = (kappa + s) / (s * (s + 1))
-        return orthogonal * ((self._dim - 1) / s), orthogonal

@@ -10,9 +10,10 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from ..reference import fit
+from ..constraints import finite_nonnegative, sphere
+from ..families import Family
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
-from .constraints import finite_nonnegative, sphere
+from ._variances import variance_orthogonal, variance_t
 from .cosine_marginal import CosineMarginal
 
 __all__ = ["RotationallySymmetric"]
@@ -34,13 +35,14 @@ class RotationallySymmetric(Distribution):
     The batch dimensions of the two broadcast; both are promoted to their common dtype.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {
-        "loc": sphere,
-        "concentration": finite_nonnegative,
-    }
+    arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}
     support = sphere
     has_rsample = True
-    _family: ClassVar[int]
+    _family: ClassVar[Family]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.arg_constraints = {"loc": sphere, "concentration": cls._family.concentration}
 
     def __init__(
         self, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
@@ -158,8 +160,9 @@ class RotationallySymmetric(Distribution):
         return along * outer + orthogonal * (identity - outer)
 
     def _variances(self) -> tuple[Tensor, Tensor]:
-        """The variance along the mean direction, Var[t], and in each direction orthogonal to it."""
-        raise NotImplementedError
+        """The variance along the mean direction, and in each direction orthogonal to it."""
+        arguments = self.concentration, self._dim, self._family
+        return variance_t(*arguments), variance_orthogonal(*arguments)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
@@ -218,6 +221,11 @@ class RotationallySymmetric(Distribution):
             tensor([0.4982, 0.8671])
         """
         name = f"{cls.__name__}.fit"
+        estimate = cls._family.fit
+        if estimate is None:
+            raise NotImplementedError(
+                f"{name}: no maximum likelihood estimator is known for {cls._family.name}"
+            )
         check_float(name, "samples", samples)
         if samples.dim() < 2 or samples.shape[-1] < 2:
             raise ValueError(
@@ -252,10 +260,9 @@ class RotationallySymmetric(Distribution):
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
-        result = fit.fit(
+        result = estimate(
             samples.expand(*shape, samples.shape[-1]).movedim(axis, -2),
             weights.expand(shape).movedim(axis + 1, -1),
-            cls._family,
             max_iterations,
             tolerance,
         )

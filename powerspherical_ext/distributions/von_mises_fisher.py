@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import ops, reference
+from .. import ops
+from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
 __all__ = ["VonMisesFisher"]
@@ -49,22 +50,13 @@ class VonMisesFisher(RotationallySymmetric):
         tensor([0.0000, 0.0000, 0.9000])
     """
 
-    _family = reference.VON_MISES_FISHER
+    _family = family_named("von_mises_fisher")
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
         return (
             ops.log_prob_at_mode(self.concentration, self._dim, self._family) - self.concentration
         )
-
-    def _variances(self) -> tuple[Tensor, Tensor]:
-        # Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa, which tends to A'(0) = 1/d.
-        kappa = self.concentration.to(ops.common_dtype(self.concentration))
-        along = -ops.scalar_function("log_prob_at_mode_dkappa2", kappa, self._dim, self._family)
-        length = self.mean_resultant_length()
-        positive = kappa > 0
-        ratio = length / torch.where(positive, kappa, 1.0)
-        return along, torch.where(positive, ratio, 1 / self._dim)
 
     @classmethod
     def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:

@@ -41,7 +41,7 @@ def mean_resultant_length(
         De Cao and Aziz 2020: for a Power Spherical (1 + mu . z) / 2 is
         Beta((d - 1)/2 + kappa, (d - 1)/2).
     """
-    return ops.mean_resultant_length(kappa, dim, family_named(distribution).index)
+    return ops.mean_resultant_length(kappa, dim, family_named(distribution))
 
 
 def feature_std(z: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def vi_simclr_loss(
         else:
             all_mus, all_kappas = mus, kappas
         own, d = _own(mus[0], gather), mus[0].shape[-1]
-        log_peaks = [ops.log_prob_at_mode(k, d, family.index) for k in all_kappas]
+        log_peaks = [ops.log_prob_at_mode(k, d, family) for k in all_kappas]
         losses = []
         for i, j in views.pairs():
             ratio = _log_prob_ratio(zs[j] @ all_mus[i].T, all_kappas[i], d, family)
@@ -251,8 +251,7 @@ def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
     """
     sin2 = ((1 - t) / 2).clamp_min(0)
     cos2 = ((1 + t) / 2).clamp_min(torch.finfo(t.dtype).tiny)
-    ratio: Tensor = family.reference.log_prob_ratio(kappa, sin2, cos2)
-    return ratio
+    return family.reference.log_prob_ratio(kappa, d, sin2, cos2)
 
 
 def _check_temperature(temperature: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import ops
-from ..families import family_named
+from ..families import Family, family_named
 from ..reference import log_area
 from ._autocast import autocast_disabled
 from ._checks import values_are_cheap
@@ -292,7 +292,7 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
         pairs = views.pairs()
         scale = _scale(options.reduction, len(pairs) * kappas[0].numel())
         losses = [
-            _direction_loss(preds[i], targets[j], kappas[i], family.index, options, scale)
+            _direction_loss(preds[i], targets[j], kappas[i], family, options, scale)
             for i, j in pairs
         ]
         loss = views.stacked(losses)
@@ -313,7 +313,12 @@ def _scale(reduction: str, count: int) -> float | None:
 
 
 def _direction_loss(
-    pred: Tensor, target: Tensor, kappa: Tensor, family: int, options: Options, scale: float | None
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: Family,
+    options: Options,
+    scale: float | None,
 ) -> Tensor:
     """The loss of each sample, (...); with ``scale``, scale times their sum, a scalar."""
     constant = 0.0 if options.relative_to_uniform else log_area(pred.shape[-1])

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._tensors import wide
 from . import power_spherical
 from .stirling import x_minus_log1p
-from .von_mises_fisher import kl_uniform, moments, wide
+from .von_mises_fisher import kl_uniform, moments
 
 HALF, STEP = 80, 0.4  # half the steps of the first quadrature; the step of the second in log s
 ROWS = 256

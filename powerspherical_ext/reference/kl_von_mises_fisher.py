@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
+from .._tensors import wide
 from .quadrature import GAUSS_LEGENDRE
-from .von_mises_fisher import mean_resultant_length, moments, row, wide
+from .von_mises_fisher import mean_resultant_length, moments, row
 
 
 def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 The same names as csrc/math/power_spherical.h, where derivations, error bounds and sources stand;
 b = (d - 1)/2, a = b + kappa, s = a + b throughout. kappa, sin2, cos2 are tensors of one dtype,
-float32
-or float64, of any shapes that broadcast; d is an int. There is no control flow on tensor values.
+float32 or float64, of any shapes that broadcast; d is an int. There is no control flow on tensor
+values.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from . import exponential_form
 from .area import log_area
 from .gamma import sample_gamma
 from .normal import ProposalNoise
@@ -81,6 +82,13 @@ def log_prob_at_mode_dkappa2(kappa: Tensor, d: int) -> Tensor:
     return -total
 
 
+def log_prob_at_mode_over_uniform(kappa: Tensor, d: int) -> Tensor:
+    """log p(mu) + log_area."""
+    return exponential_form.log_prob_at_mode_over_uniform(
+        kappa, kl_uniform(kappa, d), log_prob_at_mode_dkappa(kappa, d)
+    )
+
+
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     """E[t] = kappa / (d - 1 + kappa) = 1 - (d - 1)/(d - 1 + kappa).
 
@@ -111,13 +119,17 @@ def sample(
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     """KL(PS(kappa) || uniform) = log p(mu) - kappa d/dkappa log p(mu) + log_area, as a Bregman
-    divergence; the entropy is log_area - kl_uniform. d/dkappa = -kappa
-    log_prob_at_mode_dkappa2(kappa)."""
+    divergence. The entropy is log_area - kl_uniform."""
     b = (d - 1) / 2
     return bregman_log_gamma_ratio(b, b, kappa + b, kappa, raises(b, kappa.dtype))
 
 
-def log_prob_ratio(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+def kl_uniform_dkappa(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa KL(PS(kappa) || uniform)."""
+    return exponential_form.kl_uniform_dkappa(kappa, log_prob_at_mode_dkappa2(kappa, d))
+
+
+def log_prob_ratio(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """log p(x) - log p(mu) = kappa log cos2; at the antipode cos2 = 0: -inf, or 0 for kappa = 0.
 
     The gradient in cos2 is zero at the antipode, and so near it that its products would overflow.
@@ -128,47 +140,15 @@ def log_prob_ratio(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
     return torch.where(antipode, torch.where(kappa > 0, -torch.inf, 0.0), inside)
 
 
-def log_prob_ratio_dt(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+def log_prob_ratio_dt(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); 0 at the antipode by definition."""
     antipode = cos2 < _ANTIPODE[cos2.dtype]
     return torch.where(antipode, 0.0, kappa / (2 * torch.where(antipode, 1.0, cos2)))
 
 
-def log_prob_ratio_dkappa(sin2: Tensor, cos2: Tensor) -> Tensor:
+def log_prob_ratio_dkappa(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """d/dkappa (kappa log cos2) = log cos2; 0 at the antipode by definition."""
     return torch.where(cos2 == 0, 0.0, _log_of_cos2(sin2, cos2))
-
-
-def log_prob_ratio_dt2(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
-    """d2/dt2 (kappa log cos2) = -kappa/(1 + t)^2 = -kappa/(4 cos2^2); 0 at the antipode by
-    definition.
-    """
-    antipode = cos2 == 0
-    curvature = kappa / (2 * torch.where(antipode, 1.0, cos2)).square()
-    return -torch.where(antipode, 0.0, curvature.clamp(max=torch.finfo(curvature.dtype).max))
-
-
-def log_prob_ratio_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
-    """phi(t1) - phi(t) - phi'(t) (t1 - t) for phi = kappa log cos2, from excess = r - 1 - log r >=
-    0, r = cos2_1/cos2: -kappa excess. All that is left when the linear parts of a log density
-    cancel."""
-    return -kappa * excess
-
-
-def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """sin2 and cos2 at the mode of u = log(cos2/sin2), where b (sin2 - cos2) + 2 sin2 cos2 d/dt
-    log p = 0: b/s and a/s.
-    """
-    b = (d - 1) / 2
-    s = kappa + 2 * b
-    return b / s, (kappa + b) / s
-
-
-def cosine_variance(kappa: Tensor, d: int) -> Tensor:
-    """Var[t] = 4 Var[cos2] = 4 a b / (s^2 (s + 1))."""
-    b = (d - 1) / 2
-    s = kappa + 2 * b
-    return (b / s) * ((kappa + b) / s) * (4 / (s + 1))
 
 
 def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:

@@ -6,18 +6,14 @@ Shapes: value, mu (..., d); kappa (...); batch dimensions broadcast.
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import power_spherical, von_mises_fisher
+from .._tensors import sum_to
+from .contract import FamilyReference
 from .normal import ProposalNoise, row_normals
-
-# The families, by the index that the ops take: in the order of dispatch_family in csrc/families.h.
-FAMILIES: tuple[ModuleType, ...] = (power_spherical, von_mises_fisher)
-POWER_SPHERICAL, VON_MISES_FISHER = range(2)
 
 
 def half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,28 +28,24 @@ def half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     return minus / total, plus / total
 
 
-def log_prob(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+def log_prob(value: Tensor, mu: Tensor, kappa: Tensor, family: FamilyReference) -> Tensor:
     """log_prob_at_mode(kappa) + log_prob_ratio(kappa, half_angle)."""
-    sin2, cos2 = half_angle(value, mu)
-    module = FAMILIES[family]
-    result: Tensor = module.log_prob_at_mode(kappa, mu.shape[-1]) + module.log_prob_ratio(
-        kappa, sin2, cos2
-    )
-    return result
+    (sin2, cos2), d = half_angle(value, mu), mu.shape[-1]
+    return family.log_prob_at_mode(kappa, d) + family.log_prob_ratio(kappa, d, sin2, cos2)
 
 
-def rsample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+def rsample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
     """x = t m + r g', m = mu / |mu|, g' the part of a normal vector g orthogonal to m.
 
-    Differentiable once, by the rotation field: dx = t dm - m (x . dm) + implicit_gradient (m - t
-    x) dkappa.
+    Differentiable once, by the rotation field:
+    dx = t dm - m (x . dm) + implicit_gradient (m - t x) dkappa.
     """
     sample: Tensor = _RSample.apply(mu, kappa, rng_state, family)
     return sample
 
 
 def rsample_backward(
-    grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
+    grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: FamilyReference
 ) -> tuple[Tensor, Tensor]:
     """(t G - (G . m) x) / |mu| and implicit_gradient (G . (m - t x)), for the upstream gradient G.
 
@@ -61,38 +53,6 @@ def rsample_backward(
     """
     grads: tuple[Tensor, Tensor] = _RSampleBackward.apply(grad, sample, mu, kappa, family)
     return grads
-
-
-def rsample_fixed_noise(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    """The same sample as `rsample`, with the derivative of the map from (mu, kappa) to x that holds
-    the noise (a normal vector h, and the quantile of t) fixed:
-
-        x = t m + sqrt(1 - t^2) h'/|h'|,  dt/dkappa = (1 - t^2) implicit_gradient,
-
-    h' the part of h orthogonal to m. h' has the direction of the sample's g'; h . m and |h'| come
-    from fresh normals, because g . m and |g'| went into t, and holding them would give a biased
-    gradient. This one is unbiased, and of a variance in mu that is never below that of the rotation
-    field, which is its conditional expectation given x.
-    """
-    d = mu.shape[-1]
-    with torch.no_grad():
-        sin2, cos2 = half_angle(_sample(mu, kappa, rng_state, family), mu)
-        speed = FAMILIES[family].implicit_gradient(kappa, d, sin2, cos2)
-        radius = 2 * (sin2 * cos2).sqrt()
-    step = speed * (kappa - kappa.detach())
-    m = mu / mu.square().sum(-1, keepdim=True).sqrt()
-    with torch.no_grad():
-        normals = row_normals(rng_state, _rows(mu, kappa), 2 * d, mu.dtype)
-        g = _orthogonal(normals[..., :d], m)[1]
-        p, rest = _orthogonal(normals[..., d:], m)
-        h = (rest.square().sum(-1, keepdim=True) / g.square().sum(-1, keepdim=True)).sqrt() * g
-        h = h + p.unsqueeze(-1) * m
-    tangent = _orthogonal(h, m)[1]
-    direction = tangent / tangent.square().sum(-1, keepdim=True).sqrt()
-    t = (cos2 - sin2) + radius**2 * step
-    sine = radius - (cos2 - sin2) * radius * step
-    sample: Tensor = t.unsqueeze(-1) * m + sine.unsqueeze(-1) * direction
-    return sample
 
 
 def _rows(mu: Tensor, kappa: Tensor) -> Tensor:
@@ -109,27 +69,23 @@ def _orthogonal(g: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     return p.squeeze(-1), rest
 
 
-def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
     rows, d = _rows(mu, kappa), mu.shape[-1]
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
     p, g = _orthogonal(row_normals(rng_state, rows, d, mu.dtype), m)
     s = 0.5 * g.square().sum(-1)
     noise = ProposalNoise(rng_state, rows, mu.dtype)
-    t, r = FAMILIES[family].sample(kappa.expand(rows.shape), d, p, s, noise)
+    t, r = family.sample(kappa.expand(rows.shape), d, p, s, noise)
     scale = (t * t + 2 * s * r * r).rsqrt()
     sample: Tensor = (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
     return sample
-
-
-def _sum_to(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor if tensor.shape == like.shape else tensor.sum_to_size(like.shape)
 
 
 class _RSample(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    def forward(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
         return _sample(mu, kappa, rng_state, family)
 
     @staticmethod
@@ -142,7 +98,7 @@ class _RSample(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         sample, mu, kappa = ctx.saved_tensors
         grad_mu, grad_kappa = rsample_backward(grad, sample, mu, kappa, ctx.family)
-        return _sum_to(grad_mu, mu), _sum_to(grad_kappa, kappa), None, None
+        return sum_to(grad_mu, mu), sum_to(grad_kappa, kappa), None, None
 
     @staticmethod
     def jvp(ctx: Any, dmu: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
@@ -171,7 +127,7 @@ class _FirstOrder(torch.autograd.Function):
 class _RSampleBackward(_FirstOrder):
     @staticmethod
     def forward(
-        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int
+        grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: FamilyReference
     ) -> tuple[Tensor, Tensor]:
         sin2, cos2 = half_angle(sample, mu)
         length = mu.square().sum(-1, keepdim=True).sqrt()
@@ -179,9 +135,7 @@ class _RSampleBackward(_FirstOrder):
         along = (grad * m).sum(-1, keepdim=True)
         grad_mu = ((cos2 - sin2).unsqueeze(-1) * grad - along * sample) / length
         outward = (grad * (m - sample)).sum(-1) + 2 * sin2 * (grad * sample).sum(-1)
-        return grad_mu, FAMILIES[family].implicit_gradient(
-            kappa, mu.shape[-1], sin2, cos2
-        ) * outward
+        return grad_mu, family.implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * outward
 
 
 class _RSampleTangent(_FirstOrder):
@@ -192,7 +146,7 @@ class _RSampleTangent(_FirstOrder):
         sample: Tensor,
         mu: Tensor,
         kappa: Tensor,
-        family: int,
+        family: FamilyReference,
     ) -> Tensor:
         sin2, cos2 = half_angle(sample, mu)
         length = mu.square().sum(-1, keepdim=True).sqrt()
@@ -202,7 +156,7 @@ class _RSampleTangent(_FirstOrder):
             dm = (dmu - (dmu * m).sum(-1, keepdim=True) * m) / length
             tangent = (cos2 - sin2).unsqueeze(-1) * dm - (sample * dm).sum(-1, keepdim=True) * m
         if dkappa is not None:
-            speed = FAMILIES[family].implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * dkappa
+            speed = family.implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * dkappa
             tangent = tangent + speed.unsqueeze(-1) * (
                 (m - sample) + 2 * sin2.unsqueeze(-1) * sample
             )

@@ -5,31 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .sphere import FAMILIES, half_angle
+from .contract import FamilyReference
+from .sphere import half_angle
 
 _SHORTEST = 1e-12  # a shorter vector has no direction: its cosine counts as 0, its gradient is 0
 
 
+# kappa^-beta, and what it multiplies, are evaluated at no smaller kappa: both are then finite.
+_SMALLEST_KAPPA = {torch.float32: 1e-30, torch.float64: 1e-290}
+
+
 def vi_simsiam_loss(
-    pred: Tensor, target: Tensor, kappa: Tensor, family: int, beta: float = 0.0
+    pred: Tensor, target: Tensor, kappa: Tensor, family: FamilyReference, beta: float = 0.0
 ) -> Tensor:
     """-log p(x/|x|; mu/|mu|, kappa) - log_area, for x = target and mu = pred (..., d), kappa (...).
 
-    As -(KL + kappa log_prob_at_mode_dkappa + log_prob_ratio) nothing of size log_area cancels. The
+    As -(log_prob_at_mode_over_uniform + log_prob_ratio) nothing of size log_area cancels. The
     gradients of pred and target are multiplied by stopgrad(kappa)^-beta.
     """
-    module, d = FAMILIES[family], pred.shape[-1]
+    d = pred.shape[-1]
     pred, target = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (pred, target))
     sin2, cos2 = _direction_half_angle(target, pred)
     if beta == 0:
-        ratio = module.log_prob_ratio(kappa, sin2, cos2)
+        ratio = family.log_prob_ratio(kappa, d, sin2, cos2)
     else:
-        ratio = module.log_prob_ratio(kappa, sin2.detach(), cos2.detach())
-        slope = module.log_prob_ratio(kappa.detach() ** (1 - beta), sin2, cos2)
-        ratio = ratio + torch.where(slope.isfinite(), slope - slope.detach(), 0.0)
-    peak = module.kl_uniform(kappa, d) + kappa * module.log_prob_at_mode_dkappa(kappa, d)
-    loss: Tensor = -(peak + ratio)
-    return loss
+        ratio = family.log_prob_ratio(kappa, d, sin2.detach(), cos2.detach())
+        constant = kappa.detach().clamp(min=_SMALLEST_KAPPA[kappa.dtype])
+        weighted = constant**-beta * family.log_prob_ratio(constant, d, sin2, cos2)
+        ratio = ratio + torch.where(weighted.isfinite(), weighted - weighted.detach(), 0.0)
+    return -(family.log_prob_at_mode_over_uniform(kappa, d) + ratio)
 
 
 def _direction_half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:

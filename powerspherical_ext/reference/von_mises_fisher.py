@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._tensors import wide
+from . import exponential_form
 from .area import log_area
 from .gamma import log1p_minus_cubic
 from .normal import ProposalNoise
@@ -44,6 +46,13 @@ def log_prob_at_mode_dkappa2(kappa: Tensor, d: int) -> Tensor:
     return -moments(wide(kappa), d).variance.to(kappa.dtype)
 
 
+def log_prob_at_mode_over_uniform(kappa: Tensor, d: int) -> Tensor:
+    """log p(mu) + log_area."""
+    return exponential_form.log_prob_at_mode_over_uniform(
+        kappa, kl_uniform(kappa, d), log_prob_at_mode_dkappa(kappa, d)
+    )
+
+
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
     """E[t] = A."""
     return moments(wide(kappa), d).mean.to(kappa.dtype)
@@ -55,7 +64,7 @@ def mean_resultant_length_dkappa(kappa: Tensor, d: int) -> Tensor:
 
 
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
-    """KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4); d/dkappa = kappa A'."""
+    """KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4)."""
     k, v = wide(kappa), d / 2 - 1
     small = (k * k + v * v < DEBYE_RADIUS**2) | (k < 1)
     safe = torch.where(small, k, 1.0)
@@ -83,65 +92,24 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     return torch.where(small, low, high).to(kappa.dtype)
 
 
-def log_prob_ratio(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+def kl_uniform_dkappa(kappa: Tensor, d: int) -> Tensor:
+    """d/dkappa KL(vMF(kappa) || uniform) = kappa A'."""
+    return exponential_form.kl_uniform_dkappa(kappa, log_prob_at_mode_dkappa2(kappa, d))
+
+
+def log_prob_ratio(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """log p(x) - log p(mu) = -kappa (1 - t) = -2 kappa sin2."""
     return -2 * kappa * sin2
 
 
-def log_prob_ratio_dt(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
+def log_prob_ratio_dt(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """d/dt (-2 kappa sin2) = kappa."""
     return kappa.expand(torch.broadcast_shapes(kappa.shape, sin2.shape))
 
 
-def log_prob_ratio_dkappa(sin2: Tensor, cos2: Tensor) -> Tensor:
+def log_prob_ratio_dkappa(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """d/dkappa (-2 kappa sin2) = -2 sin2."""
     return -2 * sin2
-
-
-def log_prob_ratio_dt2(kappa: Tensor, sin2: Tensor, cos2: Tensor) -> Tensor:
-    """d2/dt2 (-2 kappa sin2) = 0."""
-    return torch.zeros_like(log_prob_ratio_dt(kappa, sin2, cos2))
-
-
-def log_prob_ratio_bregman(kappa: Tensor, excess: Tensor) -> Tensor:
-    """phi(t1) - phi(t) - phi'(t) (t1 - t) = 0, as phi = kappa t is linear."""
-    return torch.zeros_like(excess)
-
-
-def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """sin2 and cos2 at the mode of u = log(cos2/sin2), where b (sin2 - cos2) + 2 kappa sin2 cos2 =
-    0: t = kappa/(b + R), 1 - t = b (1 + b/(R + kappa))/(b + R), R = sqrt(b^2 + kappa^2)."""
-    b = (d - 1) / 2
-    r = (b * b + kappa * kappa).sqrt()
-    return 0.5 * b * (1 + b / (r + kappa)) / (b + r), 0.5 * (1 + kappa / (b + r))
-
-
-def cosine_variance(kappa: Tensor, d: int) -> Tensor:
-    """Var[t] = A'."""
-    return mean_resultant_length_dkappa(kappa, d)
-
-
-def inverse_mean_resultant_length(r: Tensor, d: int) -> Tensor:
-    """kappa with A(kappa) = r: Amos's bound inverted, three steps of Halley; dkappa/dr = 1/A'.
-
-    0 for r = 0, infinity for r >= 1, NaN for r < 0.
-    """
-    b, inside = (d - 1) / 2, (r > 0) & (r < 1)
-    value = wide(r)
-    length = torch.where(inside, value, 0.5)
-    target = length.detach()
-    rest = 1 - target
-    q = rest * (1 + target)
-    kappa = target / q * (b + ((target * b) ** 2 + q * (b + 1) ** 2).sqrt())
-    for _ in range(3):
-        a = moments(kappa, d)
-        residual = torch.where(target < 0.5, a.mean - target, rest - a.one_minus_mean)
-        bend = -2 * (a.mean * a.variance + b * (a.variance - a.mean / kappa) / kappa)
-        step = residual / a.variance
-        kappa = kappa - step / (1 - 0.5 * step * (bend / a.variance)).clamp(0.3, 3)
-    kappa = kappa + (length - target) / moments(kappa, d).variance  # 0, with the derivative 1/A'
-    outside = torch.where(value >= 1, torch.inf, torch.where(value < 0, torch.nan, value * d))
-    return torch.where(inside, kappa, outside).to(r.dtype)
 
 
 def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
@@ -220,10 +188,6 @@ class Moments(NamedTuple):
     mean: Tensor
     one_minus_mean: Tensor
     variance: Tensor
-
-
-def wide(x: Tensor) -> Tensor:
-    return x if x.device.type == "mps" else x.to(torch.float64)
 
 
 def _range(start: int, stop: int, like: Tensor) -> Tensor:

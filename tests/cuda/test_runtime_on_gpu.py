@@ -10,6 +10,7 @@ from cases import CONCENTRATED, Family, unit
 from torch import Tensor
 
 from powerspherical_ext import PowerSpherical, _library, ops
+from powerspherical_ext.families import FAMILIES
 
 pytestmark = [
     pytest.mark.skipif(
@@ -33,10 +34,10 @@ def value_and_grads(family: Family, device: str, dtype: torch.dtype) -> list[Ten
     """Sample, log-density, divergence and their gradients, through the public functions."""
     value, loc, kappa, state = inputs(device, dtype)
     leaves = [x.requires_grad_() for x in (value, loc, kappa)]
-    sample = ops.rsample(loc, kappa, state, family.index)
-    log_prob = ops.log_prob(value, loc, kappa, family.index)
-    kl = ops.kl(kappa, kappa.flip(0), loc, value, family.index, family.index)
-    entropy = ops.entropy(kappa, D, family.index)
+    sample = ops.rsample(loc, kappa, state, family.declared)
+    log_prob = ops.log_prob(value, loc, kappa, family.declared)
+    kl = ops.kl(kappa, kappa.flip(0), loc, value, family.declared, family.declared)
+    entropy = ops.entropy(kappa, D, family.declared)
     weights = unit(ROWS, D, dtype=dtype, seed=2).to(device)
     total = (weights * sample).sum() + log_prob.sum() + 1e-3 * kl.sum() + entropy.sum()
     grads = torch.autograd.grad(total, leaves)
@@ -62,9 +63,9 @@ def test_the_same_bits_in_every_run(family: Family) -> None:
 def test_samples_depend_on_the_row_alone() -> None:
     """Not on how many rows are sampled with it; nor on the stream."""
     _, loc, kappa, state = inputs()
-    many = ops.rsample(loc.expand(3000, ROWS, D), kappa, state, 0)
+    many = ops.rsample(loc.expand(3000, ROWS, D), kappa, state, FAMILIES[0])
     with torch.cuda.stream(torch.cuda.Stream()):
-        few = ops.rsample(loc, kappa, state, 0)
+        few = ops.rsample(loc, kappa, state, FAMILIES[0])
         torch.cuda.current_stream().synchronize()
     assert torch.equal(many[0], few)
 
@@ -72,13 +73,13 @@ def test_samples_depend_on_the_row_alone() -> None:
 def test_current_stream() -> None:
     """A launch on another stream would read zeros: the side stream sleeps before it writes."""
     value, loc, kappa, _ = inputs()
-    expected = ops.log_prob(value, loc, kappa, 0)
+    expected = ops.log_prob(value, loc, kappa, FAMILIES[0])
     late = torch.zeros_like(value)
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
         torch.cuda._sleep(50_000_000)
         late.copy_(value)
-        found = ops.log_prob(late, loc, kappa, 0)
+        found = ops.log_prob(late, loc, kappa, FAMILIES[0])
         torch.cuda.current_stream().synchronize()
     assert torch.equal(found, expected)
 
@@ -88,12 +89,12 @@ def test_second_device() -> None:
     """Its tensors decide where a kernel runs, and the current device stays what it was."""
     _, loc, kappa, state = inputs("cuda:1")
     with torch.cuda.device(0):
-        sample = ops.rsample(loc, kappa, state, 0)
+        sample = ops.rsample(loc, kappa, state, FAMILIES[0])
         assert torch.cuda.current_device() == 0
     assert sample.device == torch.device("cuda:1")
-    assert torch.equal(sample.cpu(), ops.rsample(*inputs("cuda:0")[1:], 0).cpu())
+    assert torch.equal(sample.cpu(), ops.rsample(*inputs("cuda:0")[1:], FAMILIES[0]).cpu())
     with pytest.raises(RuntimeError, match="one device"):
-        ops.rsample(loc, kappa.to("cuda:0"), state, 0)
+        ops.rsample(loc, kappa.to("cuda:0"), state, FAMILIES[0])
 
 
 def captured(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
@@ -120,8 +121,8 @@ def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
     grads = [torch.empty_like(x) for x in leaves]
 
     def step() -> None:
-        x = ops.rsample(loc, kappa, state, family.index)
-        density = ops.log_prob(x, loc, kappa, family.index)
+        x = ops.rsample(loc, kappa, state, family.declared)
+        density = ops.log_prob(x, loc, kappa, family.declared)
         for grad, new in zip(grads, torch.autograd.grad(density.sum(), leaves), strict=True):
             grad.copy_(new)
         sample.copy_(x.detach())
@@ -134,8 +135,8 @@ def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
         graph.replay()
         found = [x.clone() for x in (sample, log_prob, *grads)]
         here = torch.tensor([5, replay * rows], device="cuda")
-        x = ops.rsample(loc, kappa, here, family.index)
-        density = ops.log_prob(x, loc, kappa, family.index)
+        x = ops.rsample(loc, kappa, here, family.declared)
+        density = ops.log_prob(x, loc, kappa, family.declared)
         expected = [x, density, *torch.autograd.grad(density.sum(), leaves)]
         assert all(torch.equal(a, b.detach()) for a, b in zip(found, expected, strict=True))
     assert state.tolist() == [5, 3 * rows]
@@ -150,7 +151,7 @@ def test_graph_of_the_loss(family: Family) -> None:
     grads = [torch.empty_like(x) for x in leaves]
 
     def step() -> None:
-        value = 3 * ops.vi_simsiam_loss(pred, target, kappa, family.index, 0.0, weight)
+        value = 3 * ops.vi_simsiam_loss(pred, target, kappa, family.declared, 0.0, weight)
         for grad, new in zip(grads, torch.autograd.grad(value, leaves), strict=True):
             grad.copy_(new)
         loss.copy_(value.detach())
@@ -185,8 +186,8 @@ def test_compile(family: Family) -> None:
     value, loc, kappa, state = inputs()
 
     def function(value: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
-        sample = ops.rsample(loc, kappa, state, family.index)
-        return ops.log_prob(value, loc, kappa, family.index) + (sample * value).sum(-1)
+        sample = ops.rsample(loc, kappa, state, family.declared)
+        return ops.log_prob(value, loc, kappa, family.declared) + (sample * value).sum(-1)
 
     results = []
     for f in (function, torch.compile(function, fullgraph=True)):
@@ -223,13 +224,13 @@ def test_more_than_2_31_elements(d: int) -> None:
     state = torch.tensor([3, 0], device="cuda")
     loc, kappa = torch.zeros(d, device="cuda"), torch.tensor(100.0, device="cuda")
     loc[0] = 1
-    sample = ops.rsample(loc.expand(n, d), kappa, state, 0)
+    sample = ops.rsample(loc.expand(n, d), kappa, state, FAMILIES[0])
     last = torch.tensor([3, n - 4], device="cuda")
-    assert torch.equal(sample[-4:], ops.rsample(loc.expand(4, d), kappa, last, 0))
+    assert torch.equal(sample[-4:], ops.rsample(loc.expand(4, d), kappa, last, FAMILIES[0]))
     leaf = sample.requires_grad_()
-    log_prob = ops.log_prob(leaf, loc, kappa, 0)
+    log_prob = ops.log_prob(leaf, loc, kappa, FAMILIES[0])
     tail = sample.detach()[-4:].clone().requires_grad_()
-    few = ops.log_prob(tail, loc, kappa, 0)
+    few = ops.log_prob(tail, loc, kappa, FAMILIES[0])
     assert torch.equal(log_prob[-4:], few)
     (grad,), (expected,) = (
         torch.autograd.grad(out.sum(), x) for out, x in ((log_prob, leaf), (few, tail))

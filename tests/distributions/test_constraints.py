@@ -8,8 +8,7 @@ import torch
 from cases import close, each_case, each_concentrated, each_family, unit
 from torch.distributions import Distribution
 
-from powerspherical_ext import HypersphericalUniform, PowerSpherical
-from powerspherical_ext.distributions import constraints
+from powerspherical_ext import HypersphericalUniform, PowerSpherical, constraints
 
 # Parameters and support
 

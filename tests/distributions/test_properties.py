@@ -106,7 +106,7 @@ def test_expand_is_repeat(family, d, kappa, n, seed):
 @few
 def test_samples_are_unit_vectors_whatever_the_length_of_loc(family, d, kappa, seed):
     mu, state = unit(d, seed=seed), torch.tensor([seed, 0])
-    x, scaled = (ops.rsample(m, scalar(kappa), state, family.index) for m in (mu, 4 * mu))
+    x, scaled = (ops.rsample(m, scalar(kappa), state, family.declared) for m in (mu, 4 * mu))
     close(x.norm(), scalar(1.0), atol=1e-15)
     close(scaled, x)  # a power of two changes no rounding
 

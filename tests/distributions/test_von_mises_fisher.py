@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -176,8 +177,9 @@ def test_subclasses_inherit_divergences():
 
 def test_an_unknown_family_has_no_divergence(monkeypatch):
     mu = unit(3)
-    monkeypatch.setattr(VonMisesFisher, "_family", 7)
-    with pytest.raises(NotImplementedError, match="not known"):
+    unknown = dataclasses.replace(VonMisesFisher._family, name="unknown")
+    monkeypatch.setattr(VonMisesFisher, "_family", unknown)
+    with pytest.raises(NotImplementedError, match="from unknown to power_spherical is not known"):
         kl_divergence(VonMisesFisher(mu, 1.0), PowerSpherical(mu, 1.0))
 
 

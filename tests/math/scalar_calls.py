@@ -24,7 +24,14 @@ def load(table: str) -> dict[str, Column]:
     """The columns of a table, in float64."""
     lines = (TABLES / f"{table}.csv").read_text().splitlines()
     rows = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
-    return dict(zip(lines[0].split(","), rows.T, strict=True))
+    columns = dict(zip(lines[0].split(","), rows.T, strict=True))
+    if "log_prob_at_mode_dkappa2" in columns:  # both families are exponential
+        kappa, slope = columns["kappa"], columns["log_prob_at_mode_dkappa"]
+        columns["log_prob_at_mode_over_uniform"] = columns["kl_uniform"] + kappa * slope
+        columns["kl_uniform_dkappa"] = -kappa * columns["log_prob_at_mode_dkappa2"]
+        if table == "von_mises_fisher":
+            columns["mean_resultant_length_dkappa"] = -columns["log_prob_at_mode_dkappa2"]
+    return columns
 
 
 def call(

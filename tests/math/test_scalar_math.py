@@ -66,6 +66,13 @@ CHECKS = (
     Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
     Check(VMF, "implicit_gradient", "von_mises_fisher_implicit_gradient", 1e-6, 2e-14),
 )
+CONTRACT_CHECKS = (
+    Check(PS, "log_prob_at_mode_over_uniform", "power_spherical", 5e-7, 2e-14, mixed=True),
+    Check(PS, "kl_uniform_dkappa", "power_spherical", 3e-7, 1e-15),
+    Check(VMF, "log_prob_at_mode_over_uniform", "von_mises_fisher", 1e-6, 2e-14, mixed=True),
+    Check(VMF, "mean_resultant_length_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+    Check(VMF, "kl_uniform_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+)
 KL_DERIVATIVES = (
     Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
     Check(KL, "kl_dkappa_q", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_q_scale"),
@@ -90,7 +97,7 @@ def worst_error(check: Check, dtype: str, result: Column) -> float:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("check", CHECKS + KL_DERIVATIVES, ids=str)
+@pytest.mark.parametrize("check", CHECKS + CONTRACT_CHECKS + KL_DERIVATIVES, ids=str)
 def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL) -> None:
     table = load(check.table)
     symbol = f"{check.family}_{check.function}"
@@ -177,7 +184,7 @@ def test_elementary(function: str, ulps: float, dtype: str, compiled: ctypes.CDL
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", CHECKS + CONTRACT_CHECKS, ids=str)
 def test_reference_against_mpmath(check: Check, dtype: str) -> None:
     table = load(check.table)
     function = getattr(REFERENCES[check.family], check.function)
@@ -280,7 +287,7 @@ def test_log_prob_ratio(dtype: str, compiled: ctypes.CDLL) -> None:
     slope = [float(mpmath.mpf(float(k)) / (2 * x)) for k, x in zip(kappa, exact_z, strict=True)]
     tensors = [torch.from_numpy(x) for x in (kappa, y, z)]
     for function, true in (("log_prob_ratio", ratio), ("log_prob_ratio_dt", slope)):
-        by_reference = getattr(power_spherical, function)(*tensors).numpy()
+        by_reference = getattr(power_spherical, function)(tensors[0], 5, *tensors[1:]).numpy()
         by_cpp = call(compiled, f"{PS}_{function}", d, [kappa, y, z], dtype)
         for result in (by_reference, by_cpp):
             np.testing.assert_allclose(result, true, rtol=4 * float(np.finfo(dtype).eps))
@@ -293,7 +300,7 @@ def test_poles(dtype: str, compiled: ctypes.CDLL) -> None:
     y = np.array([1, 1, 0, 0, 1, 1, 1, 0], dtype)
     z = np.array([0, 0, 1, 1, 1e-40, 1e-40, 0, 1], dtype)
     tensors = [torch.from_numpy(x).requires_grad_() for x in (kappa, y, z)]
-    values = power_spherical.log_prob_ratio(*tensors)
+    values = power_spherical.log_prob_ratio(tensors[0], 3, *tensors[1:])
     by_cpp = call(compiled, f"{PS}_log_prob_ratio", np.full(8, 3), [kappa, y, z], dtype)
     np.testing.assert_allclose(values.detach().numpy(), by_cpp, rtol=1e-6)
     assert by_cpp[0] == 0
@@ -348,7 +355,7 @@ def test_float32_ops_on_the_cpu_round_once(family: int) -> None:
     kappa = torch.logspace(-3, 7, 200)
     y = torch.logspace(-7, 0, 200).flip(0)
     for d in (2, 3, 16, 20, 300):
-        for function in range(len(ops.SCALAR_FUNCTIONS)):
+        for function in ops.ScalarFunction:
             exact = raw.scalar_function(kappa.double(), d, family, function)
             assert raw.scalar_function(kappa, d, family, function).equal(exact.float())
         for other in range(2):

@@ -127,15 +127,15 @@ def test_gradients_of_expanded_vectors_are_summed(value_batch, loc_batch):
     value, loc = inputs(*value_batch, d=d)[0], inputs(*loc_batch, d=d)[1]
     kappa = inputs(*torch.broadcast_shapes(value_batch, loc_batch))[2]
     upstream = torch.randn(kappa.shape, generator=torch.Generator().manual_seed(0)).double()
-    sample = raw.rsample(loc, kappa, STATE, op_calls.FAMILY)
+    sample = raw.rsample(loc, kappa, STATE, op_calls.FAMILY.index)
     grad = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0)).double()
     calls = [
         (
             raw.log_prob_backward,
-            (upstream, value, loc, kappa, op_calls.FAMILY),
+            (upstream, value, loc, kappa, op_calls.FAMILY.index),
             (value, loc, kappa),
         ),
-        (raw.rsample_backward, (grad, sample, loc, kappa, op_calls.FAMILY), (loc, kappa)),
+        (raw.rsample_backward, (grad, sample, loc, kappa, op_calls.FAMILY.index), (loc, kappa)),
     ]
     for op, arguments, tensors in calls:
         for full, summed, tensor in zip(
@@ -219,8 +219,10 @@ def test_every_half_precision_number_is_read_exactly(dtype, compute):
     x = all_numbers(dtype)
     mu = torch.tensor([0.75, -0.5], dtype=dtype)
     kappa = torch.tensor(1.5, dtype=compute)
-    expected = raw.log_prob(x.to(compute), mu.to(compute), kappa, op_calls.FAMILY)
-    close(raw.log_prob(x, mu, kappa, op_calls.FAMILY), expected, rtol=0, atol=0, equal_nan=True)
+    expected = raw.log_prob(x.to(compute), mu.to(compute), kappa, op_calls.FAMILY.index)
+    close(
+        raw.log_prob(x, mu, kappa, op_calls.FAMILY.index), expected, rtol=0, atol=0, equal_nan=True
+    )
 
 
 @needs_kernels
@@ -235,16 +237,16 @@ def test_half_precision_is_converted_by_the_kernels(dtype, compute, d):
     scale = torch.logspace(-9, 6, 500, dtype=compute)
     x, mu = x.to(dtype), mu.to(dtype)
     wide_x, wide_mu = x.to(compute), mu.to(compute)
-    expected = raw.log_prob_backward(scale, wide_x, wide_mu, kappa, op_calls.FAMILY, 7)
-    actual = raw.log_prob_backward(scale, x, mu, kappa, op_calls.FAMILY, 7)
+    expected = raw.log_prob_backward(scale, wide_x, wide_mu, kappa, op_calls.FAMILY.index, 7)
+    actual = raw.log_prob_backward(scale, x, mu, kappa, op_calls.FAMILY.index, 7)
     assert torch.equal(actual[0], expected[0].to(dtype))
     assert torch.equal(actual[1], expected[1].to(dtype))
     assert torch.equal(actual[2], expected[2])
-    sample = raw.rsample(mu, kappa, STATE, op_calls.FAMILY)
-    assert torch.equal(sample, raw.rsample(wide_mu, kappa, STATE, op_calls.FAMILY))
+    sample = raw.rsample(mu, kappa, STATE, op_calls.FAMILY.index)
+    assert torch.equal(sample, raw.rsample(wide_mu, kappa, STATE, op_calls.FAMILY.index))
     arguments = scale[:, None] * sample, sample
-    expected = raw.rsample_backward(*arguments, wide_mu, kappa, op_calls.FAMILY, 6)
-    actual = raw.rsample_backward(*arguments, mu, kappa, op_calls.FAMILY, 6)
+    expected = raw.rsample_backward(*arguments, wide_mu, kappa, op_calls.FAMILY.index, 6)
+    actual = raw.rsample_backward(*arguments, mu, kappa, op_calls.FAMILY.index, 6)
     assert torch.equal(actual[0], expected[0].to(dtype))
     assert torch.equal(actual[1], expected[1])
 

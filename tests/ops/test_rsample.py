@@ -107,7 +107,7 @@ def test_seeds_and_offsets_give_independent_samples(family, seeds):
     kappa, bound = torch.tensor(1.0), scipy.stats.norm.isf(FALSE_POSITIVE_RATE / 24)
     states = [(seeds[0], 0), (seeds[1], 0), (seeds[0], n)]
     samples = [
-        ops.rsample(mu.expand(n, 4), kappa, torch.tensor(state), family.index) @ mu
+        ops.rsample(mu.expand(n, 4), kappa, torch.tensor(state), family.declared) @ mu
         for state in states
     ]
     for one, other in itertools.combinations(samples, 2):
@@ -125,7 +125,7 @@ def test_thread_count_does_not_matter(family, dtype):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            samples.append(ops.rsample(mu, kappa, state, family.index))
+            samples.append(ops.rsample(mu, kappa, state, family.declared))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(samples[0], samples[1])
@@ -139,12 +139,12 @@ def test_thread_count_does_not_matter(family, dtype):
 def test_offset_counts_rows(family, d, dtype):
     """Rows i of (seed, offset) and 0 of (seed, offset + i) are one sample, whatever the batch."""
     mu, kappa = unit(6, d, dtype=dtype), torch.tensor(3.0, dtype=dtype)
-    whole = ops.rsample(mu, kappa, torch.tensor([11, 100]), family.index)
+    whole = ops.rsample(mu, kappa, torch.tensor([11, 100]), family.declared)
     for i in range(6):
-        one = ops.rsample(mu[i], kappa, torch.tensor([11, 100 + i]), family.index)
+        one = ops.rsample(mu[i], kappa, torch.tensor([11, 100 + i]), family.declared)
         assert torch.equal(one, whole[i])
     assert torch.equal(
-        ops.rsample(mu.view(2, 3, d), kappa, torch.tensor([11, 100]), family.index).view(6, d),
+        ops.rsample(mu.view(2, 3, d), kappa, torch.tensor([11, 100]), family.declared).view(6, d),
         whole,
     )
 
@@ -159,8 +159,8 @@ def test_kernels_draw_what_the_reference_draws(family, d, dtype):
     tolerance = (1000 if d == 2 else 100) * torch.finfo(dtype).eps
     mu, state = unit(500, d, dtype=dtype), torch.tensor([-3, 1 << 33])
     kappa = torch.tensor([0.0, 1.0, 1e4, 1e7], dtype=dtype).unsqueeze(-1)
-    actual = ops.rsample(mu, kappa, state, family.index)
-    expected = reference.rsample(mu, kappa, state, family.index)
+    actual = ops.rsample(mu, kappa, state, family.declared)
+    expected = reference.rsample(mu, kappa, state, family.declared.reference)
     assert actual.shape == (4, 500, d)
     assert ((actual - expected).abs().amax(-1) > tolerance).sum() <= 1
 
@@ -171,9 +171,9 @@ def test_parameters_of_one_row_do_not_touch_another(family, dtype):
     mu = unit(4, 5, dtype=dtype)
     kappa = torch.tensor([0.0, 1.0, 100.0, 1e7], dtype=dtype)
     state = torch.tensor([1, 2])
-    whole = ops.rsample(mu, kappa, state, family.index)
+    whole = ops.rsample(mu, kappa, state, family.declared)
     kappa[2] = 3.0
-    changed = ops.rsample(mu, kappa, state, family.index)
+    changed = ops.rsample(mu, kappa, state, family.declared)
     assert torch.equal(whole[[0, 1, 3]], changed[[0, 1, 3]])
     assert not torch.equal(whole[2], changed[2])
 

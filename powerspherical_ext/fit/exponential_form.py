@@ -1,44 +1,46 @@
 """Maximum likelihood for a family whose log-density is log p(mu) + kappa phi(t).
 
-phi = log_prob_ratio at kappa = 1 does not involve kappa, so that the mean direction maximises
+phi, which is log_prob_ratio at kappa = 1, involves neither kappa nor d. So the mean direction
+maximises
 
     F(mu) = sum_i w_i phi(mu . x_i),    sum_i w_i = 1,
 
 on its own, and kappa solves log_prob_at_mode_dkappa(kappa) = -F(mu), whose left side falls from
-its value at
-kappa = 0 towards 0. For von Mises-Fisher, phi = t - 1, the start of the first iteration is the
-solution, and -F = 1 - |sum_i w_i x_i| does not cancel at a high concentration.
+its value at kappa = 0 towards 0. For von Mises-Fisher, phi = t - 1, the start of the first
+iteration is the solution, and -F = 1 - |sum_i w_i x_i| does not cancel at a high concentration.
 
 Shapes: samples (..., n, d), weights (..., n).
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .marginal import wide
-from .sphere import FAMILIES, half_angle
+from .._tensors import wide
+from ..reference import half_angle
+from ..reference.contract import FamilyReference
+from . import Fit
+
+__all__ = ["MAX_CONCENTRATION", "Method", "fit"]
 
 MAX_CONCENTRATION = 1e8  # ten times the end of the domain that the scalar functions are tested on
 _HALVINGS = 30
 
 
-class Fit(NamedTuple):
-    """Estimates, and what the test of convergence saw: both figures are at most the tolerance."""
+class Method(NamedTuple):
+    """What this algorithm needs of a family."""
 
-    mu: Tensor  # [..., d]
-    kappa: Tensor  # [...]
-    gradient: Tensor  # [...]: |sum w_i phi'_i P x_i| / sum |w_i phi'_i P x_i|, P projects off mu
-    change: Tensor  # [...]: the last change of kappa, relative to kappa + (d - 1)/2
+    reference: FamilyReference
+    log_prob_ratio_dt2: Callable[[Tensor, int, Tensor, Tensor], Tensor]
 
 
 def fit(
-    samples: Tensor, weights: Tensor, family: int, max_iterations: int, tolerance: float
+    method: Method, samples: Tensor, weights: Tensor, max_iterations: int, tolerance: float
 ) -> Fit:
     """Mean direction and concentration of the rows of ``samples``, differentiable in both inputs.
 
@@ -46,14 +48,14 @@ def fit(
     derivative is that of the solution by the implicit function theorem (its Hessian needs none).
     In float64, but for devices without it, and from samples brought to unit length.
     """
-    module = FAMILIES[family]
+    module = method.reference
     samples, weights = wide(samples), wide(weights)
     samples = samples / samples.square().sum(-1, keepdim=True).sqrt()
     weights = weights / weights.sum(-1, keepdim=True)
     with torch.no_grad():
         x, w = samples.detach(), weights.detach()
-        mu = _mean_direction(module, x, w, max_iterations, tolerance)
-        point = _evaluate(module, x, w, mu)
+        mu = _mean_direction(method, x, w, max_iterations, tolerance)
+        point = _evaluate(method, x, w, mu)
         kappa, change = _concentration(
             module, -point.value, mu.shape[-1], point.sin2_mean, tolerance
         )
@@ -83,16 +85,14 @@ class _Point(NamedTuple):
     sin2_mean: Tensor  # [...]: (1 - mean t)/2
 
 
-def _phi(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
+def _phi(module: FamilyReference, x: Tensor, mu: Tensor) -> Tensor:
     sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    result: Tensor = module.log_prob_ratio(torch.ones_like(sin2), sin2, cos2)
-    return result
+    return module.log_prob_ratio(torch.ones_like(sin2), x.shape[-1], sin2, cos2)
 
 
-def _slopes(module: ModuleType, x: Tensor, mu: Tensor) -> Tensor:
+def _slopes(module: FamilyReference, x: Tensor, mu: Tensor) -> Tensor:
     sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    result: Tensor = module.log_prob_ratio_dt(torch.ones_like(sin2), sin2, cos2)
-    return result
+    return module.log_prob_ratio_dt(torch.ones_like(sin2), x.shape[-1], sin2, cos2)
 
 
 def _tangent(terms: Tensor, mu: Tensor) -> Tensor:
@@ -101,13 +101,11 @@ def _tangent(terms: Tensor, mu: Tensor) -> Tensor:
     return total - (total * mu).sum(-1, keepdim=True) * mu
 
 
-def _evaluate(module: ModuleType, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
+def _evaluate(method: Method, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
     sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    one = torch.ones_like(sin2)
-    phi, slope = (
-        module.log_prob_ratio(one, sin2, cos2),
-        w * module.log_prob_ratio_dt(one, sin2, cos2),
-    )
+    module, one, d = method.reference, torch.ones_like(sin2), x.shape[-1]
+    phi = module.log_prob_ratio(one, d, sin2, cos2)
+    slope = w * module.log_prob_ratio_dt(one, d, sin2, cos2)
     value = torch.where(w > 0, w * phi, 0.0).sum(-1)
     force = _tangent(slope.unsqueeze(-1) * (x - mu.unsqueeze(-2)), mu)
     scale = slope.sum(-1)
@@ -117,13 +115,13 @@ def _evaluate(module: ModuleType, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
     eps = torch.finfo(x.dtype).eps
     length = (force.square().sum(-1).sqrt() - 8 * eps * scale).clamp(min=0)
     gradient = torch.where(length > 0, length / size, 0.0)
-    curvature = -w * module.log_prob_ratio_dt2(one, sin2, cos2)
+    curvature = -w * method.log_prob_ratio_dt2(one, d, sin2, cos2)
     stiffness = (slope * (cos2 - sin2)).sum(-1)
     return _Point(value, force, gradient, stiffness, curvature, (w * sin2).sum(-1))
 
 
 def _mean_direction(
-    module: ModuleType, x: Tensor, w: Tensor, max_iterations: int, tolerance: float
+    method: Method, x: Tensor, w: Tensor, max_iterations: int, tolerance: float
 ) -> Tensor:
     """A local maximum of F, by Newton's method on the sphere from the direction of sum_i w_i x_i.
 
@@ -135,10 +133,10 @@ def _mean_direction(
     resultant = (w.unsqueeze(-1) * x).sum(-2)
     tiny = resultant.square().sum(-1, keepdim=True) < 1e-16
     mu = _unit(torch.where(tiny, generic, resultant))
-    point = _evaluate(module, x, w, mu)
+    point = _evaluate(method, x, w, mu)
     mu = torch.where(point.value.isinf().unsqueeze(-1), _unit(mu + 0.3 * _unit(generic)), mu)
     for _ in range(max_iterations):
-        point = _evaluate(module, x, w, mu)
+        point = _evaluate(method, x, w, mu)
         active = point.gradient > tolerance
         if not active.any():
             break
@@ -147,7 +145,7 @@ def _mean_direction(
         pending = active
         for halving in range(_HALVINGS):
             trial = _unit(mu + 0.5**halving * step)
-            value = torch.where(w > 0, w * _phi(module, x, trial), 0.0).sum(-1)
+            value = torch.where(w > 0, w * _phi(method.reference, x, trial), 0.0).sum(-1)
             accepted = pending & (value >= floor)
             mu = torch.where(accepted.unsqueeze(-1), trial, mu)
             pending = pending & ~accepted
@@ -161,14 +159,14 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _concentration(
-    module: ModuleType, moment: Tensor, d: int, sin2_mean: Tensor, tolerance: float
+    module: FamilyReference, moment: Tensor, d: int, sin2_mean: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """kappa with log_prob_at_mode_dkappa(kappa) = moment, and the last change relative to kappa +
-    (d - 1)/2.
+    """kappa with log_prob_at_mode_dkappa(kappa) = moment, and its last change, relative to
+    kappa + (d - 1)/2.
 
-    Newton's method for 1/log_prob_at_mode_dkappa, which is nearly linear, from E[t] = kappa/(kappa
-    + d - 1).
-    0 where even the uniform has the larger moment; MAX_CONCENTRATION where no smaller one will do.
+    Newton's method for 1/log_prob_at_mode_dkappa, which is nearly linear, starts from
+    E[t] = kappa/(kappa + d - 1). The result is 0 where even the uniform has the larger moment, and
+    MAX_CONCENTRATION where no smaller one will do.
     """
     top = torch.full_like(moment, MAX_CONCENTRATION)
     none, all_equal = (

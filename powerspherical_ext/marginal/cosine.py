@@ -1,4 +1,5 @@
-"""The law of the cosine t = mu . x of any family: density, distribution function and its inverse.
+"""The distribution of the cosine t = mu . x of any family: its density, distribution function and
+inverse distribution function.
 
 With sin2 = (1 - t)/2, cos2 = (1 + t)/2, b = (d - 1)/2 and u = log(cos2/sin2), the density of u,
 
@@ -29,13 +30,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .area import log_area
-from .gamma import sample_gamma
-from .normal import ProposalNoise, normals
-from .philox import row_words
-from .quadrature import GAUSS_LEGENDRE
-from .sphere import FAMILIES
-from .stirling import x_minus_log1p
+from .._tensors import wide
+from ..families import Family
+from ..reference import log_area
+from ..reference.gamma import sample_gamma
+from ..reference.normal import ProposalNoise, normals
+from ..reference.philox import row_words
+from ..reference.quadrature import GAUSS_LEGENDRE
+from ..reference.stirling import x_minus_log1p
+from .contract import Step
 
 # By the dtype of the result. The nodes reach the error left by DROP on the longest interval, d = 2.
 _DROP = {torch.float32: 21.0, torch.float64: 38.0}
@@ -46,7 +49,7 @@ _LONGEST = {torch.float32: 80.0, torch.float64: 500.0}  # |h| whose exponential 
 _NEWTON = 4  # steps with the float32 rule; for a float64 result two more with its own
 
 
-def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
+def log_prob(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
     """log f(t) = log p(mu) + log_prob_ratio + (d - 3)/2 log(1 - t^2) + log area(S^{d-2}).
 
     For d = 2, where at t = -1 the second term can be -infinity and the third is +infinity, the
@@ -55,13 +58,13 @@ def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     dtype = t.dtype
     t, kappa = wide(t), wide(kappa)
     sin2, cos2 = (1 - t) / 2, (1 + t) / 2
-    module = FAMILIES[family]
+    module = family.reference
     if d == 2:
         cos2 = torch.where((cos2 == 0) & (kappa > 0), torch.finfo(cos2.dtype).tiny, cos2)
     value = (
         module.log_prob_at_mode(kappa, d)
         + log_area(d - 1)
-        + module.log_prob_ratio(kappa, sin2, cos2)
+        + module.log_prob_ratio(kappa, d, sin2, cos2)
     )
     if d != 3:  # for which the factor is 1, and not 0 times infinity at the ends
         value = value + (d - 3) / 2 * (4 * sin2 * cos2).log()
@@ -69,7 +72,7 @@ def cosine_log_prob(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     return result
 
 
-def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = False) -> Tensor:
+def cdf(t: Tensor, kappa: Tensor, d: int, family: Family, upper: bool = False) -> Tensor:
     """P(T <= t), or P(T > t) for ``upper``; the smaller of the two to relative accuracy.
 
     d/dt = +-f(t), d/dkappa = -+f(t) (1 - t^2) implicit_gradient; both differentiable again.
@@ -82,7 +85,7 @@ def cosine_cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool = Fals
     return result.to(dtype)
 
 
-def cosine_icdf(q: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
+def icdf(q: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
     """t with P(T <= t) = q: dt/dq = 1/f(t), dt/dkappa = (1 - t^2) implicit_gradient."""
     dtype = q.dtype
     kappa = wide(kappa)
@@ -92,11 +95,11 @@ def cosine_icdf(q: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
     return result.to(dtype)
 
 
-def cosine_entropy(kappa: Tensor, d: int, family: int) -> Tensor:
+def entropy(kappa: Tensor, d: int, family: Family) -> Tensor:
     """-E[log f(t)] by quadrature about the mode, differentiable in kappa through the density."""
     dtype = kappa.dtype
     kappa = wide(kappa)
-    module = FAMILIES[family]
+    module = family.reference
     peak = module.log_prob_at_mode(kappa, d) + log_area(d - 1)
     mode = _mode(kappa.detach(), d, family)
     total = torch.zeros_like(kappa)
@@ -106,12 +109,12 @@ def cosine_entropy(kappa: Tensor, d: int, family: int) -> Tensor:
         for node, weight in zip(nodes, weights, strict=True):
             sin2, cos2 = _move(mode.sin2, mode.cos2, sign * width * node)
             log_square = (4 * sin2 * cos2).log()
-            log_g = peak + module.log_prob_ratio(kappa, sin2, cos2) + (d - 1) / 2 * log_square
+            log_g = peak + module.log_prob_ratio(kappa, d, sin2, cos2) + (d - 1) / 2 * log_square
             total = total + weight * width * log_g.exp() * (log_square - log_g)
     return (0.5 * total).to(dtype)
 
 
-def sample_cosine(kappa: Tensor, d: int, rng_state: Tensor, family: int) -> Tensor:
+def sample(kappa: Tensor, d: int, rng_state: Tensor, family: Family) -> Tensor:
     """One t per element of kappa by the family's sampler; dt/dkappa = (1 - t^2) implicit_gradient.
 
     A Gamma(b) variate stands in for |g'|^2/2, half the squared length of d - 1 normals, so the cost
@@ -119,11 +122,6 @@ def sample_cosine(kappa: Tensor, d: int, rng_state: Tensor, family: int) -> Tens
     """
     result: Tensor = _Sample.apply(kappa, d, rng_state, family)[0]
     return result
-
-
-def wide(x: Tensor) -> Tensor:
-    """x in float64, or as it is on a device without it."""
-    return x if x.device.type == "mps" else x.double()
 
 
 def _rule(dtype: torch.dtype, like: Tensor, b: float) -> tuple[Tensor, Tensor]:
@@ -145,19 +143,24 @@ class _Density(NamedTuple):
 
     With r = cos2'/cos2 and w = sin2'/sin2 the ratios of the new to the old fractions, and m(x) = x
     - log1p(x),
-        S (r - 1)/sin2 - b [m(r - 1) + m(w - 1)] + log_prob_ratio_bregman,
+        S (r - 1)/sin2 - b [m(r - 1) + m(w - 1)] + log_prob_ratio_difference,
     S = d/du log g = b (sin2 - cos2) + 2 sin2 cos2 log_prob_ratio_dt: exact, since the parts linear
-    in cos2' - cos2 make up the first term, and for h away from the mode all terms are negative.
+    in cos2' - cos2 make up the first term. For h away from the mode no term is positive in a family
+    of exponential form.
     """
 
-    module: Any
+    family: Family
     kappa: Tensor
-    b: float
+    d: int
     sin2: Tensor
     cos2: Tensor
 
+    @property
+    def b(self) -> float:
+        return (self.d - 1) / 2
+
     def slope(self) -> Tensor:
-        dt: Tensor = self.module.log_prob_ratio_dt(self.kappa, self.sin2, self.cos2)
+        dt = self.family.reference.log_prob_ratio_dt(self.kappa, self.d, self.sin2, self.cos2)
         return self.b * (self.sin2 - self.cos2) + 2 * self.sin2 * self.cos2 * dt
 
     def log_ratio(self, h: Tensor, slope: Tensor) -> Tensor:
@@ -166,23 +169,29 @@ class _Density(NamedTuple):
             sin2, cos2, slope = sin2.unsqueeze(-1), cos2.unsqueeze(-1), slope.unsqueeze(-1)
         kappa = self.kappa.unsqueeze(-1) if h.dim() > self.kappa.dim() else self.kappa
         growth, decay = h.expm1(), (-h).expm1()
-        sin2_inverse, cos2_inverse = (
-            sin2 + cos2 * h.exp(),
-            cos2 + sin2 * (-h).exp(),
-        )  # sin2/sin2' and cos2/cos2'
-        excess_sin2 = _excess(cos2 * growth, sin2_inverse)
-        excess_cos2 = _excess(sin2 * decay, cos2_inverse)
-        bregman: Tensor = self.module.log_prob_ratio_bregman(kappa, excess_cos2)
-        return slope * (growth / sin2_inverse) - self.b * (excess_sin2 + excess_cos2) + bregman
+        sin2_inverse = sin2 + cos2 * h.exp()
+        cos2_inverse = cos2 + sin2 * (-h).exp()
+        step = Step(
+            sin2,
+            cos2,
+            growth,
+            sin2_inverse,
+            cos2_inverse,
+            _excess(cos2 * growth, sin2_inverse),
+            _excess(sin2 * decay, cos2_inverse),
+        )
+        difference = self.family.marginal.log_prob_ratio_difference(kappa, self.d, step)
+        excess = step.sin2_excess + step.cos2_excess
+        return slope * (growth / sin2_inverse) - self.b * excess + difference
 
     def width(self, sign: Tensor, drop: Tensor | float) -> Tensor:
         """w > 0 with log_ratio(sign w) = -drop, to 2 % from above, by bisection of log w.
 
-        Far out the slope is at least b, up to a stretch of the length of log(kappa/b) that the
-        ratio may take.
+        The slope is at least b but for the family's reach, and for a length of about 2 at the mode.
         """
         slope = self.slope()
-        upper = drop / self.b + 2 * (2 * self.kappa / self.b).log1p() + 2 + 0 * slope
+        reach = self.family.marginal.reach(self.kappa, self.d)
+        upper = drop / self.b + reach + 2 + 0 * slope
         upper = upper.clamp(max=_LONGEST[upper.dtype])
         lower = 1e-9 * upper
         for _ in range(_BISECTIONS):
@@ -212,12 +221,11 @@ def _excess(x: Tensor, inverse: Tensor) -> Tensor:
     )
 
 
-def _mode(kappa: Tensor, d: int, family: int) -> _Density:
-    module = FAMILIES[family]
-    return _Density(module, kappa, (d - 1) / 2, *module.logit_mode(kappa, d))
+def _mode(kappa: Tensor, d: int, family: Family) -> _Density:
+    return _Density(family, kappa, d, *family.marginal.logit_mode(kappa, d))
 
 
-def _masses(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _masses(kappa: Tensor, d: int, family: Family, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The masses below and above the mode of u, divided by g(mode)."""
     mode = _mode(torch.stack([kappa, kappa]), d, family)
     sign = torch.ones_like(kappa)
@@ -225,14 +233,14 @@ def _masses(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> tuple[Ten
     return below, above
 
 
-def _density_u_twice(t: Tensor, kappa: Tensor, d: int, family: int) -> Tensor:
+def _density_u_twice(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
     """2 g(u) = (1 - t^2) f(t), finite at both ends for every d."""
     sin2, cos2 = (1 - t) / 2, (1 + t) / 2
-    module = FAMILIES[family]
+    module = family.reference
     log_prob_at_mode = module.log_prob_at_mode(kappa, d) + log_area(d - 1)
     log_g: Tensor = (
         log_prob_at_mode
-        + module.log_prob_ratio(kappa, sin2, cos2)
+        + module.log_prob_ratio(kappa, d, sin2, cos2)
         + (d - 1) / 2 * (4 * sin2 * cos2).log()
     )
     return log_g.exp()
@@ -247,7 +255,7 @@ class _Cdf(torch.autograd.Function):
         kappa: Tensor,
         mass: Tensor,
         d: int,
-        family: int,
+        family: Family,
         upper: bool,
         dtype: torch.dtype,
     ) -> Tensor:
@@ -256,7 +264,7 @@ class _Cdf(torch.autograd.Function):
         mode = _mode(kappa, d, family)
         h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
         sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
-        start = _Density(mode.module, kappa, mode.b, sin2, cos2)
+        start = _Density(family, kappa, d, sin2, cos2)
         smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
         result = torch.where((h < 0) != upper, smaller, 1 - smaller)
         result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
@@ -273,9 +281,9 @@ class _Cdf(torch.autograd.Function):
     def _slopes(ctx: Any, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         sign = -1.0 if ctx.upper else 1.0
         sin2, cos2 = (1 - t) / 2, (1 + t) / 2
-        speed = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
+        speed = ctx.family.reference.implicit_gradient(kappa, ctx.d, sin2, cos2)
         dkappa = -sign * _density_u_twice(t, kappa, ctx.d, ctx.family) * speed
-        return sign * cosine_log_prob(t, kappa, ctx.d, ctx.family).exp(), dkappa
+        return sign * log_prob(t, kappa, ctx.d, ctx.family).exp(), dkappa
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -297,7 +305,7 @@ class _Icdf(torch.autograd.Function):
         below: Tensor,
         above: Tensor,
         d: int,
-        family: int,
+        family: Family,
         dtype: torch.dtype,
     ) -> Tensor:
         mode = _mode(kappa, d, family)
@@ -318,8 +326,8 @@ class _Icdf(torch.autograd.Function):
     @staticmethod
     def _slopes(ctx: Any, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         sin2, cos2 = (1 - t) / 2, (1 + t) / 2
-        speed = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
-        return (-cosine_log_prob(t, kappa, ctx.d, ctx.family)).exp(), 4 * sin2 * cos2 * speed
+        speed = ctx.family.reference.implicit_gradient(kappa, ctx.d, sin2, cos2)
+        return (-log_prob(t, kappa, ctx.d, ctx.family)).exp(), 4 * sin2 * cos2 * speed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -348,7 +356,7 @@ def _tail_quantile(
 
     def newton(r: Tensor, rule: torch.dtype) -> tuple[Tensor, Tensor]:
         sin2, cos2 = _move(mode.sin2, mode.cos2, sign * r)
-        tail = _Density(mode.module, mode.kappa, mode.b, sin2, cos2).tail(sign, rule)
+        tail = _Density(mode.family, mode.kappa, mode.d, sin2, cos2).tail(sign, rule)
         excess = mode.log_ratio(sign * r, slope) + (tail / p).log()
         return excess, r + excess * tail
 
@@ -365,14 +373,14 @@ class _Sample(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(kappa: Tensor, d: int, rng_state: Tensor, family: int) -> tuple[Tensor, Tensor]:
+    def forward(kappa: Tensor, d: int, rng_state: Tensor, family: Family) -> tuple[Tensor, Tensor]:
         rows = 2 * torch.arange(kappa.numel(), device=kappa.device).reshape(kappa.shape)
         words = row_words(rng_state, rows, 0, torch.zeros_like(rows))
         normal = normals(words, kappa.dtype)
         b = torch.full_like(kappa, (d - 1) / 2)
         s = sample_gamma(b, normal[..., 0], ProposalNoise(rng_state, rows + 1, kappa.dtype))
         noise = ProposalNoise(rng_state, rows, kappa.dtype)
-        t, r = FAMILIES[family].sample(kappa, d, normal[..., 1], s, noise)
+        t, r = family.reference.sample(kappa, d, normal[..., 1], s, noise)
         square = 2 * s * r * r  # 1 - t^2, from which the smaller of sin2 and cos2 does not cancel
         small = square / (2 * (1 + t.abs()))
         return t, torch.where(t > 0, small, 1 - small)
@@ -387,7 +395,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def _slope(ctx: Any, sin2: Tensor, kappa: Tensor) -> Tensor:
         cos2 = 1 - sin2
-        speed: Tensor = FAMILIES[ctx.family].implicit_gradient(kappa, ctx.d, sin2, cos2)
+        speed: Tensor = ctx.family.reference.implicit_gradient(kappa, ctx.d, sin2, cos2)
         return 4 * sin2 * cos2 * speed
 
     @staticmethod

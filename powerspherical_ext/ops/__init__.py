@@ -1,0 +1,38 @@
+"""The row-wise operations: torch.library, autograd and transforms meet here.
+
+Each file holds one op: its public function, its gradient, its shapes for tracing, and a line that
+names its kernels. `_dispatch` says which way a call takes.
+"""
+
+from ._dispatch import NeedsGrad, common_dtype, transform_active
+from .kl import KlFunction, kl
+from .log_prob import log_prob
+from .rng_state import new_rng_state
+from .rsample import rsample
+from .scalar_function import (
+    ScalarFunction,
+    entropy,
+    kl_uniform,
+    log_prob_at_mode,
+    mean_resultant_length,
+    scalar_function,
+)
+from .vi_simsiam_loss import vi_simsiam_loss
+
+__all__ = [
+    "KlFunction",
+    "NeedsGrad",
+    "ScalarFunction",
+    "common_dtype",
+    "entropy",
+    "kl",
+    "kl_uniform",
+    "log_prob",
+    "log_prob_at_mode",
+    "mean_resultant_length",
+    "new_rng_state",
+    "rsample",
+    "scalar_function",
+    "transform_active",
+    "vi_simsiam_loss",
+]

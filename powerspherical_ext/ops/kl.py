@@ -1,0 +1,150 @@
+"""KL divergences between two families -> csrc/kl.h, csrc/cpu/kl.cpp, csrc/cuda/kl.cu."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._tensors import sum_to
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    BelowAutograd,
+    batch_shape,
+    differentiable_vjp,
+    has_kernel,
+    is_differentiable,
+    promote,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
+
+__all__ = ["KlFunction", "kl"]
+
+_op, _kernel = raw_op("kl")
+
+
+class KlFunction(IntEnum):
+    """What the raw op calls `function`; KlFunction in csrc/kl.h."""
+
+    KL = 0
+    KL_DKAPPA_P = 1
+    KL_DKAPPA_Q = 2
+    KL_DSIN2 = 3  # along sin2 + cos2 = 1
+
+
+def kl(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    loc_p: Tensor,
+    loc_q: Tensor,
+    family_p: Family,
+    family_q: Family,
+) -> Tensor:
+    """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
+    result: Tensor
+    divergence = reference.KL.get((family_p.name, family_q.name))
+    if divergence is None:
+        raise NotImplementedError(
+            f"the KL divergence from {family_p.name} to {family_q.name} is not known"
+        )
+    kappa_p, kappa_q, loc_p, loc_q = promote(kappa_p, kappa_q, loc_p, loc_q)
+    d = loc_p.shape[-1]
+    sin2, cos2 = reference.half_angle(loc_p, loc_q)
+    if not has_kernel(sin2):
+        return divergence(kappa_p, kappa_q, d, sin2, cos2)
+    arguments = kappa_p, kappa_q, sin2, cos2, d, family_p.index, family_q.index
+    if torch.compiler.is_compiling():
+        result = _op(*arguments, 0)
+    elif torch.is_grad_enabled() and (
+        kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
+    ):
+        result = _Kl.apply(*arguments)
+    else:
+        with BelowAutograd():
+            result = _kernel(*arguments, 0)
+    return result
+
+
+class _Kl(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kappa_p: Tensor,
+        kappa_q: Tensor,
+        sin2: Tensor,
+        cos2: Tensor,
+        d: int,
+        family_p: int,
+        family_q: int,
+    ) -> Tensor:
+        ctx.save_for_backward(kappa_p, kappa_q, sin2, cos2)
+        ctx.arguments = d, family_p, family_q
+        with BelowAutograd():
+            result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        p, q, sin2, cos2 = ctx.saved_tensors
+        d, family_p, family_q = ctx.arguments
+        # Along sin2 + cos2 = 1 the derivative in sin2 is the whole one, so that cos2 has none.
+        derivatives = zip((1, 2, 3), (p, q, sin2), ctx.needs_input_grad, strict=False)
+        grads = (
+            sum_to(grad * _kl(p, q, sin2, cos2, d, family_p, family_q, function), x)
+            if needed
+            else None
+            for function, x, needed in derivatives
+        )
+        return *grads, None, None, None, None, None
+
+
+@register_autograd("kl")
+def _kl(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    sin2: Tensor,
+    cos2: Tensor,
+    d: int,
+    family_p: int,
+    family_q: int,
+    function: int,
+) -> Tensor:
+    """The divergence or a derivative of it, which is differentiable where grad mode is on."""
+    result: Tensor
+    tensors = kappa_p, kappa_q, sin2, cos2
+    if not is_differentiable(*tensors):
+        with BelowAutograd():
+            return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
+    if function == 0:
+        result = _Kl.apply(*tensors, d, family_p, family_q)
+        return result
+    divergence = reference.KL[FAMILIES[family_p].name, FAMILIES[family_q].name]
+
+    def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:
+        return divergence(kappa_p, kappa_q, d, sin2, cos2.detach() + (sin2.detach() - sin2))
+
+    expanded = torch.broadcast_tensors(*tensors)[:3]
+    needed = [i == function for i in (1, 2, 3)]
+    grads = differentiable_vjp(along_the_sphere, expanded, needed, torch.ones_like(expanded[0]))
+    derivative = grads[function - 1]
+    assert derivative is not None
+    return derivative
+
+
+@register_fake("kl")
+def _(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    sin2: Tensor,
+    cos2: Tensor,
+    d: int,
+    family_p: int,
+    family_q: int,
+    function: int,
+) -> Tensor:
+    return kappa_p.new_empty(batch_shape(kappa_p.shape, kappa_q.shape, sin2.shape, cos2.shape))

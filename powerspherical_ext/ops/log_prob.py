@@ -1,0 +1,129 @@
+"""The log-density of rows -> csrc/log_prob.h, csrc/cpu/log_prob.cpp, csrc/cuda/log_prob.cu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._tensors import sum_to
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    BelowAutograd,
+    NeedsGrad,
+    batch_shape,
+    differentiable_vjp,
+    fake_vectors,
+    for_kernel,
+    has_kernel,
+    is_differentiable,
+    promote,
+    raw_op,
+    register_autograd,
+    register_fake,
+    summed,
+)
+
+__all__ = ["log_prob"]
+
+_op, _kernel = raw_op("log_prob")
+_backward_kernel = raw_op("log_prob_backward")[1]
+
+
+def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) -> Tensor:
+    """Log-density at ``value`` (..., d) for ``loc`` (..., d) and ``concentration`` (...).
+
+    Computed and returned in the common dtype of the three, and at least in float32.
+    """
+    result: Tensor
+    if not has_kernel(value):
+        return _reference(value, loc, concentration, family)
+    value, loc, concentration = for_kernel(value, loc, concentration)
+    if torch.compiler.is_compiling():
+        result = _op(value, loc, concentration, family.index)
+    elif torch.is_grad_enabled() and (
+        value.requires_grad or loc.requires_grad or concentration.requires_grad
+    ):
+        result = _LogProb.apply(value, loc, concentration, family.index)
+    else:
+        with BelowAutograd():
+            result = _kernel(value, loc, concentration, family.index)
+    return result
+
+
+def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
+    value, mu, kappa = promote(value, mu, kappa)
+    return reference.log_prob(value, mu, kappa, family.reference)
+
+
+class _LogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+        ctx.save_for_backward(value, mu, kappa)
+        ctx.family = family
+        with BelowAutograd():
+            result: Tensor = _kernel(value, mu, kappa, family)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        value, mu, kappa = ctx.saved_tensors
+        in_value, in_mu, in_kappa, _ = ctx.needs_input_grad
+        needs_grad = in_value + 2 * in_mu + 4 * in_kappa + summed(grad)
+        grads = _log_prob_backward(grad, value, mu, kappa, ctx.family, needs_grad)
+        return (
+            sum_to(grads[0], value) if in_value else None,
+            sum_to(grads[1], mu) if in_mu else None,
+            sum_to(grads[2], kappa) if in_kappa else None,
+            None,
+        )
+
+
+@register_autograd("log_prob")
+def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+    result: Tensor = _LogProb.apply(value, mu, kappa, family)
+    return result
+
+
+@register_autograd("log_prob_backward")
+def _log_prob_backward(
+    grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients, which are differentiable where grad mode is on."""
+    if not is_differentiable(grad, value, mu, kappa):
+        with BelowAutograd():
+            return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+    if not needs_grad & NeedsGrad.SUMMED:
+        value, mu = (x.expand(*batch, x.shape[-1]) for x in (value, mu))
+    tensors = value, mu, kappa.expand(batch)
+    needed = [bool(needs_grad & bit) for bit in (1, 2, 4)]
+    grads = differentiable_vjp(
+        lambda value, mu, kappa: _reference(value, mu, kappa, FAMILIES[family]),
+        tensors,
+        needed,
+        grad.expand(batch),
+    )
+    first, second, third = (
+        x.new_empty(0) if g is None else g for x, g in zip(tensors, grads, strict=True)
+    )
+    return first, second, third
+
+
+@register_fake("log_prob")
+def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+    return kappa.new_empty(batch_shape(value.shape[:-1], mu.shape[:-1], kappa.shape))
+
+
+@register_fake("log_prob_backward")
+def _(
+    grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+    return (
+        fake_vectors(value, batch, needs_grad, NeedsGrad.VALUE),
+        fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),
+        kappa.new_empty(batch if needs_grad & NeedsGrad.KAPPA else (0,)),
+    )

@@ -1,0 +1,116 @@
+"""Samples, one for each row -> csrc/rsample.h, csrc/cpu/rsample.cpp, csrc/cuda/rsample.cu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._tensors import sum_to
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    BelowAutograd,
+    NeedsGrad,
+    batch_shape,
+    fake_vectors,
+    for_kernel,
+    has_kernel,
+    is_differentiable,
+    promote,
+    raw_op,
+    register_autograd,
+    register_fake,
+    summed,
+)
+
+__all__ = ["rsample"]
+
+_op, _kernel = raw_op("rsample")
+_backward_kernel = raw_op("rsample_backward")[1]
+
+
+def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Family) -> Tensor:
+    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...), in their
+    common dtype and at least in float32.
+
+    A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
+    """
+    result: Tensor
+    if not has_kernel(loc):
+        loc, concentration = promote(loc, concentration)
+        return reference.rsample(loc, concentration, rng_state, family.reference)
+    loc, concentration = for_kernel(loc, concentration)
+    if torch.compiler.is_compiling():
+        result = _op(loc, concentration, rng_state, family.index)
+    elif torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad):
+        result = _RSample.apply(loc, concentration, rng_state, family.index)
+    else:
+        with BelowAutograd():
+            result = _kernel(loc, concentration, rng_state, family.index)
+    return result
+
+
+class _RSample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+        with BelowAutograd():
+            sample: Tensor = _kernel(mu, kappa, rng_state, family)
+        ctx.save_for_backward(sample, mu, kappa)
+        ctx.family = family
+        return sample
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        sample, mu, kappa = ctx.saved_tensors
+        in_mu, in_kappa, _, _ = ctx.needs_input_grad
+        needs_grad = 2 * in_mu + 4 * in_kappa + summed(grad)
+        grads = _rsample_backward(grad, sample, mu, kappa, ctx.family, needs_grad)
+        return (
+            sum_to(grads[0], mu) if in_mu else None,
+            sum_to(grads[1], kappa) if in_kappa else None,
+            None,
+            None,
+        )
+
+
+@register_autograd("rsample")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    result: Tensor = _RSample.apply(mu, kappa, rng_state, family)
+    return result
+
+
+@register_autograd("rsample_backward")
+def _rsample_backward(
+    grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
+) -> tuple[Tensor, Tensor]:
+    """The gradients. Where grad mode is on, differentiating them raises."""
+    if not is_differentiable(grad, sample, mu, kappa):
+        with BelowAutograd():
+            return _backward_kernel(grad, sample, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    grad_mu, grad_kappa = reference.rsample_backward(
+        grad, sample, mu.to(sample.dtype), kappa, FAMILIES[family].reference
+    )
+    if needs_grad & NeedsGrad.SUMMED:
+        grad_mu = sum_to(grad_mu, mu)
+    return (
+        grad_mu.to(mu.dtype) if needs_grad & NeedsGrad.MU else mu.new_empty(0),
+        grad_kappa if needs_grad & NeedsGrad.KAPPA else kappa.new_empty(0),
+    )
+
+
+@register_fake("rsample")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    return kappa.new_empty((*batch_shape(mu.shape[:-1], kappa.shape), mu.shape[-1]))
+
+
+@register_fake("rsample_backward")
+def _(
+    grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
+) -> tuple[Tensor, Tensor]:
+    batch = batch_shape(grad.shape[:-1], sample.shape[:-1], mu.shape[:-1], kappa.shape)
+    return (
+        fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),
+        kappa.new_empty(batch if needs_grad & NeedsGrad.KAPPA else (0,)),
+    )

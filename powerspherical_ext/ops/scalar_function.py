@@ -1,0 +1,138 @@
+"""The scalar functions of (kappa, d) of a family -> csrc/scalar_function.h,
+csrc/cpu/scalar_function.cpp, csrc/cuda/scalar_function.cu."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    BelowAutograd,
+    differentiable_vjp,
+    has_kernel,
+    is_differentiable,
+    promote,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
+
+__all__ = [
+    "ScalarFunction",
+    "entropy",
+    "kl_uniform",
+    "log_prob_at_mode",
+    "mean_resultant_length",
+    "scalar_function",
+]
+
+_op, _kernel = raw_op("scalar_function")
+
+
+class ScalarFunction(IntEnum):
+    """What the raw op calls `function`; ScalarFunction in csrc/scalar_function.h."""
+
+    LOG_PROB_AT_MODE = 0
+    LOG_PROB_AT_MODE_DKAPPA = 1
+    LOG_PROB_AT_MODE_DKAPPA2 = 2
+    MEAN_RESULTANT_LENGTH = 3
+    MEAN_RESULTANT_LENGTH_DKAPPA = 4
+    KL_UNIFORM = 5
+    KL_UNIFORM_DKAPPA = 6
+
+
+# The index of the derivative. A function that is not here takes the derivative of its reference.
+_DERIVATIVE: dict[int, int] = {
+    ScalarFunction.LOG_PROB_AT_MODE.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value,
+    ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA2.value,
+    ScalarFunction.MEAN_RESULTANT_LENGTH.value: ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA.value,
+    ScalarFunction.KL_UNIFORM.value: ScalarFunction.KL_UNIFORM_DKAPPA.value,
+}
+
+
+def log_prob_at_mode(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """log p(mu), shape (...): the log-density at the mode."""
+    return scalar_function(ScalarFunction.LOG_PROB_AT_MODE, concentration, d, family)
+
+
+def mean_resultant_length(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """E[t], shape (...)."""
+    return scalar_function(ScalarFunction.MEAN_RESULTANT_LENGTH, concentration, d, family)
+
+
+def kl_uniform(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """KL(p || uniform), shape (...)."""
+    return scalar_function(ScalarFunction.KL_UNIFORM, concentration, d, family)
+
+
+def entropy(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """log surface area - KL(p || uniform), shape (...)."""
+    return reference.log_area(d) - kl_uniform(concentration, d, family)
+
+
+def scalar_function(
+    function: ScalarFunction, concentration: Tensor, d: int, family: Family
+) -> Tensor:
+    """One of the functions, elementwise on ``concentration`` (...)."""
+    result: Tensor
+    if concentration.dtype is not torch.float32:
+        (concentration,) = promote(concentration)
+    if not has_kernel(concentration):
+        return _reference(function, concentration, d, family)
+    number = int(function)  # the op takes a microsecond longer to read an enum
+    if torch.compiler.is_compiling():
+        result = _op(concentration, d, family.index, number)
+    elif torch.is_grad_enabled() and concentration.requires_grad:
+        result = _ScalarFunction.apply(concentration, d, family.index, number)
+    else:
+        with BelowAutograd():
+            result = _kernel(concentration, d, family.index, number)
+    return result
+
+
+def _reference(function: int, kappa: Tensor, d: int, family: Family) -> Tensor:
+    name = ScalarFunction(function).name.lower()
+    result: Tensor = getattr(family.reference, name)(kappa, d)
+    return result
+
+
+class _ScalarFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kappa: Tensor, d: int, family: int, function: int) -> Tensor:
+        ctx.save_for_backward(kappa)
+        ctx.arguments = d, family, function
+        with BelowAutograd():
+            result: Tensor = _kernel(kappa, d, family, function)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (kappa,), (d, family, function) = ctx.saved_tensors, ctx.arguments
+        if function not in _DERIVATIVE:
+            (result,) = differentiable_vjp(
+                lambda k: _reference(function, k, d, FAMILIES[family]), [kappa], [True], grad
+            )
+        else:
+            result = grad * _scalar_function(kappa, d, family, _DERIVATIVE[function])
+        return result, None, None, None
+
+
+@register_autograd("scalar_function")
+def _scalar_function(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
+    result: Tensor
+    if is_differentiable(kappa):
+        result = _ScalarFunction.apply(kappa, d, family, function)
+    else:
+        with BelowAutograd():
+            result = _kernel(kappa, d, family, function)
+    return result
+
+
+@register_fake("scalar_function")
+def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
+    return torch.empty_like(kappa, memory_format=torch.contiguous_format)

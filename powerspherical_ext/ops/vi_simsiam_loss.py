@@ -1,0 +1,174 @@
+"""The VI-SimSiam loss of rows -> csrc/vi_simsiam.h, csrc/cpu/vi_simsiam.cpp,
+csrc/cuda/vi_simsiam.cu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._tensors import sum_to
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    BelowAutograd,
+    NeedsGrad,
+    batch_shape,
+    common_dtype,
+    differentiable_vjp,
+    has_kernel,
+    is_differentiable,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
+
+__all__ = ["vi_simsiam_loss"]
+
+_op, _kernel = raw_op("vi_simsiam_loss")
+
+
+def vi_simsiam_loss(
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: Family,
+    beta: float = 0.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """-log p(x/|x|; mu/|mu|, kappa) - log_area for mu = ``pred`` and x = ``target`` (..., d), and
+    ``kappa`` (...): shape (...). Half-precision vectors are read as they are.
+
+    With ``weight``, a constant that broadcasts against (...), the result is the scalar
+    sum of weight * loss. The gradients are then known but for a factor, which is 1 unless the loss
+    is scaled, and the pass over the data that computes the loss computes them as well.
+    """
+    dtype = common_dtype(pred, target, kappa)
+    vectors = torch.promote_types(pred.dtype, target.dtype)
+    if dtype is torch.float64:
+        vectors = dtype
+    pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
+    if not has_kernel(pred):
+        return _reference(pred, target, kappa, family, beta, weight)
+    if torch.compiler.is_compiling():
+        loss = _op(kappa, pred, target, kappa, family.index, beta, 0)[0]
+    elif torch.is_grad_enabled() and (
+        pred.requires_grad or target.requires_grad or kappa.requires_grad
+    ):
+        result: Tensor = _VISimSiamLoss.apply(pred, target, kappa, family.index, beta, weight)
+        return result
+    else:
+        with BelowAutograd():
+            loss = _kernel(kappa, pred, target, kappa, family.index, beta, 0)[0]
+    return _weighted_sum(loss, weight)
+
+
+def _weighted_sum(loss: Tensor, weight: Tensor | None) -> Tensor:
+    return loss if weight is None else (weight * loss).sum()
+
+
+def _reference(
+    pred: Tensor, target: Tensor, kappa: Tensor, family: Family, beta: float, weight: Tensor | None
+) -> Tensor:
+    loss = reference.vi_simsiam_loss(pred, target, kappa, family.reference, beta)
+    return _weighted_sum(loss, weight)
+
+
+class _VISimSiamLoss(torch.autograd.Function):
+    """With a weight, the forward pass computes the gradients of the weighted sum.
+
+    The backward pass multiplies them in place by the factor that arrives, and gives them away. If
+    the graph is used again, they are computed anew. They are not computed ahead in float16, in
+    which they could underflow without the factor of a GradScaler.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        pred: Tensor,
+        target: Tensor,
+        kappa: Tensor,
+        family: int,
+        beta: float,
+        weight: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(pred, target, kappa, weight)
+        in_pred, in_target, in_kappa, *_ = ctx.needs_input_grad
+        needs_grad = 2 * in_pred + in_target + 4 * in_kappa
+        ctx.arguments = family, beta, needs_grad
+        ctx.grads = None
+        with BelowAutograd():
+            if weight is None or pred.dtype is torch.float16:
+                loss = _kernel(kappa, pred, target, kappa, family, beta, 0)[0]
+            else:
+                loss, *ctx.grads = _kernel(weight, pred, target, kappa, family, beta, needs_grad)
+        return _weighted_sum(loss, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        pred, target, kappa, weight = ctx.saved_tensors
+        tensors = pred, target, kappa
+        family, beta, needs_grad = ctx.arguments
+        if torch.is_grad_enabled():
+            grads = differentiable_vjp(
+                lambda pred, target, kappa: _reference(
+                    pred, target, kappa, FAMILIES[family], beta, weight
+                ),
+                tensors,
+                ctx.needs_input_grad[:3],
+                grad,
+            )
+            return *grads, None, None, None
+        ahead, ctx.grads = ctx.grads, None
+        # Many factors in one tensor: is_grads_batched=True. The name is private to torch; tested.
+        if ahead is None or torch._C._functorch.is_legacy_batchedtensor(grad):
+            upstream = grad if weight is None else grad * weight
+            with BelowAutograd():
+                ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
+        elif not (grad.is_cpu and grad.item() == 1):  # asking a GPU would make the CPU wait
+            for g in ahead:
+                g.mul_(grad)
+        grads = [
+            sum_to(g, x) if needed else None
+            for g, x, needed in zip(ahead, tensors, ctx.needs_input_grad, strict=False)
+        ]
+        return *grads, None, None, None
+
+
+@register_autograd("vi_simsiam_loss")
+def _(
+    grad: Tensor,
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: int,
+    beta: float,
+    needs_grad: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss is differentiable, and the gradients beside it are constants."""
+    with BelowAutograd():
+        loss, *grads = _kernel(grad, pred, target, kappa, family, beta, needs_grad)
+    if is_differentiable(pred, target, kappa):
+        loss = _VISimSiamLoss.apply(pred, target, kappa, family, beta, None).expand(loss.shape)
+    return loss, *grads
+
+
+@register_fake("vi_simsiam_loss")
+def _(
+    grad: Tensor,
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: int,
+    beta: float,
+    needs_grad: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch = batch_shape(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
+    vectors = (*batch, pred.shape[-1])
+    return (
+        kappa.new_empty(batch),
+        pred.new_empty(vectors if needs_grad & NeedsGrad.MU else (0,)),
+        pred.new_empty(vectors if needs_grad & NeedsGrad.VALUE else (0,)),
+        kappa.new_empty(batch if needs_grad & NeedsGrad.KAPPA else (0,)),
+    )
