@@ -1,14 +1,14 @@
-"""Train VI-SimSiam, a SimSiam that says how sure it is, and see what its kappa is worth.
+"""Train VI-SimSiam, a SimSiam that also predicts its certainty kappa, and evaluate kappa.
 
     python examples/train_vi_simsiam.py                       # 5,000 MNIST digits, no download
     python examples/train_vi_simsiam.py --method simsiam      # the baseline
     python examples/train_vi_simsiam.py --data fashion-mnist --root /path/to/fashion-mnist
     python examples/train_vi_simsiam.py --data cifar10 --root /path/to/data --device cuda --amp
 
-Each run writes checkpoint.pt, results.json and results.png to its folder. Two minutes on one CPU
-core for the default, a network for a demonstration, not the ResNet-18 and ImageNet of the paper.
-More --threads speed up a larger --width. For this one they gain little, and where other programs
-compete for the cores they lose tenfold: threads that wait for each other, spinning.
+Each run writes checkpoint.pt, results.json and results.png to its folder. The default takes two
+minutes on one CPU core; its network is for demonstration, and far smaller than the ResNet-18 of the
+paper. More --threads speed up a larger --width. They gain little for the default width, and cost
+time tenfold if other programs compete for the cores, because threads spin while they wait.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from vi_simsiam.data import DATASETS, DataError, ImageSet, load
 from vi_simsiam.evaluate import evaluate, report
 from vi_simsiam.model import VISimSiam
 
+from powerspherical_ext.families import FAMILIES
 from powerspherical_ext.losses import VISimSiamLoss, feature_std
 
 EPOCHS = {"mnist": 40, "digits": 40, "fashion-mnist": 4, "cifar10": 100, "imagefolder": 100}
@@ -41,7 +42,7 @@ CORRUPT = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, 
 
 @dataclass
 class Training:
-    """All that a checkpoint holds: with it a run goes on as if it had not been interrupted."""
+    """The contents of a checkpoint, from which a run continues as if it had not stopped."""
 
     model: VISimSiam
     optimizer: torch.optim.Optimizer
@@ -51,7 +52,7 @@ class Training:
     history: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in LOG_KEYS})
 
     def save(self, path: Path) -> None:
-        """Write beside, then rename: a crash leaves the previous checkpoint whole."""
+        """Writes another file and renames it, so that a crash leaves the old checkpoint whole."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -94,7 +95,7 @@ def train(
     stop = min(total_steps, args.stop_after or total_steps)
     run.save(checkpoint)
     last_save = time.monotonic()
-    vi_loss = VISimSiamLoss(beta=args.beta)
+    vi_loss = VISimSiamLoss(distribution=args.distribution, beta=args.beta)
     run.model.train()
     with Progress(run.step, total_steps) as progress:
         while run.step < stop:
@@ -137,7 +138,7 @@ def train(
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The epoch's shuffle, from its number alone, so that a resumed run sees the same images."""
+    """A permutation that the seed and the epoch determine, so that a resumed run repeats it."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(1000 * seed + epoch))
 
 
@@ -154,7 +155,7 @@ def set_learning_rate(
 
 
 class Progress:
-    """tqdm's bar where it is installed, else a line every now and then."""
+    """Shows a tqdm bar if tqdm is installed, and otherwise prints a line every five seconds."""
 
     def __init__(self, first: int, total: int) -> None:
         self.first, self.total, self.start, self.last = first, total, time.monotonic(), 0.0
@@ -189,6 +190,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--method", choices=("vi-simsiam", "simsiam"), default="vi-simsiam")
+    add(
+        "--distribution",
+        choices=[family.name for family in FAMILIES],
+        default="power_spherical",
+        help="of the VI-SimSiam loss (default power_spherical, the paper's)",
+    )
     add("--beta", type=float, default=0.0, help="of the VI-SimSiam loss (default 0, the paper's)")
     add("--data", choices=DATASETS, default="mnist")
     add("--root", type=Path, help="folder of the data; mnist and digits need none")
@@ -239,9 +246,16 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     model = VISimSiam(
-        data.train_images.shape[1], args.width, args.dim, with_kappa=args.method == "vi-simsiam"
+        data.train_images.shape[1],
+        args.width,
+        args.dim,
+        with_kappa=args.method == "vi-simsiam",
+        distribution=args.distribution,
     ).to(args.device, memory_format=torch.channels_last)
-    names = ("method", "data", "batch_size", "lr", "weight_decay", "width", "dim", "seed", "beta")
+    names = (
+        *("method", "distribution", "beta", "data", "batch_size", "lr", "weight_decay"),
+        *("width", "dim", "seed"),
+    )
     run = Training(
         model,
         torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay),
@@ -268,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"stopped at step {run.step} of {total_steps}; --resume goes on from {checkpoint}")
         return
     trained = time.monotonic()
-    evaluation = evaluate(model, data, torch.device(args.device))
+    evaluation = evaluate(model, data, torch.device(args.device), args.distribution)
     print("\n" + report(evaluation.results))
     results = {"settings": run.settings, **evaluation.results}
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -1,12 +1,11 @@
-r"""What a confidence is worth: does a higher kappa mean that the answer is right?
+r"""Measures of a confidence: they tell whether right answers have a higher kappa than wrong ones.
 
-Everything here takes a score, one number for each sample, higher for more confident, and whether
-each sample was answered right, and works on the ranks of the score or on its values as they are:
-kappa, the length of a feature or minus an entropy all do.
+Each function takes a score, which is one number for each sample and higher for more confident, and
+the correctness of each answer. kappa, the length of a feature and minus an entropy are such scores.
 
-Inputs are tensors, NumPy arrays or sequences of N numbers; the computation is in float64 on the
-device of the score, in plain torch, so that the package needs nothing else, and nothing carries
-gradients. scikit-learn has `roc_auc_score` and `LogisticRegression`, to which the tests compare.
+Inputs are tensors, NumPy arrays or sequences of N numbers. The computation runs in float64 on the
+device of the score, in plain torch, and nothing carries gradients. The package therefore does not
+need scikit-learn, whose `roc_auc_score` and `LogisticRegression` the tests compare with.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = [
 
 
 class RiskCoverage(NamedTuple):
-    """The error rate of the answers that are given, when the least confident are withheld.
+    """The error rate of the most confident answers, for every number of answers.
 
     Example:
         >>> RiskCoverage(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.5]), 0.25, 0.25).aurc
@@ -50,11 +49,11 @@ class RiskCoverage(NamedTuple):
     aurc: float
     """Area under the curve: the mean of the risks."""
     optimal_aurc: float
-    """The same for a score that puts every error last."""
+    """The AURC of a score that ranks every error last."""
 
 
 class PermutationTest(NamedTuple):
-    """A statistic, and how it would be distributed if x and y had nothing to do with one another.
+    """A statistic of (x, y), and its distribution if x and y are independent.
 
     Example:
         >>> PermutationTest(0.9, 0.01, torch.tensor([0.4, 0.6])).p_value
@@ -62,11 +61,11 @@ class PermutationTest(NamedTuple):
     """
 
     statistic: float
-    """Of the data as they are."""
+    """The statistic of the data."""
     p_value: float
-    """Part of the shufflings, the data as they are among them, that reach it."""
+    """The fraction of permutations that reach the statistic; the data count as one of them."""
     null: Tensor
-    """Of every shuffling, shape (n_shuffles,)."""
+    """The statistic of each permutation, shape (n_shuffles,)."""
 
 
 class LogisticFit(NamedTuple):
@@ -85,7 +84,7 @@ class LogisticFit(NamedTuple):
     mean: float
     """Mean of the score."""
     sd: float
-    """Standard deviation of the score, divided by N."""
+    """Standard deviation of the score, with divisor N."""
 
     def predict(self, score: Any) -> Tensor:
         """The fitted probability of being right at each score, (N,)."""
@@ -94,7 +93,7 @@ class LogisticFit(NamedTuple):
 
 
 class AccuracyByBin(NamedTuple):
-    """Accuracy where the score is low, higher, and highest.
+    """The accuracy in each bin of the score.
 
     Example:
         >>> one = torch.ones(1)
@@ -105,22 +104,22 @@ class AccuracyByBin(NamedTuple):
     edges: Tensor
     """Borders of the bins, shape (n_bins + 1,)."""
     score: Tensor
-    """Mean score of each bin, NaN where it is empty."""
+    """Mean score of each bin, NaN for an empty bin."""
     accuracy: Tensor
-    """Part of each bin that is right, NaN where it is empty."""
+    """Fraction of right answers in each bin, NaN for an empty bin."""
     size: Tensor
     """Number of samples in each bin."""
 
 
 def auroc(score: Any, correct: Any) -> float:
-    r"""Probability that a right answer has a higher score than a wrong one; a tie counts half.
+    r"""The probability that a right answer has a higher score than a wrong one; a tie counts half.
 
     .. code-block:: text
 
         AUROC = (sum of the ranks of the right - n_r (n_r + 1)/2) / (n_r n_w)
 
-    with the mean rank for tied scores (Mann and Whitney 1947). 0.5 is chance, see
-    :func:`auroc_chance_sd`.
+    Tied scores have their mean rank (Mann and Whitney 1947). Chance is 0.5, with the standard
+    deviation of :func:`auroc_chance_sd`.
 
     Args:
         score: (N,), higher is more confident.
@@ -141,7 +140,7 @@ def auroc(score: Any, correct: Any) -> float:
 
 
 def auroc_chance_sd(correct: Any) -> float:
-    r"""Standard deviation of the AUROC of a score without ties that means nothing.
+    r"""The standard deviation of the AUROC of a random score without ties.
 
     .. code-block:: text
 
@@ -166,12 +165,12 @@ def auroc_chance_sd(correct: Any) -> float:
 
 
 def recall_at_1(embeddings: Any, labels: Any, *, chunk: int = 1024) -> Tensor:
-    """Whether the nearest other sample, by cosine, has the same label: booleans, (N,).
+    """For each sample: has the nearest other sample, by cosine, the same label? Booleans, (N,).
 
     Args:
-        embeddings: (N, d), N >= 2, of any length.
+        embeddings: (N, d), N >= 2; the length of a row does not matter.
         labels: (N,) integers.
-        chunk: rows of the similarity matrix that are held at a time.
+        chunk: number of rows of the similarity matrix in memory at a time.
 
     Raises:
         ValueError: shapes that do not fit, or a NaN.
@@ -203,9 +202,9 @@ def recall_at_1(embeddings: Any, labels: Any, *, chunk: int = 1024) -> Tensor:
 
 
 def r_auroc(embeddings: Any, labels: Any, score: Any) -> float:
-    """AUROC of the score for the retrieval being right: :func:`auroc` of :func:`recall_at_1`.
+    """The AUROC of the score for right retrievals: :func:`auroc` of :func:`recall_at_1`.
 
-    It needs no classifier and no training set, so that it compares across models.
+    It needs no classifier and no training set, and therefore compares across models.
 
     Args:
         embeddings, labels: as in :func:`recall_at_1`.
@@ -226,14 +225,14 @@ def r_auroc(embeddings: Any, labels: Any, score: Any) -> float:
 
 
 def risk_coverage(score: Any, correct: Any) -> RiskCoverage:
-    r"""Error rate among the k most confident samples, for every k, and the area under it (AURC).
+    r"""The error rate among the k most confident samples, for every k, and its area (AURC).
 
     .. code-block:: text
 
         risk(k) = errors among the k highest scores / k,     AURC = mean over k = 1 .. N
 
-    Within tied scores the errors are spread evenly, which is the mean over all orders of them, so
-    that the result does not depend on the order of the samples.
+    Errors within tied scores are spread evenly. This is the mean over all orders of the tied
+    samples, so that the result does not depend on the order of the arguments.
 
     Args:
         score: (N,), higher is more confident.
@@ -272,25 +271,25 @@ def permutation_test(
     alternative: str = "greater",
     generator: torch.Generator | None = None,
 ) -> PermutationTest:
-    r"""How often does a shuffled y reach the statistic of (x, y)?
+    r"""Test of independence: how often does a permuted y reach the statistic of (x, y)?
 
     .. code-block:: text
 
-        p = (1 + number of shufflings at least as extreme) / (1 + n_shuffles)
+        p = (1 + number of permutations at least as extreme) / (1 + n_shuffles)
 
-    so that p is never 0, and at most 0.01 in one of a hundred tests where there is nothing.
+    p is never 0. If x and y are independent, it is at most 0.01 in one of a hundred tests.
 
     Args:
-        statistic: of (x, y) a number: :func:`auroc`, the slope of :func:`logistic_regression`, a
-            correlation.
-        x, y: (N,), or any tensors with N samples along the first dimension; y is shuffled.
-        n_shuffles: number of shufflings.
-        alternative: which statistics are as extreme: ``"greater"``, ``"less"``, or ``"two-sided"``,
-            further from the mean of the shuffled ones.
-        generator: of the shufflings, on the device of y; default: torch's own.
+        statistic: a function of (x, y) that returns a number: :func:`auroc`, the slope of
+            :func:`logistic_regression`, or a correlation.
+        x, y: (N,), or any tensors with N samples along the first dimension; y is permuted.
+        n_shuffles: number of permutations.
+        alternative: which statistics are as extreme: ``"greater"`` ones, ``"less"``, or with
+            ``"two-sided"`` those as far from the mean over the permutations.
+        generator: draws the permutations, on the device of y; default: torch's own.
 
     Raises:
-        ValueError: lengths that differ, fewer than one shuffling, an unknown alternative, or a
+        ValueError: lengths that differ, fewer than one permutation, an unknown alternative, or a
             statistic that is NaN.
 
     Example:
@@ -329,7 +328,7 @@ def permutation_test(
     elif alternative == "two-sided":
         centre = null.mean().item()
         extreme, reached = (null - centre).abs(), abs(observed - centre)
-    # Shufflings that give the same value up to rounding are as extreme.
+    # A permutation that gives the same value up to rounding is as extreme.
     at_least = int((extreme >= reached - 1e-12 * max(1.0, abs(reached))).sum())
     return PermutationTest(observed, (1 + at_least) / (1 + n_shuffles), null)
 
@@ -337,14 +336,14 @@ def permutation_test(
 def logistic_regression(score: Any, correct: Any, *, max_iterations: int = 100) -> LogisticFit:
     r"""Maximum likelihood of P(correct) = sigmoid(intercept + slope z), z the standardised score.
 
-    The slope is positive where a higher score goes with right answers. For its p-value::
+    The slope is positive if right answers have higher scores. Its p-value is that of::
 
         permutation_test(lambda k, c: logistic_regression(k, c).slope, kappa, correct)
 
     Args:
         score: (N,), finite and not all the same.
         correct: (N,), booleans or 0 and 1.
-        max_iterations: of Newton's method, each step halved until the likelihood does not fall.
+        max_iterations: steps of Newton's method, each halved until the likelihood does not fall.
 
     Raises:
         ValueError: lengths that differ, a score that is NaN, infinite or constant, labels that are
@@ -397,14 +396,14 @@ def logistic_regression(score: Any, correct: Any, *, max_iterations: int = 100) 
 
 
 def accuracy_by_bin(score: Any, correct: Any, bins: Any = 10) -> AccuracyByBin:
-    """Accuracy in each range of the score, for a plot of one over the other.
+    """The accuracy in each bin of the score, for a plot of accuracy over score.
 
     Args:
         score: (N,), finite.
         correct: (N,), booleans or 0 and 1.
-        bins: a number of bins with as many samples in each as ties allow, or the borders of the
-            bins, ascending. A bin holds its lower border, the last one its upper one, too; samples
-            outside the borders are left out.
+        bins: the number of bins, which hold equally many samples as far as ties allow, or the
+            ascending borders of the bins. A bin includes its lower border, and the last bin its
+            upper border, too. Samples outside the borders are left out.
 
     Raises:
         ValueError: lengths that differ, a score that is NaN or infinite, labels that are neither 0
@@ -424,7 +423,7 @@ def accuracy_by_bin(score: Any, correct: Any, bins: Any = 10) -> AccuracyByBin:
     if isinstance(bins, int):
         if bins < 1:
             raise ValueError(f"bins must be at least 1, got {bins}")
-        # The smallest score of each of `bins` equal parts; ties may leave fewer.
+        # A border is the smallest score of an equal part; ties may make some borders equal.
         starts = torch.arange(bins, device=score.device) * len(score) // bins
         ordered = score.sort().values
         edges = torch.cat([ordered[starts].unique(), ordered[-1:]])
@@ -443,7 +442,7 @@ def accuracy_by_bin(score: Any, correct: Any, bins: Any = 10) -> AccuracyByBin:
 
 
 def _mean_ranks(score: Tensor) -> Tensor:
-    """Ranks from 1, the mean of theirs for tied scores."""
+    """The ranks from 1, (N,); tied scores have their mean rank."""
     _, group, size = torch.unique(score, return_inverse=True, return_counts=True)
     last = size.cumsum(0).to(torch.float64)
     ranks: Tensor = (last - (size - 1) / 2)[group]
@@ -455,7 +454,7 @@ def _running_mean(x: Tensor) -> Tensor:
 
 
 def _scored(score: Any, correct: Any) -> tuple[Tensor, Tensor]:
-    """float64 scores and boolean labels of one length."""
+    """The scores in float64 and the labels as booleans, both (N,)."""
     score = _vector(score, "score")
     correct = _labels(correct).to(score.device)
     if score.shape != correct.shape:
@@ -490,7 +489,7 @@ def _labels(correct: Any) -> Tensor:
 
 
 def _both(correct: Tensor) -> tuple[int, int]:
-    """How many are right and how many wrong, both at least one."""
+    """The numbers of right and of wrong answers, both at least one."""
     right = int(correct.sum())
     wrong = len(correct) - right
     if not right or not wrong:

@@ -1,4 +1,4 @@
-"""What kappa is worth: beside kNN correctness, under damage, and against the observed cosine."""
+"""Evaluates kappa: against kNN's correctness, under damage, and against the observed cosine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Damaged:
 
     views: Tensor  # (N, C, size, size)
     outputs: Outputs
-    correct: np.ndarray  # (N,), whether kNN finds the label
+    correct: np.ndarray  # (N,), True if kNN finds the label
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Evaluation:
 
 @dataclass
 class Calibration:
-    """By tenths of the predicted cosine: its mean, and the mean cosine observed between views."""
+    """The mean predicted and the mean observed cosine, for each tenth of the predicted ones."""
 
     predicted: np.ndarray  # (10,)
     observed: np.ndarray  # (10,)
@@ -75,7 +75,9 @@ class Calibration:
         return float(np.abs(self.predicted - self.observed).mean())
 
 
-def evaluate(model: VISimSiam, data: ImageSet, device: torch.device) -> Evaluation:
+def evaluate(
+    model: VISimSiam, data: ImageSet, device: torch.device, distribution: str
+) -> Evaluation:
     def to_float(images: Tensor) -> Tensor:
         return images.to(device).float() / 255
 
@@ -97,7 +99,9 @@ def evaluate(model: VISimSiam, data: ImageSet, device: torch.device) -> Evaluati
         damaged[name] = Damaged(views, outputs, correct)
 
     has_kappa = damaged["clean"].outputs.kappa is not None
-    calibration = calibrate(model, images, data, generator) if has_kappa else None
+    calibration = None
+    if has_kappa:
+        calibration = calibrate(model, images, data, generator, distribution)
     results = {"knn": accuracies(damaged), "auroc": aurocs(damaged)}
     if calibration is not None:
         results["kappa"] = paired_kappas(damaged)
@@ -110,7 +114,7 @@ def evaluate(model: VISimSiam, data: ImageSet, device: torch.device) -> Evaluati
 
 
 def confidences(outputs: Outputs) -> dict[str, np.ndarray]:
-    """kappa, and what every SimSiam offers for free: the lengths of its features."""
+    """kappa, and the lengths of the features, which every SimSiam has."""
     norms = {
         "norm of mu": outputs.mu.norm(dim=-1),
         "norm of z": outputs.z.norm(dim=-1),
@@ -129,10 +133,10 @@ def accuracies(damaged: dict[str, Damaged]) -> dict[str, float]:
 
 
 def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
-    """How well each confidence ranks the images that kNN gets right above those it gets wrong.
+    """The AUROC of each confidence: it ranks images that kNN gets right against the others.
 
-    "pooled" is every damage, clean included, of every test image in one ranking. "chance_sd" is
-    the standard deviation that a meaningless score would have around 0.5.
+    "pooled" ranks every test image under every damage, and clean, together. "chance_sd" is the
+    standard deviation that the AUROC of a random score has around 0.5.
     """
     parts = list(damaged.values())
     scores = [confidences(part.outputs) for part in parts]
@@ -144,14 +148,14 @@ def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
 
 
 def rankings(scores: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
-    if correct.all() or not correct.any():  # nothing to tell apart
+    if correct.all() or not correct.any():  # no AUROC exists
         return dict.fromkeys([*scores, "chance_sd"], float("nan"))
     table = {name: auroc(score, correct) for name, score in scores.items()}
     return {**table, "chance_sd": auroc_chance_sd(correct)}
 
 
 def paired_kappas(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
-    """kappa of each image against kappa of the same image undamaged."""
+    """Compares kappa of each damaged image with kappa of the same image without damage."""
     clean = damaged["clean"].outputs.kappa
     return {
         name: {
@@ -164,11 +168,16 @@ def paired_kappas(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
 
 
 def calibrate(
-    model: VISimSiam, images: Tensor, data: ImageSet, generator: Generator, repeats: int = 4
+    model: VISimSiam,
+    images: Tensor,
+    data: ImageSet,
+    generator: Generator,
+    distribution: str,
+    repeats: int = 4,
 ) -> Calibration:
-    """The cosine that kappa expects, E[t] = kappa/(kappa + d - 1), against mu . z of two views.
+    """Compares E[t], the cosine that kappa expects, with mu . z of two views.
 
-    It needs no label, so it can be followed in training.
+    The comparison needs no label, and so can be made during training.
     """
     predicted, observed = [], []
     for _ in range(repeats):
@@ -176,7 +185,9 @@ def calibrate(
             embed(model, training_views(images, data.view_size, data.flip, generator))
             for _ in range(2)
         )
-        predicted.append(mean_resultant_length(first.kappa, first.mu.shape[-1]))
+        predicted.append(
+            mean_resultant_length(first.kappa, first.mu.shape[-1], distribution=distribution)
+        )
         observed.append(F.cosine_similarity(first.mu, second.z))
     t_hat, t = (torch.cat(parts).cpu().numpy() for parts in (predicted, observed))
     tenths = np.array_split(np.argsort(t_hat), 10)
@@ -212,7 +223,7 @@ def report(results: dict) -> str:
     lines += [
         "",
         "calibration by tenths, no label used (views as in training)",
-        "  kappa/(kappa+d-1)" + "".join(f" {value:6.3f}" for value in calibration["predicted"]),
+        "  expected cosine  " + "".join(f" {value:6.3f}" for value in calibration["predicted"]),
         "  observed cosine  " + "".join(f" {value:6.3f}" for value in calibration["observed"]),
         f"  expected calibration error {calibration['ece']:.3f}",
     ]

@@ -1,13 +1,13 @@
-"""Self-supervised objectives on the sphere, each a few lines to add to a training loop."""
+"""Self-supervised objectives on the sphere. Each takes a few lines in a training loop."""
 
 from .barlow_twins import barlow_twins_loss, cross_correlation
+from .diagnostics import feature_std, mean_resultant_length
 from .dino import DINOLoss
-from .direct_pred import DirectPred
-from .heads import KappaHead, VISimSiamHead, VISimSiamOutput
+from .heads import DirectPred, KappaHead, VISimSiamHead, VISimSiamOutput
 from .objective import expected_log_prob, j_align, j_kl, j_uniform, log_renormalizer
 from .simclr import nt_xent_loss, simclr_loss, vi_simclr_loss
 from .simsiam import simsiam_loss
-from .vi_simsiam import VISimSiamLoss, feature_std, mean_resultant_length, vi_simsiam_loss
+from .vi_simsiam import VISimSiamLoss, vi_simsiam_loss
 
 __all__ = [
     "DINOLoss",

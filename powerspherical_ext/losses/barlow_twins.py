@@ -1,4 +1,4 @@
-"""Barlow Twins: alignment and uniformity of the coordinates instead of the samples."""
+"""Barlow Twins: alignment and uniformity of the coordinates in place of the samples."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ._common import autocast_disabled
-from ._processes import gather as gather_rows
-from ._views import check_pair
+from ._autocast import autocast_disabled
+from ._checks import check_matrices
+from ._distributed import gather as gather_rows
 
 __all__ = ["barlow_twins_loss", "cross_correlation"]
 
@@ -25,14 +25,14 @@ def barlow_twins_loss(
                    J_align                       J_uniform
 
     In the frame of :mod:`powerspherical_ext.losses.objective` the diagonal is the alignment of the
-    two views, and the rest, which keeps coordinates from telling the same, their uniformity. This
-    is an analogy of the two sums, not an equality of values: with standardised coordinates
+    two views. The other entries, which are large if two coordinates carry the same information, are
+    their uniformity. The sums are analogous, and not equal in value. With standardised coordinates
 
     .. code-block:: text
 
         sum_i C_ii = mean over the batch of z1 . z2
 
-    is J_align of a von Mises-Fisher with kappa = 1, up to its normaliser; the loss has the same
+    is J_align of a von Mises-Fisher with kappa = 1, up to its normaliser. The loss has the same
     optimum in it, C_ii = 1.
 
     Args:
@@ -71,13 +71,15 @@ def barlow_twins_loss(
 
 
 def cross_correlation(z1: Tensor, z2: Tensor, *, gather: bool = False) -> Tensor:
-    r"""Correlation over the batch of every coordinate of z1 with every one of z2, ``(d, d)``.
+    r"""The correlation over the batch of each coordinate of z1 with each coordinate of z2,
+    ``(d, d)``.
 
     .. code-block:: text
 
-        C_ij = mean_n a_ni b_nj,   a = (z1 - mean) / sqrt(var + 1e-5),   b likewise of z2
+        C_ij = mean_n a_ni b_nj,   a = (z1 - mean(z1)) / sqrt(var(z1) + 1e-5)
+                                   b = (z2 - mean(z2)) / sqrt(var(z2) + 1e-5)
 
-    with the variance of BatchNorm: divided by N, and 1e-5 added.
+    The variance is that of BatchNorm: it is divided by N, and 1e-5 is added.
 
     Args:
         z1, z2, gather: as in :func:`barlow_twins_loss`.
@@ -92,7 +94,7 @@ def cross_correlation(z1: Tensor, z2: Tensor, *, gather: bool = False) -> Tensor
     Source:
         Zbontar et al. 2021, eq. 2.
     """
-    check_pair("z1", z1, "z2", z2)
+    check_matrices((("z1", [z1]), ("z2", [z2])))
     dtype = ops.common_dtype(z1, z2)
     with autocast_disabled(z1.device):
         a, b = z1.to(dtype), z2.to(dtype)

@@ -1,4 +1,4 @@
-"""DINO: the same frame with categorical posteriors on the simplex."""
+"""DINO: the objective with categorical posteriors on the simplex."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ._common import autocast_disabled
-from ._processes import all_mean
-from ._views import Views, check_not_swapped, pairs
+from ._autocast import autocast_disabled
+from ._distributed import all_mean
+from ._views import Tensors, detached_targets, views_of
 
 __all__ = ["DINOLoss"]
 
@@ -27,10 +27,10 @@ class DINOLoss(nn.Module):
         c   <- m c + (1 - m) mean of target                   after each training step
 
     In the frame of :mod:`powerspherical_ext.losses.objective` both posteriors are categorical, and
-    the loss is -J_align. J_uniform is left to the centre c, which keeps the mean of q near the
-    uniform distribution, and J_KL = H(P) - log K to the target's temperature.
+    the loss is -J_align. The centre c stands for J_uniform: it keeps the mean of q near the uniform
+    distribution. The target's temperature sets J_KL = H(P) - log K.
 
-    A teacher of its own is not needed (the paper has none): target may come from the same network.
+    No teacher is needed, and the paper has none: target may come from the same network as pred.
 
     Args:
         dim: number K of categories.
@@ -44,8 +44,8 @@ class DINOLoss(nn.Module):
           Pairs i == j are left out.
         - loss: a scalar, the mean over pairs and samples.
 
-    The centre is updated in training mode only, from all targets of the call, and over all
-    processes. It is a buffer, so that ``state_dict`` has it.
+    The centre is updated in training mode only, from all targets of the call and of all processes.
+    It is a buffer, so that ``state_dict`` holds it.
 
     Data types:
         The wider of the arguments' types, and float32 at least; autocast is off inside.
@@ -92,26 +92,25 @@ class DINOLoss(nn.Module):
         self._check_temperatures()
         self.register_buffer("center", torch.zeros(dim))
 
-    def forward(self, pred: Views, target: Views) -> Tensor:
+    def forward(self, pred: Tensors, target: Tensors) -> Tensor:
         """The loss of a batch; see the class."""
         self._check_temperatures()
-        views = pairs(pred, target)
-        check_not_swapped(*zip(*views, strict=True))
-        first = views[0][0]
-        if first.shape[-1] != len(self.center):
+        views = views_of(pred, target)
+        preds, targets = views.preds, detached_targets(views)
+        if preds[0].shape[-1] != len(self.center):
             raise ValueError(
-                f"pred must have shape (N, {len(self.center)}), got {tuple(first.shape)}"
+                f"pred must have shape (N, {len(self.center)}), got {tuple(preds[0].shape)}"
             )
-        dtype = ops.common_dtype(*(x for pair in views for x in pair))
-        with autocast_disabled(first.device):
+        dtype = ops.common_dtype(*preds, *targets)
+        with autocast_disabled(preds[0].device):
             losses = []
-            for p, z in views:
-                q = F.softmax((z.detach().to(dtype) - self.center) / self.target_temperature, -1)
-                log_p = F.log_softmax(p.to(dtype) / self.pred_temperature, -1)
+            for i, j in views.pairs():
+                q = F.softmax((targets[j].to(dtype) - self.center) / self.target_temperature, -1)
+                log_p = F.log_softmax(preds[i].to(dtype) / self.pred_temperature, -1)
                 losses.append(-(q * log_p).sum(-1))
             loss = torch.stack(losses).mean()
             if self.training:
-                self.update_center([target] if isinstance(target, Tensor) else target)
+                self.update_center(targets)
         return loss
 
     @torch.no_grad()

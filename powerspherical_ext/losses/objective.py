@@ -1,19 +1,20 @@
-r"""The one objective that the others are cases of: J_SSL = J_align + J_uniform + J_KL, to maximise.
+r"""The objective that all losses here are cases of: J_SSL = J_align + J_uniform + J_KL.
 
-The views x_1 .. x_M of an image share one latent z. Each view i has two posteriors over it: the
-target's q(z|x_i) and the prediction's p(z|x_j).
+Training maximises it. The views x_1 .. x_M of an image share one latent z. A view has two
+posteriors over it: q(z|x_i) as a target, and p(z|x_j) as a prediction.
 
 .. code-block:: text
 
-    J_align   =   E_q(z|x_i) [ log p(z|x_j) ]         the views say the same      j_align
-    J_uniform = - E_q(z|x_i) [ log p_D(z|j) ]         and not of every image      j_uniform
-    J_KL      = - KL( q(z|x_i) || prior )             q does not shrink           j_kl
+    J_align   =   E_q(z|x_i) [ log p(z|x_j) ]         two views of an image agree       j_align
+    J_uniform = - E_q(z|x_i) [ log p_D(z|j) ]         and differ from other images      j_uniform
+    J_KL      = - KL( q(z|x_i) || prior )             q does not become a point         j_kl
 
     p_D(z|j) = mean over the images x' of the batch of p(z|x'_j)
 
-each for one sample, and averaged over the pairs of different views i != j. (Nakamura, Okada and
-Taniguchi 2023, eq. 10 to 17: p(z|X) is a product of experts over the views, q(z|X) their uniform
-mixture. Their sum over pairs is the mean times a number.) A method is a choice of posteriors:
+Each term is that of one sample, averaged over the pairs of different views i != j. In Nakamura,
+Okada and Taniguchi 2023, eq. 10 to 17, p(z|X) is a product of experts over the views and q(z|X) a
+uniform mixture; their sum over pairs is this mean times a number. A method is a choice of
+posteriors:
 
 .. code-block:: text
 
@@ -25,8 +26,8 @@ mixture. Their sum over pairs is the mean times a number.) A method is a choice 
     VI-SimCLR    point z_i                  PS(mu_j, kappa_j)     -J_align - J_uniform
     stochastic   PS or vMF(z_i, kappa_i)    PS or vMF             -J_align - J_KL
 
-The losses beside this module are these cases written out, faster and with half precision; the
-functions here take any distributions, and are the place to try a case that is not in the table::
+The losses beside this module compute these cases faster, and in half precision. The functions here
+take any distributions, and serve to try a case that is not in the table::
 
     q = [PowerSpherical(z1, k1), PowerSpherical(z2, k2)]            # targets, with their own kappa
     p = [PowerSpherical(mu1, kappa1), PowerSpherical(mu2, kappa2)]
@@ -39,13 +40,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, kl_divergence
 
-from ..distributions import VonMisesFisher
-from ._views import check_counts
+from ..distributions import RotationallySymmetric
+from ._views import Views
 
 __all__ = ["expected_log_prob", "j_align", "j_kl", "j_uniform", "log_renormalizer"]
 
@@ -57,22 +59,22 @@ CATEGORICAL = (Categorical, OneHotCategorical)
 
 
 def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
-    r"""E_q [log p(z)] for every sample: how well the prediction of one view fits another view.
+    r"""E_q [log p(z)] of every sample: the fit of one view's prediction to another view.
 
     .. code-block:: text
 
         J_align = mean over i != j of  E_q_i(z) [ log p_j(z) ]
 
-    The product of experts' renormaliser, which eq. 17 has and the methods drop, is
-    :func:`log_renormalizer`; or fuse the experts first, and give
+    Eq. 17 also has the renormaliser of the product of experts, which the methods drop. Add
+    :func:`log_renormalizer`, or fuse the experts first:
     ``j_align(z, VonMisesFisher.product(p1, p2))``.
 
     Args:
         q: the targets: unit vectors ``(N, d)`` (point masses) or a distribution of batch shape
             ``(N,)``; or T of them, views of the same crops as the first T predictions.
         p: the prediction, a distribution of batch shape ``(N,)``; or V >= T of them.
-        n_samples: with q a distribution, 0 for the closed form, or the number of reparameterised
-            samples that estimate it.
+        n_samples: 0 for the closed form, or the number of reparameterised samples of a distribution
+            q that estimate it.
 
     Returns:
         ``(N,)``, in nats.
@@ -99,14 +101,15 @@ def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
 
 
 def j_uniform(q: Posteriors, p: Predictions, *, n_samples: int = 1) -> Tensor:
-    r"""- E_q [log p_D(z)] for every sample: how little the batch's mean prediction expects it.
+    r"""- E_q [log p_D(z)] of every sample: its surprise under the batch's mean prediction.
 
     .. code-block:: text
 
         J_uniform = mean over i != j of  - E_q_i(z) [ log (1/N) sum_k p_j(z | image k) ]
 
-    k over the batch, the sample itself included. It is largest, over all p, when their mean is
-    uniform. Memory grows with N^2 d; :func:`vi_simclr_loss` needs N^2, and can gather processes.
+    The index k runs over the batch, the sample itself included. J_uniform is largest if the mean of
+    the predictions p is uniform. Memory grows with N^2 d. :func:`vi_simclr_loss` needs N^2, and can
+    gather processes.
 
     Args:
         q, p: as in :func:`j_align`.
@@ -136,14 +139,14 @@ def j_uniform(q: Posteriors, p: Predictions, *, n_samples: int = 1) -> Tensor:
 
 
 def j_kl(q: Posteriors, prior: Distribution | None = None) -> Tensor:
-    r"""-KL(q || prior) for every sample: what keeps q from becoming a point.
+    r"""-KL(q || prior) of every sample: the term that keeps q from becoming a point.
 
     .. code-block:: text
 
         J_KL = mean over i of  - KL( q_i(z) || prior(z) )
 
-    Of the mixture over the views (eq. 16) this is a lower bound, KL being convex. For a point mass
-    it is a constant, without gradient and infinite, which is left out: the result is 0.
+    This is a lower bound for the mixture over the views (eq. 16), since KL is convex. For a point
+    mass KL is infinite and has no gradient; it is left out, and the result is 0.
 
     Args:
         q: as in :func:`j_align`.
@@ -185,7 +188,7 @@ def j_kl(q: Posteriors, prior: Distribution | None = None) -> Tensor:
 
 
 def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> Tensor:
-    r"""E_q [log p(z)], one pair of posteriors.
+    r"""E_q [log p(z)] of one pair of posteriors.
 
     .. code-block:: text
 
@@ -224,28 +227,29 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
     return result
 
 
-def log_renormalizer(*experts: VonMisesFisher) -> Tensor:
-    r"""log eta of a product of von Mises-Fisher experts, which eq. 17 carries and all methods drop.
+def log_renormalizer(*experts: RotationallySymmetric) -> Tensor:
+    r"""log eta, the renormaliser of a product of experts, which eq. 17 has and all methods drop.
 
     .. code-block:: text
 
         p(z|X) = eta prod_j p_j(z),     log eta = log C(kappa) - sum_j log C(kappa_j)
         kappa  = | sum_j kappa_j mu_j |
 
-    The product is ``VonMisesFisher.product(*experts)``; its log density is
-    sum_j log p_j(z) + log eta. The term is constant neither in the mean directions, since experts
-    that disagree have a flatter product, nor in the concentrations. A product of Power Spherical
-    densities is none, and has no closed form.
+    This is the case of von Mises-Fisher experts, whose product ``VonMisesFisher.product(*experts)``
+    is von Mises-Fisher. Its log density is sum_j log p_j(z) + log eta. The term is no constant: it
+    depends on the mean directions, since experts that disagree have a flatter product, and on the
+    concentrations. Most families, Power Spherical among them, are not closed under products.
 
     Args:
-        experts: one or more, of one sphere; their batches broadcast.
+        experts: one or more of one family, on one sphere; their batches broadcast. The family has a
+            method ``product``.
 
     Returns:
         The batch shape, in nats.
 
     Raises:
         ValueError: no expert, or experts on different spheres.
-        TypeError: an expert that is no ``VonMisesFisher``.
+        TypeError: experts of different families, or of one that is not closed under products.
 
     Example::
 
@@ -257,16 +261,20 @@ def log_renormalizer(*experts: VonMisesFisher) -> Tensor:
     Source:
         Nakamura, Okada and Taniguchi 2023, eq. 15 and 17.
     """
-    for p in experts:
-        if not isinstance(p, VonMisesFisher):
+    if not experts:
+        raise ValueError("log_renormalizer needs at least one expert, got none")
+    each: tuple[Any, ...] = experts
+    family = type(each[0])
+    for p in each:
+        if not isinstance(p, family) or not hasattr(family, "product"):
             raise TypeError(
-                "experts must be VonMisesFisher, whose product has a closed form, "
-                f"got {type(p).__name__}"
+                "experts must be of one family that is closed under products, and so has a method "
+                f"product, got {type(p).__name__}"
             )
-    fused = VonMisesFisher.product(*experts)
-    return fused.log_normalizer() - torch.stack(
-        [p.log_normalizer().expand(fused.batch_shape) for p in experts]
-    ).sum(dim=0)
+    fused = family.product(*experts)
+    constants = [p.log_normalizer().expand(fused.batch_shape) for p in each]
+    result: Tensor = fused.log_normalizer() - torch.stack(constants).sum(dim=0)
+    return result
 
 
 def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
@@ -285,16 +293,20 @@ def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
 
 
 def _pairs(q: Posteriors, p: Predictions) -> list[tuple[Posterior, Distribution]]:
-    """(q_i, p_j): the two given, or those of two lists with i != j."""
+    """(q_i, p_j): the two given, or those of two lists with i != j, ordered by i, then by j."""
+    views: Views[Distribution, Posterior]
     if isinstance(q, (Tensor, Distribution)) and isinstance(p, Distribution):
-        return [(q, p)]
-    if not isinstance(q, (list, tuple)) or not isinstance(p, (list, tuple)):
+        views = Views((p,), (q,), is_pair=True)
+    elif isinstance(q, (list, tuple)) and isinstance(p, (list, tuple)):
+        views = Views(p, q, names=("p", "q"))
+    else:
         raise TypeError(
             "q must be a tensor or a distribution and p a distribution, or both lists of them, got "
             f"{type(q).__name__} and {type(p).__name__}"
         )
-    check_counts(len(p), len(q), "p", "q")
-    return [(q_i, p_j) for i, q_i in enumerate(q) for j, p_j in enumerate(p) if i != j]
+    # By target: this order decides which random numbers a pair gets.
+    ordered = sorted((i, j) for j, i in views.pairs())
+    return [(views.targets[i], views.preds[j]) for i, j in ordered]
 
 
 def _check_pair(q: object, p: object) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from ._common import autocast_disabled
-from ._views import Views, check_not_swapped, pairs, reduce
+from ._autocast import autocast_disabled
+from ._reduction import reduce
+from ._views import Tensors, detached_targets, views_of
 
 __all__ = ["simsiam_loss"]
 
 
 def simsiam_loss(
-    pred: Views, target: Views, *, reduction: str = "mean", detach_target: bool = True
+    pred: Tensors, target: Tensors, *, reduction: str = "mean", detach_target: bool = True
 ) -> Tensor:
     r"""Minus the cosine between a prediction and the other view's projection.
 
@@ -53,6 +53,7 @@ def simsiam_loss(
 
     Example::
 
+        >>> import torch
         >>> p, z = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
         >>> simsiam_loss(p, z)
         tensor(-0.8000)
@@ -61,14 +62,13 @@ def simsiam_loss(
         Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021, eq. 1 and 2; as
         inference: Nakamura, Okada and Taniguchi 2023, Claim 4.3.
     """
-    views = pairs(pred, target)
-    if detach_target:
-        check_not_swapped(*zip(*views, strict=True))
-    dtype = ops.common_dtype(*(x for pair in views for x in pair))
-    with autocast_disabled(views[0][0].device):
+    views = views_of(pred, target)
+    preds = views.preds
+    targets = detached_targets(views) if detach_target else views.targets
+    dtype = ops.common_dtype(*preds, *targets)
+    with autocast_disabled(preds[0].device):
         losses = [
-            -F.cosine_similarity(p.to(dtype), (z.detach() if detach_target else z).to(dtype), -1)
-            for p, z in views
+            -F.cosine_similarity(preds[i].to(dtype), targets[j].to(dtype), -1)
+            for i, j in views.pairs()
         ]
-        each = losses[0] if isinstance(pred, Tensor) else torch.stack(losses)
-        return reduce(each, reduction)
+        return reduce(views.stacked(losses), reduction)

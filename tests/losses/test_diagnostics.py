@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from loss_inputs import FAMILIES
 
-from powerspherical_ext import PowerSpherical
-from powerspherical_ext.losses import (
-    feature_std,
-    mean_resultant_length,
-)
+from powerspherical_ext.losses import feature_std, mean_resultant_length
 
 
 def test_feature_std():
@@ -22,9 +19,16 @@ def test_feature_std():
         feature_std(torch.randn(64))
 
 
-def test_mean_resultant_length_is_the_distributions():
-    kappa = torch.tensor([0.0, 1.0, 850.0], dtype=torch.float64)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_mean_resultant_length_is_the_distributions(name):
+    kappa = torch.tensor([0.0, 0.3, 0.9], dtype=torch.float64)
     loc = torch.eye(2048, dtype=torch.float64)[0]
-    torch.testing.assert_close(
-        mean_resultant_length(kappa, 2048), PowerSpherical(loc, kappa).mean_resultant_length()
-    )
+    expected = FAMILIES[name](loc, kappa).mean_resultant_length()
+    torch.testing.assert_close(mean_resultant_length(kappa, 2048, distribution=name), expected)
+
+
+def test_mean_resultant_length_of_a_power_spherical():
+    kappa = torch.tensor([0.0, 1.0, 850.0], dtype=torch.float64)
+    torch.testing.assert_close(mean_resultant_length(kappa, 2048), kappa / (kappa + 2047))
+    with pytest.raises(ValueError, match=r"distribution must be one of .*got 'normal'"):
+        mean_resultant_length(kappa, 3, distribution="normal")

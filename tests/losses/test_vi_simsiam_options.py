@@ -181,3 +181,18 @@ def test_features_that_are_not_finite(name, value, reduction):
 def test_an_impossible_target_is_no_error():
     axis = torch.eye(4)[:1]
     assert vi_simsiam_loss(axis, -axis, torch.ones(1)) == math.inf
+
+
+def test_the_modules_options_are_attributes():
+    criterion = VISimSiamLoss(beta=0.5)
+    assert criterion.beta == 0.5
+    criterion.beta = 1.0
+    arguments = views(6, 12)
+    torch.testing.assert_close(criterion(*arguments), vi_simsiam_loss(*arguments, beta=1.0))
+    slopes = [
+        torch.autograd.grad(loss, arguments[0])
+        for loss in (criterion(*arguments), vi_simsiam_loss(*arguments, beta=1.0))
+    ]
+    torch.testing.assert_close(*slopes)
+    with pytest.raises(ValueError, match="beta must be from 0 to 1, got 2"):
+        criterion.beta = 2.0

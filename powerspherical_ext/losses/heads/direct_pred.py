@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._common import autocast_disabled
-from ._processes import all_mean
-from ._views import check_finite
+from .._autocast import autocast_disabled
+from .._checks import check_finite
+from .._distributed import all_mean
 
 __all__ = ["DirectPred"]
 
@@ -23,15 +23,16 @@ class DirectPred(nn.Module):
         W  = U diag( max(sqrt(s / s_max) + eps, floor) ) U^T
         h(z) = W z
 
-    eq. 23 and 24 of Nakamura et al., h = U Lambda^(1/2) U^T, up to a factor, which no cosine sees,
-    and to eps and floor, which keep directions that have died out within reach. In the frame of
-    :mod:`powerspherical_ext.losses.objective` this predictor is what raises J_uniform (Claim 4.4):
-    with it the cosine weighs each principal direction of z by its standard deviation (eq. 25).
+    This is h = U Lambda^(1/2) U^T of Nakamura et al., eq. 23 and 24, up to a factor, which no
+    cosine sees, and up to eps and floor, which keep directions that have died out within reach. In
+    the frame of :mod:`powerspherical_ext.losses.objective` this predictor raises J_uniform (Claim
+    4.4): with it the cosine weighs each principal direction of z by its standard deviation (eq.
+    25).
 
-    It has no parameters: gradients flow through W z to z, and none to W. S is updated in training
-    mode, in each call (two in a step that predicts two views one after the other), over all
-    processes, and W every ``every`` calls, by an eigendecomposition of time d^3: seconds on a CPU
-    core at d = 2048, so raise ``every`` there.
+    The module has no parameters. Gradients flow through W z to z, and none flows to W. In training
+    mode each call updates S over all processes (twice in a step that predicts two views one after
+    the other), and every ``every`` calls update W by an eigendecomposition. That takes time d^3,
+    which is seconds on a CPU core at d = 2048: raise ``every`` there.
 
     Args:
         dim: length d of z.
@@ -45,8 +46,8 @@ class DirectPred(nn.Module):
         - output: ``(N, d)``.
 
     Data types:
-        S and W are computed in float32, or float64 for a float64 module, and kept in the type of
-        the module; autocast is off inside. The output has the type of z.
+        S and W are computed in float32, or in float64 for a float64 module, and stored in the type
+        of the module; autocast is off inside. The output has the type of z.
 
     Raises:
         ValueError: a dim below 2, a momentum outside [0, 1), a negative eps, a floor that is not
@@ -104,12 +105,12 @@ class DirectPred(nn.Module):
             raise ValueError(f"z must have shape (N, {self.dim}), got {tuple(z.shape)}")
         if self.training and len(z) == 0:
             raise ValueError("z must hold one sample or more in training, got none")
-        check_finite("z", z)
+        check_finite([("z", [z])])
         with autocast_disabled(z.device):
             if self.training:
                 self._update(z.detach())
             dtype = torch.promote_types(z.dtype, torch.float32)
-            # A copy: the next call, for another view, may come before this one's backward pass.
+            # A copy, since a call for another view may come before this call's backward pass.
             weight = self.weight.to(dtype, copy=True)
             return (z.to(dtype) @ weight).to(z.dtype)  # W is symmetric
 

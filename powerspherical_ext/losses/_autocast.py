@@ -1,4 +1,4 @@
-"""What the losses and heads share."""
+"""A switch for autocast: the losses choose their own precision."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from ..families import Family, family_named
-
-__all__ = ["autocast_disabled", "family_index"]
-
-
-def family_index(distribution: str) -> Family:
-    """The family of a loss's ``distribution`` argument."""
-    return family_named(distribution)
+__all__ = ["autocast_disabled"]
 
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
-    """Tensors keep their own precision inside, on every device (``meta`` has no autocast)."""
+    """Inside this context operations keep the precision of their tensors, on every device.
+
+    The ``meta`` device has no autocast, and needs no switch.
+    """
     if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(
         device.type
     ):

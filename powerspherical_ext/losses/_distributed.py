@@ -1,4 +1,4 @@
-"""Batches that are spread over the processes of a data-parallel training."""
+"""Batches that are spread over the processes of data-parallel training."""
 
 from __future__ import annotations
 

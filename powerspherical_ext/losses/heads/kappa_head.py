@@ -1,0 +1,130 @@
+"""The kappa predictor u of VI-SimSiam."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...families import family_named
+from .._autocast import autocast_disabled
+from .._domain import into_domain, upper_bound
+
+__all__ = ["KappaHead"]
+
+PARAMETRIZATIONS = ("softplus", "softplus_d")
+
+
+class KappaHead(nn.Module):
+    r"""Predicts the concentration kappa of a sample from its features.
+
+    The head has two linear layers, with BatchNorm and ReLU after the first, and ends in a map to
+    the domain of kappa (Nakamura, Okada and Taniguchi 2023, Appendix B):
+
+    .. code-block:: text
+
+        s     = w . relu(batch_norm(W y)) + b
+        kappa = softplus(s)               parametrization "softplus", the paper's
+        kappa = (dim - 1) softplus(s)     parametrization "softplus_d"
+        kappa = c sigmoid(s)              a distribution whose kappa lies in [0, c)
+
+    Under a distribution without a bound of kappa the likelihood's optimum for an observed cosine t
+    is near kappa = (dim - 1) t / (1 - t), which is hundreds to thousands. SGD with learning rate
+    0.1, as in the paper, climbs there with the plain softplus. Adam moves s by about its learning
+    rate per step and does not arrive: with Adam or AdamW use ``"softplus_d"``, which starts on that
+    scale. The sigmoid has the scale of its domain, so that the parametrization makes no difference
+    to it.
+
+    The result never reaches an end of the domain, whatever s rounds to.
+
+    An optimiser that is given its modules by name must be given this head too, or it never trains.
+
+    Args:
+        in_features: length of a feature vector y (512 for the ResNet-18 of the paper).
+        hidden_features: width of the hidden layer.
+        parametrization: ``"softplus"`` or ``"softplus_d"``.
+        dim: length of the latent vectors mu and z, for ``"softplus_d"`` only.
+        distribution: name of the family that kappa belongs to, as in :func:`vi_simsiam_loss`.
+
+    Shape:
+        - y: ``(..., in_features)``. In training BatchNorm needs two samples or more.
+        - kappa: ``(...)``.
+
+    Data types:
+        The last layer runs in float32 or better, also under autocast and in a module cast to half
+        precision: bfloat16 has steps of 4 near kappa = 850, which would tie most samples of a
+        batch. The output is float32, or float64 for a float64 module.
+
+    Raises:
+        ValueError: an unknown parametrization or distribution, ``"softplus_d"`` without ``dim``,
+            sizes that are not positive, or features of another length.
+        TypeError: y is not a floating-point tensor.
+
+    Example::
+
+        >>> head = KappaHead(in_features=16, hidden_features=32)
+        >>> kappa = head(torch.randn(8, 16))
+        >>> kappa.shape, kappa.dtype, bool((kappa > 0).all())
+        (torch.Size([8]), torch.float32, True)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int = 512,
+        parametrization: str = "softplus",
+        dim: int | None = None,
+        *,
+        distribution: str = "power_spherical",
+    ) -> None:
+        super().__init__()
+        for name, size in (("in_features", in_features), ("hidden_features", hidden_features)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if parametrization not in PARAMETRIZATIONS:
+            raise ValueError(
+                f"parametrization must be one of {PARAMETRIZATIONS}, got {parametrization!r}"
+            )
+        if parametrization == "softplus_d" and (dim is None or dim < 2):
+            raise ValueError(
+                "parametrization 'softplus_d' needs dim, the length of the latent vectors, "
+                f"2 or more, got {dim}"
+            )
+        if parametrization == "softplus" and dim is not None:
+            raise ValueError(
+                f"dim is used by parametrization 'softplus_d' only, got dim={dim} with 'softplus'"
+            )
+        self.in_features = in_features
+        self.hidden_features = hidden_features
+        self.parametrization = parametrization
+        self.dim = dim
+        self.distribution = distribution
+        bounded = upper_bound(family_named(distribution)) < math.inf
+        self.scale = 1 if dim is None or bounded else dim - 1
+        self.hidden = nn.Sequential(
+            nn.Linear(in_features, hidden_features, bias=False),
+            nn.BatchNorm1d(hidden_features),
+            nn.ReLU(inplace=True),
+        )
+        self.out = nn.Linear(hidden_features, 1)
+
+    def forward(self, y: Tensor) -> Tensor:
+        if not y.is_floating_point():
+            raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
+        if y.ndim == 0 or y.shape[-1] != self.in_features:
+            raise ValueError(f"y must have shape (..., {self.in_features}), got {tuple(y.shape)}")
+        weight, bias = self.out.weight, self.out.bias
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        with autocast_disabled(y.device):
+            hidden = self.hidden(y.reshape(-1, self.in_features).to(weight.dtype))
+            s = F.linear(hidden.to(dtype), weight.to(dtype), bias.to(dtype))
+            kappa = into_domain(s, family_named(self.distribution)).reshape(y.shape[:-1])
+        return kappa if self.scale == 1 else self.scale * kappa
+
+    def extra_repr(self) -> str:
+        return (
+            f"parametrization={self.parametrization!r}, dim={self.dim}, "
+            f"distribution={self.distribution!r}"
+        )
