@@ -1,11 +1,21 @@
-"""Settings of the whole suite: the same examples in every run, and as long as they take."""
+"""Settings of the whole suite: the same examples in every run, and as long as they take.
+
+The folders mirror the source: the stem of a file names its test. `make test-fast` leaves out the tests
+marked slow, and touches every file.
+"""
+
+import os
 
 import pytest
+import torch
 from hypothesis import settings
 from torch.distributions import Distribution
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores
 
 
 @pytest.fixture(autouse=True)
