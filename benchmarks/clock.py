@@ -134,9 +134,11 @@ def commit() -> str:
     folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-        )
+        command = ["git", "-C", str(folder), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # there is no git
+            return ""
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--", "powerspherical_ext", "csrc", "benchmarks/*.py")

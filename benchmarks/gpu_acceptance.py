@@ -1,354 +1,231 @@
-"""python benchmarks/gpu_acceptance.py: build, test and time the CUDA kernels on the GPU of this
-machine, and write benchmarks/results/<gpu>.json. One call of less than 8 minutes.
+"""python benchmarks/gpu_acceptance.py [FOLDER]: build, time, test and check the CUDA kernels on the
+GPU of this machine, in less than 8 minutes, whatever fails or hangs.
 
-Exit status 1 if a test fails or a target is missed; the file says which. Not yet run on a GPU.
+FOLDER (default build/gpu-acceptance) gets <gpu>.json, which is written after every row and every
+part, and the whole log of each part. benchmarks/report.py makes tables of the file in
+benchmarks/results. The machine needs torch, pytest, nvcc and the packages that the tests import;
+git, power-spherical, compute-sanitizer and ncu are used where they are.
+
+Exit status 1 if a part fails or a target is missed; the file says which. Not yet run on a GPU.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import importlib.util
+import argparse
 import json
 import os
 import re
-import statistics
-import subprocess
+import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clock
+import gpu_targets
 import torch
+from gpu_results import Budget, Results, run_bounded
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
+Outcome = dict[str, Any]
 
-Run = Callable[[], Any]
-Row = dict[str, Any]
-
-TEST_SECONDS = 240  # then the tests are stopped, which counts as a failure
-COMPILE_SECONDS = 40  # for one function
-LAST_COMPILATION = 330  # seconds after the start
-ROUNDS = 25
-REPLAYS = 50
-SLEEP = 10_000_000  # cycles in which the CPU gets ahead of the GPU: more than any call here takes
-LARGE, LOSS, SMALL = (65536, 2048), (8192, 2048), (512, 64)
-
-
-# Build and tests
+SECONDS = 450  # for all parts together
+LEAST = 10  # a part that has fewer seconds left does not begin
+IDLE = 60  # seconds that one step of gpu_timing.py may take: it compiles for 40 at most
+# Teams of a part of a warp, of a warp and of a block; rows in registers, longer ones, split ones.
+SMALLEST = ["2", "7", "3", "3", "65", "2", "1031", "2", "4104", "2", "8200"]
+LARGE = ["1", "65536", "2048"]
+NCU_SECTIONS = ["SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats"]
+NCU_SECTIONS += ["SchedulerStats", "WarpStateStats", "InstructionStats"]
+NCU_LAUNCHES = 16  # of eight ops, in float32 and in bfloat16
 
 
-def build() -> None:
+@dataclass
+class Session:
+    folder: Path
+    results: Results
+    rehearsal: bool
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+
+def build(session: Session, seconds: float) -> Outcome:
+    """For the architecture of this card alone."""
+    if session.rehearsal:
+        return {"skipped": "a rehearsal"}
+    arch = "{}{}".format(*torch.cuda.get_device_capability())
     code = "import sys; sys.path.insert(0, 'csrc'); import build_backend as b; b.build_library()"
-    environ = {**os.environ, "POWERSPHERICAL_CUDA": "1"}
-    if subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=False).returncode:
-        sys.exit("gpu_acceptance: the kernels do not build")
+    environ = {"POWERSPHERICAL_CUDA": "1", "POWERSPHERICAL_CUDA_ARCHS": arch}
+    status = run_bounded([sys.executable, "-c", code], session.log("build"), seconds, environ)
+    if status:
+        return {"error": f"{status}"}
+    info = json.loads((ROOT / "powerspherical_ext" / "_build_info.json").read_text())
+    return {"arch": arch, "info": info}
 
 
-def run_tests() -> Row:
+def time_everything(session: Session, seconds: float) -> Outcome:
+    """By gpu_timing.py, which is started again after a step that ended or blocked it."""
+    results, budget, statuses = session.results, Budget(seconds), []
+    results.save(rows=[], done=[], errors={}, running=None)
+    command = [sys.executable, str(HERE / "gpu_timing.py"), str(results.file)]
+    command += ["--rehearsal"] * session.rehearsal
+    while budget.left() > 0:
+        results.save()  # for its time, which says that there is progress
+        before = _steps(results)
+        status = run_bounded(
+            command, session.log("timing"), budget.left(), alive=results.file, idle=IDLE
+        )
+        statuses.append(status)
+        results.data = Results(results.file).data
+        if results.data["running"]:
+            results.data["errors"][results.data["running"]] = f"the process ended: {status}"
+            results.save(running=None)
+        if status == 0 or _steps(results) == before:
+            break
+    errors = len(results.data["errors"])
+    good = not errors and statuses[-1:] == [0]
+    return {"statuses": statuses, **({} if good else {"error": f"{errors} steps failed"})}
+
+
+def _steps(results: Results) -> int:
+    return len(results.data["done"]) + len(results.data["errors"])
+
+
+def test(session: Session, seconds: float) -> Outcome:
     """{"passed": ..., "failed": ..., ...} of the tests in tests/cuda that need a GPU."""
     files = map(str, sorted((ROOT / "tests" / "cuda").glob("test_*_on_gpu.py")))
-    pytest = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    try:
-        done = subprocess.run(
-            pytest, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TEST_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"stopped after {TEST_SECONDS} s"}
-    print(done.stdout[-6000:] + done.stderr[-2000:])
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    pytest = [sys.executable, "-m", "pytest", *files, "-v", "--tb=short", "-rf"]
+    pytest += ["--maxfail=20", "--durations=15", "-W", "default", "-o", "faulthandler_timeout=60"]
+    for plugin in ("cacheprovider", "randomly", "xdist"):
+        pytest += ["-p", f"no:{plugin}"]
+    log = session.log("tests")
+    status = run_bounded(pytest, log, seconds)
+    text = log.read_text(errors="replace")
+    outcome: Outcome = {}
+    if isinstance(status, str):
+        done = re.findall(r" (PASSED|FAILED|SKIPPED|ERROR)\b", text)
+        outcome = {word.lower(): done.count(word) for word in sorted(set(done))}
+        return {**outcome, "error": status}
+    last = (text.strip().splitlines() or [""])[-1]
+    outcome = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     # 5: no test was collected. A run in which everything was skipped has tested nothing.
-    if done.returncode or not counts.get("passed"):
-        counts.setdefault("error", f"pytest ended with {done.returncode}")
-    return counts
+    if status or not outcome.get("passed"):
+        outcome.setdefault("error", f"pytest ended with {status}")
+    return outcome
 
 
-# What is timed
+def find_tool(name: str) -> str | None:
+    places = [shutil.which(name), f"/usr/local/cuda/bin/{name}"]
+    places += map(str, sorted(Path("/opt/nvidia/nsight-compute").glob(f"*/{name}"), reverse=True))
+    return next((place for place in places if place and Path(place).exists()), None)
 
 
-def runs_of(case: Any, compiled: bool) -> dict[str, Run]:
-    """Ours and others, by their names in benchmarks/peers.py; `compiled`: also by torch.compile."""
-    import peers
+def launches(tool: str, options: list[str], arguments: list[str]) -> Callable[..., Outcome]:
+    """A part that runs gpu_launches.py under a tool."""
 
-    by_name = {peer.name: peer for peer in peers.PEERS}
-    runs = {"ours": peers.OURS.prepare(case)}
-    for name in ("power-spherical", "plain torch"):
-        peer = by_name[name]
-        if peer.needs and not importlib.util.find_spec(peer.needs):
-            continue
-        if name == "power-spherical" or case.quantity == "loss":
-            runs[name] = peer.prepare(case)
-        if compiled and case.quantity != "rsample":
-            runs[f"{name}, compiled"] = dataclasses.replace(peer, compiles=True).prepare(case)
-    if case.quantity == "rsample" and not case.backward:
-        loc = _inputs(case)[0][0]
-        runs["one torch op"] = lambda: torch.randn_like(loc)
-    return runs
+    def run(session: Session, seconds: float, name: str) -> Outcome:
+        found = find_tool(tool)
+        if found is None:
+            return {"skipped": f"no {tool} here"}
+        script = [sys.executable, str(HERE / "gpu_launches.py"), *arguments]
+        # Each tensor has its own allocation, whose end is the end of what may be read.
+        environ = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        status = run_bounded([found, *options, *script], session.log(name), seconds, environ)
+        return {"error": f"{status}"} if status else {"passed": True}
+
+    return run
 
 
-def rsample_backward(case: Any) -> Run:
-    """The backward kernel alone, of a dense upstream gradient."""
-    from powerspherical_ext import ops
-
-    (loc, kappa), upstream = _inputs(case)
-    state = torch.tensor([1, 0], device=loc.device)
-    sample = ops.rsample(loc, kappa, state, case.family_index)
-    op = torch.ops.powerspherical_ext.rsample_backward.default
-    return lambda: op(upstream, sample, loc, kappa, case.family_index, 6)
+def sanitize(tool: str) -> Callable[[Session, float], Outcome]:
+    options = ["--tool", tool, "--error-exitcode", "1"]
+    run = launches("compute-sanitizer", options, SMALLEST)
+    return lambda session, seconds: run(session, seconds, tool)
 
 
-def _inputs(case: Any) -> Any:
-    import work
-
-    return work.inputs(case)
-
-
-# Timing
-
-
-class Timer:
-    """Seconds on the GPU, from a cold L2. The CPU enqueues while the GPU sleeps, so that what it
-    takes to launch is not in the time; for calls of many small kernels see `graphed`."""
-
-    def __init__(self) -> None:
-        self.flushed = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
-
-    def __call__(self, run: Run) -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.flushed.zero_()
-        torch.cuda._sleep(SLEEP)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1e3
-
-    def alternating(self, runs: Mapping[str, Run]) -> dict[str, list[float]]:
-        for run in runs.values():  # warm-up
-            run()
-            run()
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(ROUNDS):
-            for name, run in runs.items():
-                times[name].append(self(run))
-        return times
+def profile(session: Session, seconds: float) -> Outcome:
+    """One launch of each kernel. The clocks of the card stay as they are."""
+    options = ["--clock-control", "none", "--kernel-name-base", "demangled"]
+    options += ["--kernel-name", "regex:spherical", "--launch-count", str(NCU_LAUNCHES)]
+    options += [word for section in NCU_SECTIONS for word in ("--section", section)]
+    return launches("ncu", options, LARGE)(session, seconds, "ncu")
 
 
-def graphed(run: Run) -> list[float]:
-    """Seconds of a call within a CUDA graph, replayed back to back: from a warm cache."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = run()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    times = []
-    for _ in range(ROUNDS):
-        torch.cuda.synchronize()
-        begin.record()
-        for _ in range(REPLAYS):
-            graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3 / REPLAYS)
-    del output
-    return times
+# In their order, with the most seconds that each may take.
+PARTS: dict[str, tuple[float, Callable[[Session, float], Outcome]]] = {
+    "build": (120, build),
+    "timing": (190, time_everything),
+    "tests": (150, test),
+    "memcheck": (60, sanitize("memcheck")),
+    "racecheck": (60, sanitize("racecheck")),
+    "ncu": (60, profile),
+}
 
 
-def bandwidths(timer: Timer) -> dict[str, float]:
-    """Bytes per second of copying, writing and reading 512 MiB: the rooflines."""
-    source = torch.ones(128 << 20, device="cuda")
-    target, size = torch.empty_like(source), source.numel() * source.itemsize
-    runs = {
-        "copy": lambda: target.copy_(source),
-        "write": lambda: target.fill_(2.0),
-        "read": lambda: torch.sum(source),
-    }
-    times = timer.alternating(runs)
-    moved = {"copy": 2 * size, "write": size, "read": size}
-    return {name: moved[name] / statistics.median(times[name]) for name in runs}
-
-
-def rows_of(
-    case: Any, times: Mapping[str, list[float]], moved: int, read: float, work: str = ""
-) -> list[Row]:
-    """As benchmarks/conftest.py writes them, for benchmarks/report.py."""
-    ours = statistics.median(times["ours"])
-    rows = []
-    for peer, of_peer in times.items():
-        quartiles = statistics.quantiles(of_peer, n=4)
-        rows.append(
-            {
-                "work": work or case.work,
-                "n": case.n,
-                "d": case.d,
-                "family": case.family,
-                "dtype": str(case.dtype).removeprefix("torch."),
-                "device": case.device,
-                "threads": torch.get_num_threads(),
-                "peer": peer,
-                "seconds": quartiles[1],
-                "iqr": quartiles[2] - quartiles[0],
-                "best": min(of_peer),
-                "ours_seconds": ours,
-                "ratio": quartiles[1] / ours,
-                "rounds": len(of_peer),
-                "bytes": moved,
-                "read_bandwidth": read,
-            }
+def run_parts(session: Session, budget: Budget) -> None:
+    """What became of each part is in the file before the next begins."""
+    results = session.results
+    parts: dict[str, Outcome] = {}
+    for name, (most, part) in PARTS.items():
+        begin, seconds = budget.used(), min(most, budget.left())
+        if parts.get("build", {}).get("error"):
+            outcome: Outcome = {"skipped": "there are no kernels"}
+        elif seconds < LEAST:
+            outcome = {"skipped": "no time was left"}
+        else:
+            print(f"{name}: at most {seconds:.0f} s", flush=True)
+            try:
+                outcome = part(session, seconds)
+            except Exception as error:
+                outcome = {"error": f"{type(error).__name__}: {error}"}
+        outcome["seconds"] = round(budget.used() - begin, 1)
+        parts[name] = outcome
+        rows = results.data.get("rows", [])
+        kinds = ("copy", "write", "read")
+        roofline = {kind: results.data.get(f"{kind}_bandwidth") for kind in kinds}
+        results.save(
+            parts=parts,
+            tests=parts.get("tests"),
+            targets=gpu_targets.targets(roofline, rows),
+            seconds=round(budget.used(), 1),
         )
-    return rows
+        print(
+            f"{name}: {json.dumps({k: v for k, v in outcome.items() if k != 'info'})}", flush=True
+        )
 
 
-def without_failures(runs: dict[str, Run], seconds: int) -> dict[str, Run]:
-    """Those that run. torch.compile compiles in the first call, and may fail or take too long."""
-    import clock
-
-    def runs_well(name: str) -> bool:
-        try:
-            with clock.deadline(seconds) if "compiled" in name else contextlib.nullcontext():
-                runs[name]()
-        except Exception as error:
-            if name == "ours":
-                raise
-            print(f"left out: {name}: {str(error).strip().splitlines()[0][:200]}")
-            return False
-        return True
-
-    return {name: run for name, run in runs.items() if runs_well(name)}
-
-
-def measure(start: float) -> tuple[dict[str, float], list[Row]]:
-    from work import Case
-
-    timer = Timer()
-    roofline, rows = bandwidths(timer), []
-
-    def add(case: Any, runs: dict[str, Run], work: str = "", moved: int = 0) -> None:
-        times = timer.alternating(without_failures(runs, COMPILE_SECONDS))
-        rows.extend(rows_of(case, times, moved or case.bytes_moved, roofline["read"], work))
-        print(_line(rows[-len(times)]), flush=True)
-
-    for quantity, backward, (n, d) in [
-        ("log_prob", False, LARGE),
-        ("log_prob", True, LARGE),
-        ("rsample", False, LARGE),
-        ("rsample", True, LARGE),
-        ("loss", True, LOSS),
-    ]:
-        case = Case(quantity, backward, n, d, device="cuda")
-        add(case, runs_of(case, time.monotonic() - start < LAST_COMPILATION))
-    case = Case("rsample", True, *LARGE, device="cuda")
-    four_tensors = 4 * case.n * case.d * case.dtype.itemsize  # gradients, sample and loc
-    add(case, {"ours": rsample_backward(case)}, "rsample backward", four_tensors)
-    for quantity in ("log_prob", "rsample", "loss"):
-        case = Case(quantity, True, *SMALL, device="cuda")
-        times = {"ours": graphed(runs_of(case, False)["ours"])}
-        rows += rows_of(case, times, case.bytes_moved, roofline["read"], f"{case.work}, graph")
-        print(_line(rows[-1]), flush=True)
-    return roofline, rows
-
-
-def _line(row: Row) -> str:
-    rate = row["bytes"] / row["seconds"]
-    return (
-        f"{row['work']} ({row['n']}, {row['d']}): {row['seconds'] * 1e6:.1f} us, "
-        f"{rate / 1e9:.0f} GB/s"
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "gpu-acceptance")
+    parser.add_argument("--commit", help="what is measured, where git does not tell")
+    parser.add_argument(
+        "--rehearsal", action="store_true", help="tiny sizes, and no build: to try the script"
     )
-
-
-# Targets
-
-
-def targets(roofline: Mapping[str, float], rows: list[Row]) -> list[Row]:
-    """What is wanted and what was measured. A ratio to a peer that is not installed has none."""
-
-    def find(work: str, peer: str = "ours") -> Row | None:
-        return next((r for r in rows if r["work"] == work and r["peer"] == peer), None)
-
-    def of_roofline(work: str, kind: str = "copy", share: float = 1.0) -> float | None:
-        row = find(work)
-        return row and row["bytes"] * share / row["seconds"] / roofline[kind]
-
-    def times_ours(work: str, peer: str) -> float | None:
-        row = find(work, peer)
-        return row and row["ratio"]
-
-    forward, both = "log_prob forward", "log_prob forward + backward"
-    sample, loss = "rsample forward", "loss forward + backward"
-    found = [
-        (f"{forward}: of copy bandwidth", of_roofline(forward), 0.85),
-        (f"{both}: of copy bandwidth", of_roofline(both), 0.85),
-        # The sample alone is half of what must be moved.
-        (f"{sample}: of write bandwidth", of_roofline(sample, "write", 0.5), 0.5),
-        (f"{sample}: torch.randn takes so many times ours", times_ours(sample, "one torch op"), 1),
-        ("rsample backward: of copy bandwidth", of_roofline("rsample backward"), 0.8),
-        (f"{loss}: of copy bandwidth", of_roofline(loss), 0.8),
-        (f"{loss}: plain torch over ours", times_ours(loss, "plain torch"), 5),
-        (f"{loss}: compiled over ours", times_ours(loss, "plain torch, compiled"), 1.5),
-    ]
-    for work in (forward, both, sample, "rsample forward + backward", loss):
-        for peer, wanted in (("power-spherical", 10), ("power-spherical, compiled", 1.5)):
-            if not (work.startswith("rsample") and "compiled" in peer):
-                found.append((f"{work}: {peer} over ours", times_ours(work, peer), wanted))
-    for work in ("log_prob", "rsample", "loss"):
-        row = find(f"{work} forward + backward, graph")
-        speed = row and 10e-6 / row["seconds"]
-        found.append((f"{work} (512, 64) in a graph: 10 us over ours", speed, 1))
-    return [
-        {"target": name, "wanted": wanted, "measured": value, "met": value and value >= wanted}
-        for name, value, wanted in found
-    ]
-
-
-def main() -> int:
-    start = time.monotonic()
+    options = parser.parse_args(arguments)
+    budget = Budget(SECONDS)
     if not torch.cuda.is_available():
         sys.exit("gpu_acceptance: no GPU here; nothing was built, tested or timed")
-    build()
-    tests = run_tests()
-
-    import clock  # these import the library that was just built
-
-    from powerspherical_ext import _library
-
-    if not _library.CUDA_KERNELS:
-        sys.exit(f"gpu_acceptance: no CUDA kernels: {_library.why_no_kernels('cuda')}")
     head = clock.description("cuda")
-    roofline, rows = measure(start)
-    reached = targets(roofline, rows)
-    results = {
-        **head,
-        "load_average_after": clock.load_average(),
-        "read_bandwidth": roofline["read"],
-        "copy_bandwidth": roofline["copy"],
-        "write_bandwidth": roofline["write"],
-        "cuda": torch.version.cuda,
-        "tests": tests,
-        "targets": reached,
-        "seconds": round(time.monotonic() - start, 1),
-        "rows": rows,
-    }
+    head["commit"] = options.commit or head["commit"]
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [*folder.glob("*.log"), *folder.glob("*.json")]:
+        old.unlink()  # so that no part is taken for done that was done by an earlier run
     name = re.sub(r"[^a-z0-9]+", "-", head["machine"].lower()).strip("-")
-    file = HERE / "results" / f"{name}.json"
-    file.write_text(json.dumps(results, indent=1) + "\n")
-    for row in reached:
-        measured = "not measured" if row["measured"] is None else f"{row['measured']:.2f}"
-        verdict = {True: "met", False: "MISSED"}.get(row["met"], "-")
-        print(f"{verdict:6} {row['target']}: {measured}, wanted {row['wanted']}")
-    print(f"tests: {tests}; {results['seconds']} s; written to {file.relative_to(ROOT)}")
-    good = "error" not in tests and "failed" not in tests
-    return 0 if good and all(row["met"] is not False for row in reached) else 1
+    results = Results(folder / f"{name}.json")
+    results.save(**head, cuda=torch.version.cuda, rehearsal=options.rehearsal)
+    run_parts(Session(folder, results, options.rehearsal), budget)
+    data = results.data
+    for row in data["targets"]:
+        print(gpu_targets.line(row))
+    for step, error in data.get("errors", {}).items():
+        print(f"not timed: {step}: {error.splitlines()[0]}")
+    print(f"{data['seconds']} s; written to {os.path.relpath(results.file)}")
+    failed = [name for name, part in data["parts"].items() if "error" in part or part.get("failed")]
+    print(f"failed: {', '.join(failed) or 'nothing'}")
+    return 1 if failed or any(row["met"] is False for row in data["targets"]) else 0
 
 
 if __name__ == "__main__":

@@ -25,23 +25,27 @@ template <class Family, class T> HD T log_density(T kappa, const Dim<T> &dim, T 
          Family::log_prob_ratio(kappa, half_angle(minus, plus));
 }
 
-// The gradients of log p in x and mu, times an upstream gradient:
-//   grad_x = step (mu - x + twice_sin2 x),  grad_mu = step (x - mu + twice_sin2 mu),
-// the exact derivatives of the chord formula, in which mu - t x = (mu - x) + 2 sin2 x does not
-// cancel.
+// The gradients of log p in x and mu, times an upstream gradient: step (mu - t x), step (x - t mu),
+// the exact derivatives of the half-angle formula. Of the two forms
+//   mu - t x = (mu - x) + 2 sin2 x = (mu + x) - 2 cos2 x
+// each cancels near the pole of the other, so that of the nearer pole is taken:
+//   grad_x = step (mu - pole x + rest x),  grad_mu = step (x - pole mu + rest mu).
 template <class T> struct DensityGradient {
   T step;
-  T twice_sin2;
+  T pole; // 1, or -1 if the antipode is nearer
+  T rest; // 2 sin2, or -2 cos2
 
-  // An element of grad_a, where b is the other of x and mu.
-  HD_INLINE T element(T a, T b) const { return step * ((b - a) + twice_sin2 * a); }
+  // An element of grad_a, where b is the other of x and mu. The product with `pole` is exact.
+  HD_INLINE T element(T a, T b) const { return step * ((b - pole * a) + rest * a); }
 };
 
 template <class Family, class T>
 HD DensityGradient<T> density_gradient(T upstream, T kappa, T minus, T plus) {
   const HalfAngle<T> c = half_angle(minus, plus);
+  const bool antipode = c.cos2 < c.sin2;
   // dt/dx = 4 (mu - t x) / S
-  return {upstream * Family::log_prob_ratio_dt(kappa, c) * (T(4) / (minus + plus)), T(2) * c.sin2};
+  return {upstream * Family::log_prob_ratio_dt(kappa, c) * (T(4) / (minus + plus)),
+          antipode ? T(-1) : T(1), antipode ? T(-2) * c.cos2 : T(2) * c.sin2};
 }
 
 // The gradient in kappa, given that of log_prob_at_mode.

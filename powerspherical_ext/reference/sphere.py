@@ -25,11 +25,13 @@ def half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
 
     Sums of squares have condition number 1, and to first order neither fraction sees the rounding
     of |x| and |mu|, as the dot product does (Kahan, "How futile are mindless assessments of
-    roundoff").
+    roundoff"). The larger fraction is 1 minus the smaller. So every gradient is that of the smaller
+    one, which does not cancel near its own pole, as that of the larger one does.
     """
     minus, plus = (value - mu).square().sum(-1), (value + mu).square().sum(-1)
-    total = minus + plus
-    return minus / total, plus / total
+    antipode = plus < minus
+    small = torch.where(antipode, plus, minus) / (minus + plus)
+    return torch.where(antipode, 1 - small, small), torch.where(antipode, small, 1 - small)
 
 
 def log_prob(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 import torch
 from cases import (
+    POWER_SPHERICAL,
     at_distance,
     each_concentrated,
     each_float,
@@ -106,6 +107,36 @@ def test_gradients_of_log_prob_are_tangent(family, dtype):
             along = (vector.grad * vector).sum(-1).detach().double().abs()
             assert (along <= 4 * eps * slope).all(), (d, kappa, along / (eps * slope))
             assert (vector.grad.norm(dim=-1) > 0).all() or kappa == 0
+
+
+@each_concentrated
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 64])
+def test_gradients_of_log_prob_near_the_poles(family, dtype, d):
+    """In units of rounding of the gradient itself, which is small beside its terms near a pole."""
+    near = torch.logspace(-11 if dtype == torch.float64 else -9, -2, 40, dtype=torch.float64)
+    mu = unit(40, d, dtype=dtype)
+    for y, z in ((near, 1 - near), (1 - near, near)):
+        x, loc = leaf(at_distance(mu, y, z).to(dtype)), leaf(mu)
+        law = family.make(loc, torch.tensor(3.0, dtype=dtype), validate_args=False)
+        law.log_prob(x).sum().backward()
+        for a, b in ((x, loc), (loc, x)):
+            for actual, row, other in zip(a.grad, a.detach(), b.detach(), strict=True):
+                expected = exact_gradient_of_log_prob(family, row, other)
+                size = max(map(abs, expected))
+                pairs = zip(actual.tolist(), expected, strict=True)
+                error = max(abs(value - exact) for value, exact in pairs) / size
+                assert error <= 16 * torch.finfo(dtype).eps
+
+
+def exact_gradient_of_log_prob(family, x, mu):
+    """In x, at kappa = 3: (4/S) (mu - t x) d log p/dt, S and t of the chord formula."""
+    x, mu = ([mpmath.mpf(v) for v in vector.tolist()] for vector in (x, mu))
+    minus, plus = (sum((a + sign * b) ** 2 for a, b in zip(x, mu, strict=True)) for sign in (-1, 1))
+    total = minus + plus
+    slope = 3 * total / (2 * plus) if family is POWER_SPHERICAL else 3
+    t = (plus - minus) / total
+    return [4 * slope / total * (b - t * a) for a, b in zip(x, mu, strict=True)]
 
 
 @each_concentrated

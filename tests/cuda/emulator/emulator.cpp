@@ -1,5 +1,5 @@
 // Runs the blocks of a kernel on the CPU, and stands in for what csrc/cuda asks of torch and the
-// loader. The ops become powerspherical_ext_emulated::*, for CPU tensors.
+// loader. The ops become EMULATED_NAMESPACE::*, for CPU tensors.
 #include "torch_c.h"
 #undef aoti_torch_library_init_def
 #undef aoti_torch_library_init_impl
@@ -152,10 +152,10 @@ AOTITorchError emulated_delete_device_guard(DeviceGuardHandle) {
 }
 AOTITorchError emulated_library_init_def(const char *, const char *file, uint32_t line,
                                          TorchLibraryHandle *library) {
-  return aoti_torch_library_init_def("powerspherical_ext_emulated", file, line, library);
+  return aoti_torch_library_init_def(EMULATED_NAMESPACE, file, line, library);
 }
 AOTITorchError emulated_library_init_impl(const char *, const char *, const char *file,
                                           uint32_t line, TorchLibraryHandle *library) {
-  return aoti_torch_library_init_impl("powerspherical_ext_emulated", "CPU", file, line, library);
+  return aoti_torch_library_init_impl(EMULATED_NAMESPACE, "CPU", file, line, library);
 }
 }
