@@ -1,7 +1,6 @@
 """Settings of the whole suite: the same examples in every run, and as long as they take.
 
-The folders mirror the source: the stem of a file names its test. `make test-fast` leaves out the tests
-marked slow, and touches every file.
+README.md is the map of the folders.
 """
 
 import os
