@@ -42,6 +42,7 @@ def parameters(d, kappas, dtype=torch.float64):
 # Exact functions
 
 
+@pytest.mark.slow
 @each_concentrated
 @pytest.mark.parametrize("d", [2, 3, 8])
 @pytest.mark.parametrize("length", [1.0, 1.2])
@@ -58,6 +59,7 @@ def test_gradcheck_of_log_prob(family, d, length):
     assert gradgradcheck(log_prob, (x, loc, kappa))
 
 
+@pytest.mark.slow
 @each_concentrated
 @pytest.mark.parametrize("d", [2, 3, 64])
 def test_gradcheck_of_functions_of_kappa(family, d):
@@ -217,6 +219,7 @@ def z_score(draws, expected):
     return ((draws.mean() - expected) / (draws.std() / len(draws) ** 0.5)).item()
 
 
+@pytest.mark.slow
 @each_concentrated
 @each_float
 def test_rsample_gradients_are_unbiased(family, dtype, path):
