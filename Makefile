@@ -1,4 +1,5 @@
 # make demo, make test, make lint, make bench: each sets up what it needs in .venv.
+# make test-fast takes a minute on two idle cores: it leaves out the tests marked slow.
 # make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
 # make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
 PYTHON ?= python3
@@ -7,13 +8,19 @@ BIN := .venv/bin
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
 EXTRAS := examples test dev
 
-.PHONY: demo test lint bench cuda-check cuda-sanitize clean
+.PHONY: demo test test-fast lint bench cuda-check cuda-sanitize clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
 
+# A file goes to one worker, so that what its tests cache is computed once.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+
 test: .venv/test
-	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: .venv/test
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: .venv/dev
 	$(BIN)/ruff check

@@ -1,11 +1,21 @@
-"""Settings of the whole suite: the same examples in every run, and as long as they take."""
+"""Settings of the whole suite: the same examples in every run, and as long as they take.
+
+README.md is the map of the folders.
+"""
+
+import os
 
 import pytest
+import torch
 from hypothesis import settings
 from torch.distributions import Distribution
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -208,7 +208,7 @@ def row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
 
 
 def moments(kappa: Tensor, d: int) -> Moments:
-    """log p(mu), A, 1 - A and A'; see csrc/von_mises_fisher_moments.h."""
+    """log p(mu), A, 1 - A and A'; see csrc/math/von_mises_fisher_moments.h."""
     v = d / 2 - 1
     if v >= DEBYE_RADIUS:
         return _debye(kappa, d)

@@ -17,6 +17,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_the_suite_runs_and_every_peer_is_right():
     pytest.importorskip("pytest_benchmark")
     root = str(BENCHMARKS.parent)  # an installed copy of the package is not what is tested

@@ -47,6 +47,7 @@ def test_without_gpu_it_says_so_in_one_line() -> None:
 # The rehearsal
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_rehearsal(tmp_path: Path) -> None:
     """The whole script and all that it starts, on the stub, without git and from any folder."""

@@ -38,6 +38,7 @@ def fused() -> list[str] | None:
 
 
 pytestmark = [
+    pytest.mark.slow,
     emulated.pytestmark,
     pytest.mark.skipif(fused() is None, reason="this CPU has no fused multiply-add"),
 ]

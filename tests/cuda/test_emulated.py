@@ -135,6 +135,7 @@ def assert_rsample_agrees(mu: Tensor, kappa: Tensor, *bits: int, family: int = 0
             assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
 
 
+@pytest.mark.slow
 @each_float
 @each_shape
 @pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
@@ -158,6 +159,7 @@ def test_other_families(family: int, n: int, d: int, dtype: torch.dtype) -> None
     assert_rsample_agrees(mu, kappa, family=family)
 
 
+@pytest.mark.slow
 @each_shape
 @pytest.mark.parametrize("place", [lambda x: x, misaligned], ids=["aligned", "misaligned"])
 def test_half_precision(n: int, d: int, place: Any) -> None:
@@ -198,6 +200,7 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
         assert_rsample_agrees(x, k)
 
 
+@pytest.mark.slow
 def test_split_rows_have_the_bits_of_whole_ones() -> None:
     """512 rows are no longer few: a block takes all parts of a row."""
     torch.manual_seed(0)
@@ -279,6 +282,7 @@ def loss_beside_the_antipode(kappa: Tensor, pred: Tensor, family: int) -> Tensor
     ) - law.log_prob_ratio(kappa, 1 - z, z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
 )

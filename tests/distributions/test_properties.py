@@ -101,6 +101,7 @@ def test_expand_is_repeat(family, d, kappa, n, seed):
         close(function(expanded), function(repeated))
 
 
+@pytest.mark.slow
 @each_concentrated
 @given(dimensions, concentrations, seeds)
 @few

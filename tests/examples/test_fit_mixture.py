@@ -18,6 +18,7 @@ pytest.importorskip("matplotlib")
 SCRIPT = Path(__file__).parents[2] / "examples" / "fit_mixture.py"
 
 
+@pytest.mark.slow
 def test_it_prints_a_rising_likelihood_and_draws(tmp_path):
     command = [sys.executable, str(SCRIPT), "--data", "digits", "--dim", "8", "--iterations", "5"]
     same_package = {**os.environ, "PYTHONPATH": str(Path(powerspherical_ext.__file__).parents[1])}

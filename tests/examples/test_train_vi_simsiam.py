@@ -57,6 +57,7 @@ def last_words(capsys, excinfo):
     return excinfo.value.code
 
 
+@pytest.mark.slow
 def test_a_run_prints_and_writes_its_results(finished):
     out, printed = finished
     for words in ("kNN accuracy", "norm of mu", "below clean", "observed cosine"):
@@ -71,6 +72,7 @@ def test_a_run_prints_and_writes_its_results(finished):
     assert not list(out.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(example, finished, tmp_path):
     out, _ = finished
     command = [*TINY, "--out", str(tmp_path)]
@@ -84,6 +86,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(example, finished, tmp
         np.testing.assert_allclose(twice["history"][key], values, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_simsiam_is_the_same_script(example, tmp_path, capsys):
     example.main([*TINY, "--method", "simsiam", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -92,6 +95,7 @@ def test_simsiam_is_the_same_script(example, tmp_path, capsys):
     assert (tmp_path / "results.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [lambda whole: whole[:2000], lambda whole: b"", lambda whole: b"not a checkpoint"],
@@ -107,12 +111,14 @@ def test_corrupt_checkpoint(example, finished, tmp_path, capsys, damage):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_run(example, finished, capsys):
     with pytest.raises(SystemExit) as excinfo:
         example.main([*TINY, "--out", str(finished[0]), "--resume", "--seed", "7"])
     assert "was made with seed=0, this run has 7" in last_words(capsys, excinfo)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_overwritten_unasked(example, finished, capsys):
     before = (finished[0] / "checkpoint.pt").read_bytes()
     with pytest.raises(SystemExit) as excinfo:

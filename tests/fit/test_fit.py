@@ -108,6 +108,7 @@ def test_consistent(family, dtype, d, kappa):
         assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("d", [2, 3, 8])
@@ -272,6 +273,7 @@ def test_bounded_steps_warn():
         PowerSpherical.fit(x, max_iterations=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("n", "d", "kappa"), [(5, 3, 5.0), (5, 4, 1.5), (4, 2, 12.0)])
 def test_gradients(family, n, d, kappa):

@@ -154,6 +154,7 @@ def exact_tail(family, d, kappa, t, upper):
     return sign * ratio * mpmath.exp(peak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "d", "kappa", "t", "upper"),
     [
@@ -207,6 +208,7 @@ def test_icdf(family, dtype, d):
     assert np.where(p < 0.5, lower, upper).all(), t
 
 
+@pytest.mark.slow
 @each_concentrated
 def test_log_prob_and_moments(family):
     """log f, E[t], Var[t] and the entropy against mpmath."""
@@ -226,6 +228,7 @@ def test_log_prob_and_moments(family):
         np.testing.assert_allclose(law.entropy().item(), float(entropy), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @each_concentrated
 @pytest.mark.parametrize(("d", "kappa"), [(2, 3.0), (5, 0.5), (64, 40.0)])
 def test_gradients(family, d, kappa):
@@ -244,6 +247,7 @@ def test_gradients(family, d, kappa):
     assert torch.autograd.gradcheck(lambda k: marginal(family, d, k).entropy(), (parameter,))
 
 
+@pytest.mark.slow
 @each_concentrated
 def test_second_derivatives(family):
     t = torch.tensor([0.4], dtype=torch.float64, requires_grad=True)
@@ -292,6 +296,7 @@ def test_ends(family, d, dtype):
     assert unchecked.cdf(torch.tensor([-1.1, 1.1])).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @each_concentrated
 @pytest.mark.parametrize("d", [2, 3, 8, 512, 1_000_000])
 def test_sampler(family, d):
@@ -313,6 +318,7 @@ def test_law_of_the_cosine_of_samples(family):
     assert scipy.stats.kstest(u.numpy(), "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 @each_concentrated
 @each_float
 @pytest.mark.parametrize(("d", "kappa"), [(2, 0.5), (3, 4.0), (64, 30.0), (3, 1e7)])

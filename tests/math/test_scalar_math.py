@@ -199,6 +199,7 @@ def first_derivative(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return derivative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("function", "derivative"),
@@ -222,6 +223,7 @@ def test_reference_derivative_in_kappa(
     assert error.max() <= {"float32": 1e-6, "float64": 4e-15}[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_reference_second_derivative_of_log_prob_at_mode(dtype: str) -> None:
     table, (kappa,) = load("power_spherical"), arguments(load("power_spherical"), dtype)
@@ -347,6 +349,7 @@ def test_reference_under_transforms() -> None:
         torch.testing.assert_close(batched, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
 @pytest.mark.parametrize("family", [0, 1])
 def test_float32_ops_on_the_cpu_round_once(family: int) -> None:

@@ -46,6 +46,7 @@ def draw(family, d, kappa, dtype, n):
     return mu, torch.cat([p.sample((min(chunk, n - i),)) for i in range(0, n, chunk)])
 
 
+@pytest.mark.slow
 @each_family
 @each_float
 @pytest.mark.parametrize("d", DIMENSIONS)

@@ -123,6 +123,7 @@ def loss(value, loc, kappa):
     return (p.log_prob(value) + x.sum(-1) + p.entropy()).sum()
 
 
+@pytest.mark.slow
 @each_family
 @needs_kernels
 @pytest.mark.parametrize("dynamic", [False, True])

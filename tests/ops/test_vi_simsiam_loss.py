@@ -316,6 +316,7 @@ def test_only_wanted_gradients_are_allocated(leaves):
 # Derivatives of every kind
 
 
+@pytest.mark.slow
 @both_paths
 @each_family
 @pytest.mark.parametrize("d", [2, 5])
@@ -377,6 +378,7 @@ def test_batched_upstream_gradients():
             torch.testing.assert_close([g[i] for g in batched], list(grads))
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compile_with_backward(dynamic):

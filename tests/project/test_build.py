@@ -77,6 +77,7 @@ def small_tree(tree: Path) -> Path:
     return tree
 
 
+@pytest.mark.slow
 def test_wheel_from_sdist_without_network(tree: Path, tmp_path: Path) -> None:
     (tree / "powerspherical_ext" / "_C.so").write_text("of another build")
     call_backend("build_sdist('..')", cwd=tree)
@@ -106,6 +107,7 @@ def test_wheel_from_sdist_without_network(tree: Path, tmp_path: Path) -> None:
     assert "cuda kernels: none (it was installed with POWERSPHERICAL_CUDA=0)" in shown
 
 
+@pytest.mark.slow
 def test_without_compiler_plain_torch_is_installed_with_a_warning(tree: Path) -> None:
     no_compiler = {"PATH": str(tree), "CXX": ""}
     done = call_backend("build_wheel('.')", cwd=tree, **no_compiler)
@@ -124,6 +126,7 @@ def test_without_compiler_plain_torch_is_installed_with_a_warning(tree: Path) ->
     assert "no C++ compiler (c++, g++ or clang++) was found" in done.stderr
 
 
+@pytest.mark.slow
 def test_library_that_does_not_load_says_why(small_tree: Path) -> None:
     (small_tree / "powerspherical_ext" / "_C.so").write_text("not a library")
     assert "the library does not load into torch" in run_python(SHOW_CONFIG, cwd=small_tree).stderr
@@ -186,6 +189,7 @@ def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
     assert "-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]" in command
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_cuda_library_loads_into_a_torch_without_cuda(small_tree: Path) -> None:
     cuda = {"POWERSPHERICAL_CUDA": "1", "POWERSPHERICAL_CUDA_ARCHS": "9.0"}
