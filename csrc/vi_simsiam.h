@@ -94,14 +94,17 @@ HD T row_loss_dkappa(T kappa, const Dim<T> &dim, T log_prob_at_mode_dkappa, Half
   return -(log_prob_at_mode_dkappa + Family::log_prob_ratio_dkappa(kappa, dim, c));
 }
 
+template <class T> struct SmallestNormal {
+  static constexpr T value = std::numeric_limits<T>::min();
+};
+
 // The derivative of the loss in t, times kappa^-beta. kappa counts as at least the smallest normal number, so
 // that the product is finite at kappa = 0 for beta <= 1.
 template <class Family, class T>
 HD T row_loss_dt(T kappa, const Dim<T> &dim, T beta, HalfAngle<T> c) {
   if (beta == T(0))
     return -Family::log_prob_ratio_dt(kappa, dim, c);
-  constexpr T smallest = std::numeric_limits<T>::min();
-  const T k = kappa < smallest ? smallest : kappa; // NaN stays NaN
+  const T k = kappa < SmallestNormal<T>::value ? SmallestNormal<T>::value : kappa; // NaN stays NaN
   const T slope = Family::log_prob_ratio_dt(k, dim, c);
   return beta == T(1) ? -slope / k : -slope * std::pow(k, -beta);
 }
@@ -135,9 +138,9 @@ template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run 
   check_same_dtype(op, inputs[3], inputs[0]);
   const Batch batch = broadcast(op, inputs);
   Tensor loss = kappa.empty(batch.shape);
+  Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
   Tensor grad_pred = new_gradient(pred, batch, needs.mu, false);
   Tensor grad_target = new_gradient(target, batch, needs.value, false);
-  Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
   const Result results[] = {{&loss, false},
                             {needs.mu ? &grad_pred : nullptr, true},
                             {needs.value ? &grad_target : nullptr, true},
