@@ -31,6 +31,7 @@ def session(folder: Path) -> Any:
     return Session(folder, Results(folder / "gpu.json"), rehearsal=False)
 
 
+@pytest.mark.slow
 def test_without_gpu_it_says_so_in_one_line() -> None:
     script = BENCHMARKS / "gpu_acceptance.py"
     done = subprocess.run(

@@ -174,6 +174,7 @@ def test_half_precision(n: int, d: int, place: Any) -> None:
         cuda.rsample(half, kappa.double(), RNG_STATE, 0)
 
 
+@pytest.mark.slow
 @each_float
 @pytest.mark.parametrize("d", [3, 64])
 def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:

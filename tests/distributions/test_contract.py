@@ -269,6 +269,7 @@ def test_copies(case):
         assert torch.equal(other.sample(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [Case(f, 3, f.kappas[-1], "outer", torch.bfloat16) for f in FAMILIES], ids=str
 )
@@ -298,6 +299,7 @@ def test_jit_trace(family):
     close(traced(loc, 2 * kappa, -x), log_p(loc, 2 * kappa, -x))
 
 
+@pytest.mark.slow
 def test_import_leaves_torch_as_it_is():
     code = """
 import torch

@@ -18,7 +18,7 @@ from powerspherical_ext.losses import (
     vi_simclr_loss,
 )
 
-pytestmark = needs_gloo
+pytestmark = [pytest.mark.slow, needs_gloo]
 
 
 def linear_and_batch():
@@ -84,7 +84,6 @@ def gradients_center_and_message(rank):
     return gradients, criterion.center.tolist(), str(caught.value)
 
 
-@pytest.mark.slow
 def test_losses_that_gather_are_those_of_one_process():
     model, *data, _ = linear_and_batch()
     step_of_all(model, *data, gather=False)
@@ -111,7 +110,6 @@ def weight_and_gradient(rank):
     return model[1].weight.tolist(), model[0].weight.grad.tolist()
 
 
-@pytest.mark.slow
 def test_direct_pred_is_that_of_one_process():
     model, (z1, z2) = linear_and_direct_pred()
     (model(z1).square().sum() + model(z2).sum()).backward()

@@ -240,6 +240,7 @@ def test_autocast_does_not_reach_the_loss():
 
 
 # Dynamo itself instantiates the autograd.Function.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiles_without_a_graph_break():
     pred, target, kappa = views(16, 32, dtype=torch.float32)

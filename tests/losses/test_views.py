@@ -73,6 +73,7 @@ def test_half_precision_and_autocast_are_computed_in_float32(criterion):
 
 
 # Dynamo itself instantiates the autograd.Function.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_compiles_without_a_graph_break(criterion):

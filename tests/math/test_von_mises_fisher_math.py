@@ -56,6 +56,7 @@ def test_mixed_kl_of_equal_means(
     assert np.abs(by_reference / table[column][rows] - 1).max() <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3])
 def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
     """E log z(mu_q) by the Fourier (d = 2) or Legendre (d = 3) series of log((1 + t)/2)."""
@@ -100,6 +101,7 @@ def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> Non
                 assert (result > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("families", reference.KL, ids=str)
 def test_kl_derivatives(families: tuple[str, str], compiled: ctypes.CDLL) -> None:
     """Those of csrc are autograd's of the reference, with z = 1 - y."""

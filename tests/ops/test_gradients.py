@@ -173,6 +173,7 @@ def test_everything_is_finite(family, dtype, d):
             assert grad is None or grad.isfinite().all()
 
 
+@pytest.mark.slow
 @each_concentrated
 @each_float
 def test_slope_in_kappa_is_accurate(family, dtype):

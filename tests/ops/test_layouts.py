@@ -175,6 +175,7 @@ print((peak() - before) / (4 * n * d / 1024))
 """
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_no_temporary_of_the_size_of_a_batch():
     """Neither value nor loc is converted or expanded, nor are the gradients of the rows kept."""

@@ -181,6 +181,7 @@ def test_without_concentration_it_is_the_uniform(family, dtype, path):
             assert max(ulps(value, expected, dtype) for value in actual) <= BOUND[path, dtype]
 
 
+@pytest.mark.slow
 @each_family
 @pytest.mark.parametrize("d", [2, 3, 8, 64])
 def test_integral_is_one(family, d):

@@ -162,6 +162,7 @@ def test_wrong_setting_is_named(variable: str, value: str, message: str, small_t
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Path) -> None:
     library = small_tree / "powerspherical_ext" / "_C.so"
     call_backend("build_library()", cwd=small_tree)
@@ -176,6 +177,7 @@ def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Pat
     assert library.stat() != second
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
     """From one PTX, but for architectures with features of their own."""
