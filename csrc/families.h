@@ -20,11 +20,13 @@
 //   implicit_gradient(kappa, dim, half_angle)       (dt/dkappa)/(1 - t^2) at a fixed quantile of t
 //
 // To add a family, write its header and add its name to `Families`, at the same position as in
-// powerspherical_ext/families.py. Divergences between two families are declared in kl.h.
+// powerspherical_ext/families.py. Where a divergence between two families is known, include the
+// header of the pair as well.
 #pragma once
+#include "math/kl_power_spherical.h"
+#include "math/kl_power_spherical_von_mises_fisher.h"
+#include "math/kl_von_mises_fisher.h"
 #include "math/normal.h"
-#include "math/power_spherical.h"
-#include "math/von_mises_fisher.h"
 #include <string>
 
 namespace spherical {

@@ -1,12 +1,9 @@
 // KL(p || q), elementwise in the two concentrations and the half angle between the two mean
-// directions: which divergences are known, and the arguments of the op unpacked for the kernels of
-// every device. A divergence is a struct of the static functions kl, kl_dkappa_p, kl_dkappa_q and
-// kl_dsin2, each of (kappa_p, kappa_q, dim, half_angle).
+// directions: the arguments of the op unpacked for the kernels of every device. A divergence is a
+// struct of the static functions kl, kl_dkappa_p, kl_dkappa_q and kl_dsin2, each of (kappa_p,
+// kappa_q, dim, half_angle). The header of a pair of families overloads `divergence` for it.
 #pragma once
 #include "dispatch.h"
-#include "math/kl_power_spherical.h"
-#include "math/kl_power_spherical_von_mises_fisher.h"
-#include "math/kl_von_mises_fisher.h"
 #include "operands.h"
 
 namespace spherical {
@@ -14,12 +11,7 @@ namespace spherical {
 // The functions of a divergence by the index that the op takes: the order of KlFunction in Python.
 enum class KlFunction : int64_t { kl, kl_dkappa_p, kl_dkappa_q, kl_dsin2, count };
 
-// The divergences that are known, by the families of p and q.
-inline KlPowerSpherical divergence(PowerSpherical, PowerSpherical) { return {}; }
-inline KlPowerSphericalVonMisesFisher divergence(PowerSpherical, VonMisesFisher) { return {}; }
-inline KlVonMisesFisherPowerSpherical divergence(VonMisesFisher, PowerSpherical) { return {}; }
-inline KlVonMisesFisher divergence(VonMisesFisher, VonMisesFisher) { return {}; }
-// Every other pair of families.
+// The divergence of two families for which no header of math/ overloads this function.
 struct UnknownDivergence {};
 template <class P, class Q> UnknownDivergence divergence(P, Q) { return {}; }
 

@@ -5,8 +5,10 @@ csrc/families.h holds the same list, in the same order; a test compares the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from .constraints import finite_nonnegative
@@ -16,8 +18,17 @@ from .fit import von_mises_fisher as von_mises_fisher_fit
 from .marginal import power_spherical as power_spherical_marginal
 from .marginal import von_mises_fisher as von_mises_fisher_marginal
 from .marginal.contract import FamilyMarginal
-from .reference import power_spherical, von_mises_fisher
+from .reference import (
+    kl_power_spherical,
+    kl_power_spherical_von_mises_fisher,
+    kl_von_mises_fisher,
+    power_spherical,
+    von_mises_fisher,
+)
 from .reference.contract import FamilyReference
+
+# KL(p || q) of (kappa_p, kappa_q, d, sin2, cos2) of the half angle between the mean directions.
+Divergence = Callable[[Tensor, Tensor, int, Tensor, Tensor], Tensor]
 
 __all__ = ["FAMILIES", "Family", "FamilyMarginal", "FamilyReference", "family_named"]
 
@@ -33,6 +44,7 @@ class Family:
     concentration: Constraint  # the domain of kappa
     exponential_form: bool  # whether log p = log p(mu) + kappa phi(t), phi the same for all d
     fit: Estimator | None = None  # maximum likelihood, where it is known
+    kl: Mapping[str, Divergence] = field(default_factory=dict)  # KL(this || q), by the name of q
 
     def __post_init__(self) -> None:
         for module, protocol in (
@@ -58,6 +70,10 @@ FAMILIES: tuple[Family, ...] = (
         concentration=finite_nonnegative,
         exponential_form=True,
         fit=power_spherical_fit.fit,
+        kl={
+            "power_spherical": kl_power_spherical.kl,
+            "von_mises_fisher": kl_power_spherical_von_mises_fisher.kl_from_power_spherical,
+        },
     ),
     Family(
         name="von_mises_fisher",
@@ -67,6 +83,10 @@ FAMILIES: tuple[Family, ...] = (
         concentration=finite_nonnegative,
         exponential_form=True,
         fit=von_mises_fisher_fit.fit,
+        kl={
+            "power_spherical": kl_power_spherical_von_mises_fisher.kl_from_von_mises_fisher,
+            "von_mises_fisher": kl_von_mises_fisher.kl,
+        },
     ),
 )
 

@@ -175,4 +175,6 @@ private:
   }
 };
 
+inline KlPowerSpherical divergence(PowerSpherical, PowerSpherical) { return {}; }
+
 } // namespace spherical

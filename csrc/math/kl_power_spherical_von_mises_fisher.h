@@ -272,4 +272,7 @@ struct KlVonMisesFisherPowerSpherical {
   }
 };
 
+inline KlPowerSphericalVonMisesFisher divergence(PowerSpherical, VonMisesFisher) { return {}; }
+inline KlVonMisesFisherPowerSpherical divergence(VonMisesFisher, PowerSpherical) { return {}; }
+
 } // namespace spherical

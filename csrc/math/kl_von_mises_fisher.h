@@ -75,4 +75,6 @@ private:
   }
 };
 
+inline KlVonMisesFisher divergence(VonMisesFisher, VonMisesFisher) { return {}; }
+
 } // namespace spherical

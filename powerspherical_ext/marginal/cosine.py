@@ -37,8 +37,6 @@ from ..reference.gamma import sample_gamma
 from ..reference.normal import ProposalNoise, normals
 from ..reference.philox import row_words
 from ..reference.quadrature import GAUSS_LEGENDRE
-from ..reference.stirling import x_minus_log1p
-from .contract import Step
 
 # By the dtype of the result. The nodes reach the error left by DROP on the longest interval, d = 2.
 _DROP = {torch.float32: 21.0, torch.float64: 38.0}
@@ -139,15 +137,7 @@ def _move(sin2: Tensor, cos2: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Density(NamedTuple):
-    """log g(u + h) - log g(u) for the density of u of a family, anchored at sin2, cos2.
-
-    With r = cos2'/cos2 and w = sin2'/sin2 the ratios of the new to the old fractions, and m(x) = x
-    - log1p(x),
-        S (r - 1)/sin2 - b [m(r - 1) + m(w - 1)] + log_prob_ratio_difference,
-    S = d/du log g = b (sin2 - cos2) + 2 sin2 cos2 log_prob_ratio_dt: exact, since the parts linear
-    in cos2' - cos2 make up the first term. For h away from the mode no term is positive in a family
-    of exponential form.
-    """
+    """log g(u + h) - log g(u) for the density of u of a family, anchored at sin2, cos2."""
 
     family: Family
     kappa: Tensor
@@ -159,66 +149,39 @@ class _Density(NamedTuple):
     def b(self) -> float:
         return (self.d - 1) / 2
 
-    def slope(self) -> Tensor:
-        dt = self.family.reference.log_prob_ratio_dt(self.kappa, self.d, self.sin2, self.cos2)
-        return self.b * (self.sin2 - self.cos2) + 2 * self.sin2 * self.cos2 * dt
-
-    def log_ratio(self, h: Tensor, slope: Tensor) -> Tensor:
-        sin2, cos2 = self.sin2, self.cos2
+    def log_ratio(self, h: Tensor) -> Tensor:
+        sin2, cos2, kappa = self.sin2, self.cos2, self.kappa
         if h.dim() > sin2.dim():
-            sin2, cos2, slope = sin2.unsqueeze(-1), cos2.unsqueeze(-1), slope.unsqueeze(-1)
-        kappa = self.kappa.unsqueeze(-1) if h.dim() > self.kappa.dim() else self.kappa
-        growth, decay = h.expm1(), (-h).expm1()
-        sin2_inverse = sin2 + cos2 * h.exp()
-        cos2_inverse = cos2 + sin2 * (-h).exp()
-        step = Step(
-            sin2,
-            cos2,
-            growth,
-            sin2_inverse,
-            cos2_inverse,
-            _excess(cos2 * growth, sin2_inverse),
-            _excess(sin2 * decay, cos2_inverse),
-        )
-        difference = self.family.marginal.log_prob_ratio_difference(kappa, self.d, step)
-        excess = step.sin2_excess + step.cos2_excess
-        return slope * (growth / sin2_inverse) - self.b * excess + difference
+            sin2, cos2 = sin2.unsqueeze(-1), cos2.unsqueeze(-1)
+        if h.dim() > kappa.dim():
+            kappa = kappa.unsqueeze(-1)
+        return self.family.marginal.logit_density_change(kappa, self.d, sin2, cos2, h)
 
     def width(self, sign: Tensor, drop: Tensor | float) -> Tensor:
         """w > 0 with log_ratio(sign w) = -drop, to 2 % from above, by bisection of log w.
 
         The slope is at least b but for the family's reach, and for a length of about 2 at the mode.
         """
-        slope = self.slope()
         reach = self.family.marginal.reach(self.kappa, self.d)
-        upper = drop / self.b + reach + 2 + 0 * slope
+        upper = drop / self.b + reach + 2 + 0 * self.sin2
         upper = upper.clamp(max=_LONGEST[upper.dtype])
         lower = 1e-9 * upper
         for _ in range(_BISECTIONS):
             middle = (lower * upper).sqrt()
-            beyond = self.log_ratio(sign * middle, slope) <= -drop
+            beyond = self.log_ratio(sign * middle) <= -drop
             lower, upper = torch.where(beyond, lower, middle), torch.where(beyond, middle, upper)
         return upper
 
     def tail(self, sign: Tensor, dtype: torch.dtype) -> Tensor:
         """Integral of g(u + h)/g(u) over h from 0 to infinity, or to -infinity for sign -1."""
-        width, slope = self.width(sign, _DROP[dtype]), self.slope()
+        width = self.width(sign, _DROP[dtype])
         nodes, weights = _rule(dtype, width, self.b)
         total = torch.zeros_like(width)
         group = min(max(_AT_ONCE // max(width.numel(), 1), 4), len(nodes))
         for node, weight in zip(nodes.split(group), weights.split(group), strict=True):
             h = (sign * width).unsqueeze(-1) * node
-            total = total + (self.log_ratio(h, slope).exp() * weight).sum(-1)
+            total = total + (self.log_ratio(h).exp() * weight).sum(-1)
         return width * total
-
-
-def _excess(x: Tensor, inverse: Tensor) -> Tensor:
-    """m(r - 1) = r - 1 - log r for r = 1/inverse, inverse = 1 + x; by the series of m near 1."""
-    change = -x / inverse
-    near = change.abs() < 0.4
-    return torch.where(
-        near, x_minus_log1p(torch.where(near, change, 0.0)), 1 / inverse - 1 + inverse.log()
-    )
 
 
 def _mode(kappa: Tensor, d: int, family: Family) -> _Density:
@@ -265,7 +228,7 @@ class _Cdf(torch.autograd.Function):
         h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
         sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
         start = _Density(family, kappa, d, sin2, cos2)
-        smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
+        smaller = start.tail(sign, dtype) * mode.log_ratio(h).exp() / mass
         result = torch.where((h < 0) != upper, smaller, 1 - smaller)
         result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
         result = torch.where(t >= 1, 0.0 if upper else 1.0, result)
@@ -348,7 +311,6 @@ def _tail_quantile(
     overshoots once at most; an iterate outside the bracket seen so far is replaced by the middle.
     Start: the signed root, log g(h) - log g(0) = -x^2/2, x the normal quantile of p/mass.
     """
-    slope = mode.slope()
     x = torch.special.ndtri((0.5 * p / mass).clamp(max=0.5))
     r = mode.width(sign, 0.5 * x * x)
     inner, outer = torch.zeros_like(r), 2 * r + mode.width(sign, 0.5 * x * x + 10)
@@ -357,7 +319,7 @@ def _tail_quantile(
     def newton(r: Tensor, rule: torch.dtype) -> tuple[Tensor, Tensor]:
         sin2, cos2 = _move(mode.sin2, mode.cos2, sign * r)
         tail = _Density(mode.family, mode.kappa, mode.d, sin2, cos2).tail(sign, rule)
-        excess = mode.log_ratio(sign * r, slope) + (tail / p).log()
+        excess = mode.log_ratio(sign * r) + (tail / p).log()
         return excess, r + excess * tail
 
     for _ in range(_NEWTON):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .contract import Step
+from ..reference import power_spherical
 from .exponential_form import reach
+from .step import density_change
 
 __all__ = [
-    "log_prob_ratio_difference",
+    "logit_density_change",
     "logit_mode",
     "reach",
     "variance_orthogonal",
@@ -25,9 +26,10 @@ def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
     return b / s, (kappa + b) / s
 
 
-def log_prob_ratio_difference(kappa: Tensor, d: int, step: Step) -> Tensor:
-    """kappa log r - kappa (r - 1), r = cos2_end / cos2."""
-    return -kappa * step.cos2_excess
+def logit_density_change(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor, h: Tensor) -> Tensor:
+    """`density_change`, whose difference is kappa log r - kappa (r - 1) for r = cos2_end/cos2."""
+    slope = power_spherical.log_prob_ratio_dt(kappa, d, sin2, cos2)
+    return density_change(d, sin2, cos2, h, slope, lambda step: -kappa * step.cos2_excess)
 
 
 def variance_t(kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> Tensor:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .contract import Step
 from .exponential_form import reach
+from .step import density_change
 
 __all__ = [
-    "log_prob_ratio_difference",
+    "logit_density_change",
     "logit_mode",
     "reach",
     "variance_orthogonal",
@@ -27,9 +27,9 @@ def logit_mode(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
     return 0.5 * b * (1 + b / (r + kappa)) / (b + r), 0.5 * (1 + kappa / (b + r))
 
 
-def log_prob_ratio_difference(kappa: Tensor, d: int, step: Step) -> Tensor:
-    """0, because log p is linear in t."""
-    return torch.zeros_like(step.cos2_excess)
+def logit_density_change(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor, h: Tensor) -> Tensor:
+    """`density_change` without a difference, because log p is linear in t."""
+    return density_change(d, sin2, cos2, h, kappa, None)
 
 
 def variance_t(kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ def kl(
 ) -> Tensor:
     """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
     result: Tensor
-    divergence = reference.KL.get((family_p.name, family_q.name))
+    divergence = family_p.kl.get(family_q.name)
     if divergence is None:
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
@@ -126,7 +126,7 @@ def _kl(
     if function == 0:
         result = _Kl.apply(*tensors, d, family_p, family_q)
         return result
-    divergence = reference.KL[FAMILIES[family_p].name, FAMILIES[family_q].name]
+    divergence = FAMILIES[family_p].kl[FAMILIES[family_q].name]
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:
         return divergence(kappa_p, kappa_q, d, sin2, cos2.detach() + (sin2.detach() - sin2))

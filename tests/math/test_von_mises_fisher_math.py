@@ -12,7 +12,6 @@ import pytest
 import torch
 from scalar_calls import DTYPES, by_dimension, call, load
 
-from powerspherical_ext import reference
 from powerspherical_ext.reference import (
     kl_power_spherical_von_mises_fisher,
     kl_von_mises_fisher,
@@ -99,24 +98,3 @@ def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> Non
             for result in (by_cpp, by_reference):
                 assert np.isfinite(result).all()
                 assert (result > 0).all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("families", reference.KL, ids=str)
-def test_kl_derivatives(families: tuple[str, str], compiled: ctypes.CDLL) -> None:
-    """Those of csrc are autograd's of the reference, with z = 1 - y."""
-    kappa = np.array([0.1, 3.0, 40.0, 1e4])
-    inputs = [x.ravel() for x in np.meshgrid(kappa, 1.3 * kappa, np.array([1e-3, 0.3]))]
-    inputs.append(1 - inputs[-1])
-    name_p, name_q = (family.title().replace("_", "") for family in families)
-    struct = f"Kl{name_p}" if name_p == name_q else f"Kl{name_p}{name_q}"
-    for d in (2, 7, 64, 5000):
-        p, q, y = (torch.from_numpy(x).requires_grad_() for x in inputs[:3])
-        value = reference.KL[families](p, q, d, y, 1 - y)
-        gradients = torch.autograd.grad(value.sum(), (p, q, y))
-        rows = np.full(len(inputs[0]), d)
-        for name, gradient in zip(
-            ("kl_dkappa_p", "kl_dkappa_q", "kl_dsin2"), gradients, strict=True
-        ):
-            result = call(compiled, f"{struct}_{name}", rows, inputs, "float64")
-            np.testing.assert_allclose(result, gradient.numpy(), rtol=1e-8, atol=1e-13)
