@@ -1,5 +1,5 @@
-// From the arguments of an op to compile-time choices: the dtype that a kernel computes in, the
-// family, and the gradients that are needed.
+// This file turns arguments of an op into compile-time choices: the dtype that a kernel computes in
+// and the family. It also decodes which gradients are needed.
 #pragma once
 #include "families.h"
 #include "tensor.h"

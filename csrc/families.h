@@ -37,12 +37,13 @@ template <class... Members> struct List {
 
 using Families = List<PowerSpherical, VonMisesFisher>;
 
-// Whether `use(family)` compiles.
+// Returns whether `use(family)` compiles.
 template <class Family, class Use> constexpr bool compiles(Use) {
   return std::is_invocable_v<Use, Family>;
 }
 
-// Is true for a family; for any other type it does not compile, and the error names what is missing.
+// Is true for a family; for any other type it does not compile, and the error names what is
+// missing.
 template <class Family> constexpr bool is_family() {
 #define FAMILY_NEEDS(FUNCTION, ...)                                                                \
   static_assert(                                                                                   \

@@ -1,8 +1,8 @@
-// Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast.
-// family is an index into families.h. Results have the broadcast batch shape and the dtype of
-// kappa, float32 or float64; value and mu may have less precision, and their gradients have theirs.
-// A gradient whose bit (1 value, 2 mu, 4 kappa) is missing in `needs_grad` comes back empty; with bit 8
-// on the CPU those of value and mu come back summed to the shape of their operand.
+// Every op of the library. value, mu: [..., d]; kappa: [...]; batch dimensions broadcast. family is
+// an index into families.h. Results have the broadcast batch shape and the dtype of kappa, float32
+// or float64; value and mu may have less precision, and their gradients have theirs. A gradient
+// whose bit (1 value, 2 mu, 4 kappa) is missing in `needs_grad` comes back empty; with bit 8 on the
+// CPU those of value and mu come back summed to the shape of their operand.
 #include "tensor.h"
 
 namespace {

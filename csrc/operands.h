@@ -43,7 +43,7 @@ template <int K> struct Rows {
     }
   }
 
-  // Whether operand k is the same for all rows.
+  // Returns whether operand k is the same for all rows.
   bool is_shared(int k) const {
     bool shared = true;
     for (int j = 0; j < ndim; ++j)
@@ -78,8 +78,8 @@ template <int K> bool append_dim(Rows<K> &rows, int64_t size, const int64_t (&st
   return true;
 }
 
-// How the gradient of an expanded operand is summed: each of the `count` rows of `operand` is the sum
-// of `terms` neighbouring rows of the batch. terms is 1 where nothing is summed.
+// How the gradient of an expanded operand is summed: each of the `count` rows of `operand` is the
+// sum of `terms` neighbouring rows of the batch. terms is 1 where nothing is summed.
 struct Sums {
   int operand;
   int64_t count;
@@ -155,7 +155,8 @@ template <class T, int Inputs, int Results> struct RowOperands {
     return is_native(k) ? sizeof(T) : storage[k] == Storage::float32 ? 4 : 2;
   }
 
-  // Whether every row of operand k consists of whole packs of `width` elements, aligned as such.
+  // Returns whether every row of operand k consists of whole packs of `width` elements, aligned as
+  // such.
   bool is_aligned(int k, int64_t width) const {
     const int64_t size = element_size(k), bytes = width * size;
     bool aligned = reinterpret_cast<uintptr_t>(data(k)) % static_cast<uintptr_t>(bytes) == 0 &&
@@ -195,7 +196,7 @@ struct Batch {
     return result;
   }
 
-  // Whether `tensor` [..., d] has fewer rows than the batch.
+  // Returns whether `tensor` [..., d] has fewer rows than the batch.
   bool expands(const Tensor &tensor) const {
     const int64_t dims = static_cast<int64_t>(shape.size()), missing = dims - (tensor.dim() - 1);
     for (int64_t j = 0; j < dims; ++j)
@@ -273,8 +274,8 @@ __attribute__((cold)) Rows<N + M> rows_of(const char *op, const Batch &batch,
   return rows;
 }
 
-// A new tensor for the gradient of `vector` [..., d]: of its own shape where the gradient is summed,
-// else with a row for each of the batch; without elements where it is not needed.
+// A new tensor for the gradient of `vector` [..., d]: of its own shape where the gradient is
+// summed, else with a row for each of the batch; without elements where it is not needed.
 inline Tensor new_gradient(const Tensor &vector, const Batch &batch, bool needed, bool summed) {
   return vector.empty(!needed  ? std::vector<int64_t>{0}
                       : summed ? vector.shape()

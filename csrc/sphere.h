@@ -5,8 +5,8 @@
 
 namespace spherical {
 
-// One element's share of |x - mu|^2 and |x + mu|^2: sums of squares, condition number 1 (numerics
-// F2).
+// The terms of |x - mu|^2 and |x + mu|^2 of one element. Sums of squares have condition number 1
+// (docs/numerics.md#half-angle).
 template <class T> HD_INLINE void chord_terms(T x, T mu, T (&out)[2]) {
   const T minus = x - mu, plus = x + mu;
   out[0] = minus * minus;
@@ -60,8 +60,7 @@ HD T density_gradient_kappa(T upstream, T kappa, const Dim<T> &dim, T log_prob_a
 // it: a second subtraction makes g' orthogonal to rounding of its own.
 constexpr int64_t kReorthogonalised = 16;
 
-// SampleCoefficients coordinates of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last
-// rounding.
+// The coefficients of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
 template <class Family, class T, class Noise>
 HD SampleCoefficients<T> sample_coefficients(T kappa, const Dim<T> &dim, T p, T s,
                                              const Noise &noise) {
@@ -71,7 +70,8 @@ HD SampleCoefficients<T> sample_coefficients(T kappa, const Dim<T> &dim, T p, T 
   return {scale * coefficients.t, scale * coefficients.r};
 }
 
-// What the gradients of a sample need of a row; m = mu / |mu|, G the upstream gradient.
+// The sums over a row that the gradients of a sample need. m = mu / |mu|, and G is the upstream
+// gradient.
 enum SampleSum { kMinus, kPlus, kMuMu, kGradMu, kGradMuMinusX, kGradX, kSampleSums };
 
 template <class T> HD_INLINE void sample_terms(T grad, T x, T mu, T (&out)[kSampleSums]) {
@@ -85,7 +85,8 @@ template <class T> HD_INLINE void sample_terms(T grad, T x, T mu, T (&out)[kSamp
 }
 
 // The rotation-field gradient: dx = t dm - m (x . dm) + implicit_gradient (m - t x) dkappa, of
-// which the first part carries x along the rotation that carries m to m + dm (numerics F4). Hence
+// which the first part carries x along the rotation that carries m to m + dm
+// (docs/numerics.md#rotation-field). Hence
 //   grad_mu = along_grad G + along_x x = (t G - (G . m) x) / |mu|,
 //   grad_kappa = implicit_gradient G . (m - t x).
 // G . (m - t x) = G . (m - x) + 2 sin2 G . x does not cancel near the mean direction.

@@ -83,7 +83,7 @@ public:
     return tensor;
   }
 
-  // Whether each row [d] is one value repeated, with stride 0.
+  // Returns whether each row [d] is one value repeated, with stride 0.
   bool has_uniform_rows() const { return dim_ > 0 && strides_[dim_ - 1] == 0; }
 
   // Returns this tensor if its rows [d] are uniform or dense, else a contiguous copy.

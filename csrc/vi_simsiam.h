@@ -12,8 +12,8 @@ namespace spherical {
 // A shorter vector has no direction: its cosine counts as 0, and its gradient is 0.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
-// A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its gradients
-// 3 bits.
+// A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its
+// gradients 3 bits.
 constexpr double kNearPole = 1.0 / 64;
 
 // The sums over a row that the cosine needs.
@@ -98,8 +98,8 @@ template <class T> struct SmallestNormal {
   static constexpr T value = std::numeric_limits<T>::min();
 };
 
-// The derivative of the loss in t, times kappa^-beta. kappa counts as at least the smallest normal number, so
-// that the product is finite at kappa = 0 for beta <= 1.
+// The derivative of the loss in t, times kappa^-beta. kappa counts as at least the smallest normal
+// number, so that the product is finite at kappa = 0 for beta <= 1.
 template <class Family, class T>
 HD T row_loss_dt(T kappa, const Dim<T> &dim, T beta, HalfAngle<T> c) {
   if (beta == T(0))
@@ -121,8 +121,8 @@ template <class T> struct VISimSiamLoss {
   }
 };
 
-// Calls run(family, VISimSiamLoss<T>), which writes the loss and the gradients that are needed, each
-// in the dtype of its operand. T is the dtype of kappa.
+// Calls run(family, VISimSiamLoss<T>), which writes the loss and the gradients that are needed,
+// each in the dtype of its operand. T is the dtype of kappa.
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
   Tensor grad(stack[0]), kappa(stack[3]);

@@ -10,8 +10,8 @@ using namespace spherical;
 
 constexpr int64_t kRowCost = 128; // see row_grain
 
-// minus[r] = |x - mu|^2 and plus[r] = |x + mu|^2 of each row of a tile, summed in S. x and mu are [n]
-// pointers to [d].
+// minus[r] = |x - mu|^2 and plus[r] = |x + mu|^2 of each row of a tile, summed in S. x and mu are
+// [n] pointers to [d].
 template <class T, class S>
 SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d, S *minus,
                             S *plus) {

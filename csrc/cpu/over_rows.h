@@ -5,8 +5,8 @@
 
 namespace spherical {
 
-// out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for a
-// row depends on that row and d alone.
+// out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for
+// a row depends on that row and d alone.
 template <class Family> struct LoopsOverRows {
   // The result is in double, and rounded to T later.
   template <class T>

@@ -5,8 +5,8 @@
 
 namespace spherical {
 
-// Up to kMaxWordBlocks blocks of one stream, of any rows. They are in arrays, so that loops over
-// them vectorise.
+// WordBlocks names up to kMaxWordBlocks blocks of one stream, of any rows. It is made of arrays, so
+// that loops over the blocks vectorise.
 constexpr int64_t kMaxWordBlocks = 64;
 struct WordBlocks {
   uint64_t row[kMaxWordBlocks];   // row index + offset
@@ -57,8 +57,8 @@ template <int bytes> HD_INLINE Counters<bytes> high(uint32_t a, const Counters<b
   return low(a, b).high_halves();
 }
 
-// Writes the words [blocks, 4] of as many blocks as a vector has elements. The low half of an element
-// of w0 is the first word of a block, that of w1 the second word, and so on.
+// Writes the words [blocks, 4] of as many blocks as a vector has elements. The low half of an
+// element of w0 is the first word of a block, that of w1 the second word, and so on.
 template <class Vector>
 HD_INLINE void store_words(const Vector &w0, const Vector &w1, const Vector &w2, const Vector &w3,
                            uint32_t *to) {

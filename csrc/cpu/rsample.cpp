@@ -1,5 +1,5 @@
-// rsample and its gradients. A sample is x = t mu + r g' (SampleCoefficients in math/types.h), without
-// a division by a norm that can vanish, a reflection or a clamp (docs/numerics.md#sampler).
+// rsample and its gradients. A sample is x = t mu + r g' (SampleCoefficients in math/types.h),
+// without a division by a norm that can vanish, a reflection or a clamp (docs/numerics.md#sampler).
 #include "../rsample.h"
 #include "../registration.h"
 #include "family_rows.h"
@@ -71,9 +71,9 @@ template <class T> HD_INLINE void dots(const T *a, const T *mu, int64_t d, T (&s
   });
 }
 
-// Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu later:
-// |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside |g|^2
-// (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
+// Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu
+// later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
+// |g|^2 (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
 template <class T>
 HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                             Samples<T> &s) {
@@ -87,8 +87,8 @@ HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64
   }
 }
 
-// The same in few dimensions, where the difference can be small: the component along mu is removed
-// twice.
+// Projects each row in few dimensions, where that difference can be small: the component along mu
+// is removed twice.
 template <class T>
 HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                               Samples<T> &s) {

@@ -61,8 +61,8 @@ HD_INLINE void short_row_sums(int64_t d, T (&sums)[N], const Term &term,
 }
 
 // N sums over i in [0, d) of the terms that term(i, out) writes. In a long row, many accumulators
-// hide the latency of additions; in a short one, few are soon added up. A row is added up in blocks,
-// so that the error does not grow with d.
+// hide the latency of additions; in a short one, few are soon added up. A row is added up in
+// blocks, so that the error does not grow with d.
 template <class T, int N, class Term>
 HD_INLINE void row_sums(int64_t d, T (&sums)[N], const Term &term) {
   if (d >= kShortAccumulators && d < kShortRow)

@@ -12,12 +12,12 @@ using namespace spherical;
 
 constexpr int64_t kRowCost = 300; // see row_grain
 
-// The calls for a tile take about 30 ns, 7 % of a row of 2048 floats: so a tile has a few rows, even
-// where these leave the first cache.
+// The calls for a tile take about 30 ns, 7 % of a row of 2048 floats: so a tile has a few rows,
+// even where these leave the first cache.
 constexpr int64_t kLeastRows = 4;
 
-// Rows are summed in double, as in log_prob, which leaves floats 29 bits to lose. So the dot product
-// of float rows serves until the half angle is this near to a pole.
+// Rows are summed in double, as in log_prob, which leaves floats 29 bits to lose. So the dot
+// product of float rows serves until the half angle is this near to a pole.
 template <class T> constexpr double kDigitsLost = is_float32<T> ? 1e-6 : kNearPole;
 
 // The gradient of one vector of a row: scale times the part of that vector's partner that is

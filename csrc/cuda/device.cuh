@@ -22,8 +22,8 @@ private:
 };
 
 // The function is looked up at the first CUDA tensor, in the libraries that the process has loaded.
-// Linking with libtorch_cuda.so, which defines it, would keep this library from loading into a torch
-// without CUDA.
+// Linking with libtorch_cuda.so, which defines it, would keep this library from loading into a
+// torch without CUDA.
 inline cudaStream_t current_stream(int32_t device) {
   using Function = AOTITorchError (*)(int32_t device, void **stream);
   static const auto function = [] {
@@ -56,7 +56,8 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-// A new array from torch's allocator. That hands freed memory to later work of the same stream only.
+// A new array from torch's allocator. That hands freed memory to later work of the same stream
+// only.
 template <class T> Tensor new_array(int32_t device, int64_t size) {
   const int64_t stride = 1;
   AtenTensorHandle array;

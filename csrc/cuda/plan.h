@@ -1,20 +1,20 @@
-// How rows are shared out, over the threads of a team and over the blocks of a launch. Index
-// arithmetic alone, for host and device: tests/cuda/test_plan.py tries it at sizes that no memory
-// holds. Nothing here depends on the GPU, so that d alone decides in which order a row is summed.
+// How rows are shared out, over the threads of a team and over the blocks of a launch. This file is
+// index arithmetic alone, for host and device; its test tries it at sizes that no memory holds.
+// Nothing here depends on the GPU, so that d alone decides in which order a row is summed.
 #pragma once
 #include "../math/portable.h"
 
 namespace spherical {
 
-constexpr int kPacks = 2;              // of a row that a thread reads before it uses the first
-constexpr int kChunksPerPart = 4;      // of kPacks packs
-constexpr int kThreads = 128;          // of a block, where a warp or less is a team
-constexpr int64_t kEnoughBlocks = 512; // fill any GPU
+constexpr int kPacks = 2;              // packs that a thread reads before it uses the first
+constexpr int kChunksPerPart = 4;      // a chunk has kPacks packs of each thread
+constexpr int kThreads = 128;          // threads of a block whose teams are at most a warp
+constexpr int64_t kEnoughBlocks = 512; // blocks that fill any GPU
 
-// Threads that a row may occupy, which are then a block: more would leave each too few registers.
+// The most threads that a row may occupy; they are a block. More would have too few registers each.
 template <class T> constexpr int kMaxTeam = 256;
 
-// Elements of T that a thread moves by one 16-byte access: a pack.
+// A pack is what a thread moves by one 16-byte access: this many elements of T.
 template <class T> constexpr int kPackWidth = 16 / static_cast<int>(sizeof(T));
 
 // How the elements of a pack lie in the row.
@@ -72,7 +72,7 @@ struct RowPlan {
     return begin < d ? begin : d;
   }
 
-  // What a team reads at once of a part.
+  // The number of elements of a part that a team reads at once.
   HD_INLINE int32_t chunk() const { return team * width * kPacks; }
 
   // The q-th of kPacks packs that a thread reads of the chunk that begins there.

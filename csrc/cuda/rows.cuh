@@ -1,10 +1,10 @@
-// Kernels that go over a row twice: for sums over its elements, then for results that need the sums.
-// The second time the elements come from registers, where these hold the row.
+// Kernels that go over a row twice: for sums over its elements, then for results that need the
+// sums. The second time the elements come from registers, where these hold the row.
 //
 // A kernel is a struct with `args` (see log_prob.h) and
 //   T, kSums                       the type to compute in; how many sums over a row it needs
 //   kUnalignedLayout               the layout of packs in rows that are not aligned as packs are
-//   kMinBlocks                     blocks to a multiprocessor, of the most threads: bounds registers
+//   kMinBlocks                     blocks of the most threads to a multiprocessor: bounds registers
 //   kMaySplit                      whether parts of a long row may go to different blocks
 //   Row row(i)                     where row i of each operand begins, and its scalars
 //   Held read(row, place)          a pack of all that the sums need; 0 where no element is
@@ -126,8 +126,8 @@ __device__ __forceinline__ void store(T *row, const Place &at, const PackOf<T, w
   }
 }
 
-// Returns a pack of input k, whose row begins at its element `row`, as T. Float kernels also read and
-// write half precision; the branches are the same for all threads.
+// Returns a pack of input k, whose row begins at its element `row`, as T. Float kernels also read
+// and write half precision; the branches are the same for all threads.
 template <class T, int I, int O>
 __device__ __forceinline__ Pack<T> load(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                         const Place &at) {
@@ -191,8 +191,8 @@ template <class Kernel> struct RowWorker {
     return work.plan.place(chunk, end, team.rank, q);
   }
 
-  // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by pack.
-  // terms(held, k, out) gives the terms of element k of a pack.
+  // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by
+  // pack. terms(held, k, out) gives the terms of element k of a pack.
   template <bool again, int N, class Terms>
   __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[N],
                                       const Terms &terms) {
@@ -238,8 +238,8 @@ template <class Kernel> struct RowWorker {
     }
   }
 
-  // The sums over all parts of the item, in every thread. Thread r of the team adds parts r,
-  // r + size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the same
+  // The sums over all parts of the item, in every thread. Thread r of the team adds parts r, r +
+  // size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the same
   // bits.
   template <bool again, int N, class Terms>
   __device__ __forceinline__ void sum_parts(T (&sums)[N], const Terms &terms) {
@@ -260,8 +260,8 @@ template <class Kernel> struct RowWorker {
       kernel.terms(held, k, out);
     });
   }
-  // Further sums over the row, of terms that need its first sums. All threads of the team call it, or
-  // none. A kernel that calls it must not be split.
+  // Further sums over the row, of terms that need its first sums. All threads of the team call it,
+  // or none. A kernel that calls it must not be split.
   template <int N, class Terms>
   __device__ __forceinline__ void sum_again(T (&sums)[N], const Terms &terms) {
     static_assert(!Kernel::kMaySplit, "the parts of a split row are with other blocks");

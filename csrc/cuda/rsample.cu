@@ -108,7 +108,6 @@ template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
   static constexpr bool kMaySplit = true;
-  // In double a family's implicit_gradient may spill registers at 4.
   static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;

@@ -10,12 +10,14 @@ template <class Family, class T> struct Element {
   __device__ void operator()(int64_t i) const { args.template element<Family, T>(i); }
 };
 
-template <class Family, class T> void launch_function(Family, const ScalarFunctionArguments<T> &args) {
+template <class Family, class T>
+void launch_function(Family, const ScalarFunctionArguments<T> &args) {
   launch_elements(args.device, args.operands.rows.n, Element<Family, T>{args});
 }
 
 void scalar_function_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_scalar_function(stack, [](auto family, const auto &args) { launch_function(family, args); });
+  unpack_scalar_function(stack,
+                         [](auto family, const auto &args) { launch_function(family, args); });
 }
 
 const int registered = [] {

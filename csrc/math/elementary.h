@@ -1,7 +1,7 @@
-// log, log1p and exp for loops over rows or nodes. On the host without a branch or a call, so that
-// such loops vectorise, which those of the standard library do not: truncated Taylor series, what
-// is left out being below 1/20 of a rounding. tests/math/test_scalar_math.py holds them to
-// log 1.1 ulp, log1p 1.5 ulp, exp 1.3 ulp, expm1 2.6 ulp.
+// log, log1p, exp and expm1 for loops over rows or nodes. On the host they have no branch and no
+// call, so that such loops vectorise; with the functions of the standard library they do not. They
+// are truncated Taylor series that leave out less than 1/20 of a rounding. Errors, as the tests of
+// the scalar functions bound them: log 1.1 ulp, log1p 1.5 ulp, exp 1.3 ulp, expm1 2.6 ulp.
 #pragma once
 #include "portable.h"
 #include <limits>
@@ -43,7 +43,7 @@ template <class T> HD_INLINE T log_of(T x) {
   const bool subnormal = x < std::numeric_limits<T>::min();
   const Bits bits = to_bits(subnormal ? x * lift : x);
   const Bits exponent = (bits + (one - to_bits(T(0.707106781186547524401L)))) >> F::mantissa;
-  // The last bits of a T from 2^mantissa on are those of an integer: thus vectors convert it.
+  // From 2^mantissa on, the last bits of a T are those of an integer. So vectors can convert it.
   const T biased = from_bits(exponent | to_bits(unit)) - unit;
   const T n = biased - T(F::bias) - (subnormal ? T(F::mantissa + 1) : T(0));
   const T f = from_bits(bits - (exponent << F::mantissa) + one) - T(1);
@@ -57,7 +57,7 @@ template <class T> HD_INLINE T log_of(T x) {
   return finite ? value : x == T(0) ? T(-HUGE_VAL) : x;
 }
 
-// log(1 + x) for x > -1. u = 1 + x is rounded; what it lost is added to first order.
+// log(1 + x) for x > -1. u = 1 + x is rounded; the rounding error is added to first order.
 template <class T> HD_INLINE T log1p_of(T x) {
   const T u = T(1) + x, lost = x - (u - T(1)), value = log_of(u);
   return u > T(0) && u <= std::numeric_limits<T>::max() ? value + lost / u : value;
@@ -83,13 +83,13 @@ template <class T> struct Exponential {
     half = from_bits((to_bits(shifted) + (F::bias - 1)) << F::mantissa);
   }
 
-  // The value within the limits; beyond, and for NaN, what holds there.
+  // Returns `value` within the limits, `below` or infinity beyond them, and NaN for NaN.
   static HD_INLINE T limited(T x, T below, T value) {
     return x > smallest ? (x < largest ? value : T(HUGE_VAL)) : x == x ? below : x;
   }
 };
 
-// e^x; 0 below e^-86.9 (float), e^-708 (double), where it is nearly subnormal.
+// e^x. It is 0 for x < -86.9 (float), x < -708 (double), where e^x is nearly subnormal.
 template <class T> HD_INLINE T exp_of(T x) {
   const Exponential<T> e(x);
   return Exponential<T>::limited(x, T(0), (T(1) + e.above_1) * e.half * T(2));
@@ -101,7 +101,7 @@ template <class T> HD_INLINE T expm1_of(T x) {
   return Exponential<T>::limited(x, T(-1), (e.above_1 * e.half + (e.half - T(0.5))) * T(2));
 }
 
-// Rows that are done again in long double are few.
+// The functions of long double are those of the standard library: few rows are computed in it.
 HD_INLINE long double log_of(long double x) { return std::log(x); }
 HD_INLINE long double log1p_of(long double x) { return std::log1p(x); }
 HD_INLINE long double exp_of(long double x) { return std::exp(x); }

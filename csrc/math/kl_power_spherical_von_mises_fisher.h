@@ -1,10 +1,10 @@
 // KL between Power Spherical and von Mises-Fisher, either way round, any two mean directions.
 //
-// With w = sin^2(angle/2) = (1 - mu_p . mu_q)/2 either divergence is that of equal means plus a
+// With w = sin^2(angle/2) = (1 - mu_p . mu_q)/2, either divergence is that of equal means plus a
 // positive term:
-//   KL(PS_p || vMF_q) = same mean + 2 kappa_q w E[t],                     E[t] = kappa_p/(2b +
-//   kappa_p) KL(vMF_p || PS_q) = same mean + kappa_q (E log cos2(mu_p) - E log cos2(mu_q)),
-//   cos2(mu) = (1 + mu . x)/2
+//   KL(PS_p || vMF_q) = same mean + 2 kappa_q w E[t],  E[t] = kappa_p/(2b + kappa_p)
+//   KL(vMF_p || PS_q) = same mean + kappa_q (E log cos2(mu_p) - E log cos2(mu_q)),
+//                       cos2(mu) = (1 + mu . x)/2
 // The closed forms (De Cao & Aziz 2020, appendix) cancel: at kappa_p = kappa_q << d the two
 // families agree to the second order. Both are functions of one row, so double is used for float32
 // as well.
@@ -14,16 +14,16 @@
 
 namespace spherical {
 
-// The law P of x = log(cos2/sin2) written around its mode or mean x0, at e = x - x0: with E = e^e -
-// 1,
+// The distribution P of x = log(cos2/sin2), written around its mode or mean x0, at e = x - x0. With
+// E = e^e - 1,
 //   sin2/sin2_0 = 1/(1 + cos2_0 E),  cos2/cos2_0 = 1 + q,  sin2 - sin2_0 = -cos2_0 q,  q = sin2 E,
-// and a reference law Q of the other family: log(Q/P) = slope q + bend m(q) + const with
+// and a distribution Q of the other family: log(Q/P) = slope q + bend m(q) + const with
 // m(q) = q - log1p(q), in which neither family's terms of size kappa appear.
-struct TiltedLaw {
+struct TiltedDensity {
   double b, a, s, kappa; // Power Spherical: a, s = a + b; von Mises-Fisher: kappa, and a = 0
   double sin2_0, cos2_0, scale, slope, bend;
 
-  static HD TiltedLaw power_spherical(double b, double kappa_p, double kappa_q) {
+  static HD TiltedDensity power_spherical(double b, double kappa_p, double kappa_q) {
     const double a = b + kappa_p, s = a + b, sin2_0 = b / s, cos2_0 = a / s;
     return {b,
             a,
@@ -36,7 +36,7 @@ struct TiltedLaw {
             kappa_p};
   }
 
-  static HD TiltedLaw von_mises_fisher(double b, double kappa_p, double kappa_q) {
+  static HD TiltedDensity von_mises_fisher(double b, double kappa_p, double kappa_q) {
     const double root = std::sqrt(b * b + kappa_p * kappa_p), t0 = kappa_p / (b + root);
     const double sin2_0 = 0.5 * b * (1.0 + b / (root + kappa_p)) / (b + root),
                  cos2_0 = 0.5 * (1.0 + t0);
@@ -64,21 +64,23 @@ struct TiltedLaw {
   }
 };
 
-// What the same-mean divergence needs of P, by the trapezoid rule in tau, e = scale sinh(tau), 160
-// steps over a range that leaves out less than e^-45 of P: l = log(Q/P) - const, spread = Var[l],
+// The moments of P that the divergence of equal means needs, by the trapezoid rule in tau with
+// e = scale sinh(tau): 160 steps over a range that leaves out less than e^-45 of P. With
+// l = log(Q/P) - const,
+//   spread = Var[l],
 //   kl = log E exp(l - E l) = log1p(E[exp(l - E l) - 1 - (l - E l)]), positive terms,
 //   minus_log_cos2 = -E[log cos2],
 //   kl_dkappa_p = -Cov[score, l], in which nothing cancels where Q is near P.
 struct TiltedMoments {
   double spread = 0.0, kl = 0.0, minus_log_cos2 = 0.0, kl_dkappa_p = 0.0;
 
-  HD explicit TiltedMoments(const TiltedLaw &law) {
+  HD explicit TiltedMoments(const TiltedDensity &law) {
     constexpr int half = 80;
     const double reach = 45.0 / law.b / law.scale;
     const double step = std::asinh(reach > 14.0 ? reach : 14.0) / half;
     double total = 0.0, mean = 0.0, square = 0.0, log_cos2 = 0.0, score = 0.0;
     for (int i = -half; i <= half; ++i) {
-      const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
+      const TiltedDensity::Point point = law.at(law.scale * std::sinh(step * i));
       const double weight = std::exp(point.log_weight) * std::cosh(step * i);
       total += weight;
       mean += weight * point.log_ratio;
@@ -92,7 +94,7 @@ struct TiltedMoments {
     minus_log_cos2 = -(std::log1p(-law.sin2_0) + log_cos2 / total);
     double excess = 0.0, covariance = 0.0;
     for (int i = -half; i <= half; ++i) {
-      const TiltedLaw::Point point = law.at(law.scale * std::sinh(step * i));
+      const TiltedDensity::Point point = law.at(law.scale * std::sinh(step * i));
       const double x = point.log_ratio - mean, weight = std::exp(point.log_weight);
       covariance += std::cosh(step * i) * weight * (point.score - score) * x;
       const double series = // e^x - 1 - x, 3e-11 relative where it is cut
@@ -115,7 +117,7 @@ HD bool overlap(const TiltedMoments &moments) { return moments.spread < 3.0 && m
 struct KlPowerSphericalVonMisesFisher {
   static HD double kl(double p, double q, const Dim<double> &dim, HalfAngle<double> means) {
     const double length = PowerSpherical::mean_resultant_length(p, dim);
-    const TiltedMoments moments(TiltedLaw::power_spherical(dim.b, p, q));
+    const TiltedMoments moments(TiltedDensity::power_spherical(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
       kl = (PowerSpherical::log_prob_at_mode(p, dim) -
@@ -126,7 +128,7 @@ struct KlPowerSphericalVonMisesFisher {
 
   static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim,
                                HalfAngle<double> means) {
-    return TiltedMoments(TiltedLaw::power_spherical(dim.b, p, q)).kl_dkappa_p +
+    return TiltedMoments(TiltedDensity::power_spherical(dim.b, p, q)).kl_dkappa_p +
            2.0 * q * means.sin2 * PowerSpherical::mean_resultant_length_dkappa(p, dim);
   }
 
@@ -158,13 +160,13 @@ struct GapNodes {
   }
 };
 
-// E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k), from log cos2 = int_0^inf (e^-s -
-// e^-sz) ds/s:
+// E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k). From
+// log cos2 = int_0^inf (e^-s - e^(-s cos2)) ds/s it is
 //   int (e^x1 - e^x0) ds/s,  xi = -s/2 + L(ki) - L(k) = log E e^(-s cos2),  L = log 0F1,
-//   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w.  For k > d, where L is of size k, ki - k - s/2 is taken
-//   out: xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_prob_at_mode(ki) +
-// log_prob_at_mode(k). x1 - x0 = int A for close arguments, by Gauss and Legendre's rule of 4
-// nodes.
+//   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w.
+// For k > d, where L is of size k, ki - k - s/2 is taken out:
+//   xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_prob_at_mode(ki) + log_prob_at_mode(k).
+// For close arguments x1 - x0 = int A, by Gauss and Legendre's rule of 4 nodes.
 HD double mean_log_cos2_gap(double k, HalfAngle<double> means, const Dim<double> &dim) {
   const double w = means.sin2;
   if (!(k > 0.0 && w > 0.0))
@@ -244,7 +246,7 @@ struct GapSlopes {
 // KL(vMF(mu_p, p) || PS(mu_q, q)); means: half_angle between mu_p and mu_q.
 struct KlVonMisesFisherPowerSpherical {
   static HD double kl(double p, double q, const Dim<double> &dim, HalfAngle<double> means) {
-    const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
+    const TiltedMoments moments(TiltedDensity::von_mises_fisher(dim.b, p, q));
     double kl = moments.kl;
     if (!overlap(moments))
       kl = (VonMisesFisher::log_prob_at_mode(p, dim) -
@@ -255,14 +257,14 @@ struct KlVonMisesFisherPowerSpherical {
 
   static HD double kl_dkappa_p(double p, double q, const Dim<double> &dim,
                                HalfAngle<double> means) {
-    return TiltedMoments(TiltedLaw::von_mises_fisher(dim.b, p, q)).kl_dkappa_p +
+    return TiltedMoments(TiltedDensity::von_mises_fisher(dim.b, p, q)).kl_dkappa_p +
            q * GapSlopes(p, means, dim).dk;
   }
 
   // -E log cos2(mu_q) - d/dq log q(mu_q).
   static HD double kl_dkappa_q(double p, double q, const Dim<double> &dim,
                                HalfAngle<double> means) {
-    const TiltedMoments moments(TiltedLaw::von_mises_fisher(dim.b, p, q));
+    const TiltedMoments moments(TiltedDensity::von_mises_fisher(dim.b, p, q));
     return (moments.minus_log_cos2 - PowerSpherical::log_prob_at_mode_dkappa(q, dim)) +
            mean_log_cos2_gap(p, means, dim);
   }

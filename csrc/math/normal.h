@@ -119,8 +119,8 @@ HD_INLINE void normals(const Words &words, float *n) {
 }
 HD_INLINE void normals(const Words &words, double *n) { normal_pair(words, n[0], n[1]); }
 
-// What the trial-th proposal of a rejection sampler draws: one normal (block 0), and two
-// independent exponentials as -2 log U (block 1), which is chi-squared with 2 degrees of freedom.
+// The trial-th proposal of a rejection sampler draws one normal (block 0), and two independent
+// exponentials (block 1). These are -2 log U, which is chi-squared with 2 degrees of freedom.
 HD_INLINE void minus_two_logs(const Words &words, float &first, float &second) {
   first = minus_two_log(words.w[0]);
   second = minus_two_log(words.w[1]);

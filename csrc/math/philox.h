@@ -10,19 +10,20 @@ struct Words {
   uint32_t w[4];
 };
 
-// A word of the counter: the low 32 bits of a lane. On the host that has 64, so that one
-// multiplication yields both halves of a product, and vectors of them need not be repacked.
+// A CounterWord holds a word of the counter in its low 32 bits. On the host it has 64 bits, so that
+// one multiplication yields both halves of a product, and vectors need not be repacked.
 #ifdef __CUDA_ARCH__
-using Lane = uint32_t;
-HD_INLINE uint32_t high(uint32_t a, Lane b) { return __umulhi(a, b); }
-HD_INLINE uint32_t low(uint32_t a, Lane b) { return a * b; }
+using CounterWord = uint32_t;
+HD_INLINE uint32_t high(uint32_t a, CounterWord b) { return __umulhi(a, b); }
+HD_INLINE uint32_t low(uint32_t a, CounterWord b) { return a * b; }
 #else
-using Lane = uint64_t;
-HD_INLINE uint64_t low(uint32_t a, Lane b) { return a * (b & 0xFFFFFFFFu); }
-HD_INLINE uint64_t high(uint32_t a, Lane b) { return low(a, b) >> 32; }
+using CounterWord = uint64_t;
+HD_INLINE uint64_t low(uint32_t a, CounterWord b) { return a * (b & 0xFFFFFFFFu); }
+HD_INLINE uint64_t high(uint32_t a, CounterWord b) { return low(a, b) >> 32; }
 #endif
 
-// Replaces a counter by its random words. L is Lane, or a vector of lanes (cpu/random_words.h).
+// Replaces a counter by its random words. L is CounterWord, or a vector of them
+// (cpu/random_words.h).
 template <class L> HD_INLINE void philox(uint64_t key, L (&c)[4]) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   UNROLL
@@ -46,7 +47,8 @@ struct RowStream {
   uint64_t row; // row index + offset
 
   HD_INLINE Words words(uint32_t stream, uint32_t block) const {
-    Lane c[4] = {block, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), stream};
+    CounterWord c[4] = {block, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32),
+                        stream};
     philox(seed, c);
     return {{static_cast<uint32_t>(c[0]), static_cast<uint32_t>(c[1]), static_cast<uint32_t>(c[2]),
              static_cast<uint32_t>(c[3])}};

@@ -45,9 +45,9 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return sum;
   }
 
-  // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log cos2] < 0; raised likewise, with
-  // 1/a^2 - 1/s^2 = b (a + s)/(a s)^2. The largest term is sensitive to the rounding of a = b +
-  // kappa, whose first-order effect, slope approximated, is taken out.
+  // d2/dkappa2 log p(mu) = psi'(s) - psi'(a) = -Var[log cos2] < 0. The arguments are raised in the
+  // same way, with 1/a^2 - 1/s^2 = b (a + s)/(a s)^2. The largest term is sensitive to the rounding
+  // of a = b + kappa. The first-order effect of that is taken out, by an approximate derivative.
   template <class T> static HD T log_prob_at_mode_dkappa2(T kappa, const Dim<T> &dim) {
     const T b = dim.b, a = b + kappa;
     const int n = a < Stirling<T>::threshold ? Stirling<T>::shift : 0;
@@ -76,7 +76,8 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   }
 
   // The inverse stereographic image of a multivariate t: with s ~ Gamma(b) and G ~ Gamma(a),
-  //   cos2 = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)  (numerics F3).
+  //   cos2 = G/(G + s) ~ Beta(a, b),  t = (G - s)/(G + s),  r = sqrt(2 G)/(G + s)
+  // (docs/numerics.md#sampler).
   // p is independent of s, so it serves as the first normal of the gamma sampler.
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
@@ -90,9 +91,9 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return bregman_log_gamma_ratio(dim.b, dim.b, dim.b + kappa, kappa);
   }
 
-  // log cos2, from whichever chord fraction is the smaller, so that it is relatively accurate at
-  // both poles: log cos2 or log1p(-sin2), of which both are one logarithm and what the rounding of
-  // 1 - sin2 lost.
+  // log cos2, from the smaller of sin2 and cos2, so that it is relatively accurate at both poles.
+  // It is log cos2 or log1p(-sin2); the latter is one logarithm, and the rounding error of 1 - sin2
+  // is added to first order.
   template <class T> static HD_INLINE T log_of_cos2(HalfAngle<T> c) {
     const bool near = c.sin2 < c.cos2;
     const T cos2 = near ? T(1) - c.sin2 : c.cos2, lost = near ? (T(1) - cos2) - c.sin2 : T(0);
@@ -105,8 +106,8 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return kappa == T(0) ? T(0) : kappa * log_of_cos2(c);
   }
 
-  // d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); by definition 0 at the antipode, and so
-  // near it (1e-15 in float32) that the products of a gradient would overflow.
+  // d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2). It is 0 by definition at the antipode,
+  // and so near it (1e-15 in float32) that the products of a gradient would overflow.
   template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T> c) {
     return c.cos2 < Range<T>::antipode ? T(0) : kappa / (T(2) * c.cos2);
   }
@@ -122,12 +123,11 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   // q = -(dF/da) B(a, b) / (cos2^a sin2^b) solves a Stein equation. Three exact or asymptotic forms
   // cover the domain; c = log cos2 - E[log cos2]:
   //   a large, cos2 not far below its mean: expansion in 1/a (implicit_gradient_expansion)
-  //   otherwise, raise a:  q(a, b) = [1/a - c + s cos2 q(a + 1, b)]/a,  downward from a + n. All
-  //   terms
-  //     are positive for c < 0, and for larger cos2 the growth of rounding is damped by cos2^n
+  //   otherwise, raise a:  q(a, b) = [1/a - c + s cos2 q(a + 1, b)]/a,  downward from a + n.
+  //     All terms are positive for c < 0; for larger cos2, cos2^n damps the growth of rounding
   //   a small and cos2 above, sin2 < sin2_series, raise b to infinity:
-  //     q(a, b) = [c + s sin2 q(a, b + 1)]/b, that is (1/b) sum_n t_n (c + H_n), t_n = prod_{j<n}
-  //     sin2 (s + j)/(b + 1 + j), H_n = sum_{j<n} 1/(s + j)
+  //     q(a, b) = [c + s sin2 q(a, b + 1)]/b, that is (1/b) sum_n t_n (c + H_n),
+  //     t_n = prod_{j<n} sin2 (s + j)/(b + 1 + j),  H_n = sum_{j<n} 1/(s + j)
   // The recurrences follow from those of the incomplete Beta function (DLMF 8.17.20-21)
   // differentiated in a. At cos2 = 0, where q grows as -log(cos2)/a, cos2 counts as the smallest
   // normal number: (1 - t^2) q is 0 there.
@@ -147,8 +147,8 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return T(0.5) * sum / dim.b;
   }
 
-  // Limits of the three forms of implicit_gradient, chosen so that each error stays below 1e-7
-  // (float), 1e-14 (double) at the seams.
+  // The limits of the three forms of implicit_gradient are chosen so that each error stays below
+  // 1e-7 (float), 1e-14 (double) at the seams.
   template <class T> struct ImplicitGradient {
     static constexpr T a_min = is_float32<T> ? T(8) : T(16);
     static constexpr T l_max = is_float32<T> ? T(1.5) : T(1.75);
@@ -157,7 +157,7 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     static constexpr int series = is_float32<T> ? 32 : 64;
   };
 
-  // Where the expansion is made, top = a + n, and the way down from there.
+  // The point of the expansion, top = a + n, and the steps down from there.
   template <class T> struct ImplicitGradientPoint {
     T a, sin2, cos2, n, top;
     T inv_top, x, l; // 1/top, x = top/(top + b), l = log(cos2/x)
@@ -188,13 +188,13 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
       const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
       return inv_top * (first + inv_top * sum);
     }
-    // From a + i + 1 to a + i.
+    // Takes c and q from a + i + 1 to a + i.
     HD_INLINE void step_down(T i, T b, T &c, T &q) const {
       const T ai = a + i, si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
       c += b * inv;
       q = inv_a * ((inv_a - c) + si * cos2 * q);
     }
-    // Whether the series in b is to be taken instead, given c at a.
+    // Returns whether the series in b must be used instead, given c at a.
     HD_INLINE bool raises_b(T c) const {
       return a < ImplicitGradient<T>::a_min && sin2 < ImplicitGradient<T>::sin2_series && c >= T(0);
     }
@@ -210,7 +210,8 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   }
 
   // sum = sum_{k>=1} a^(1-k) sum_{j<=k} x^j Q_kj(l), by the Taylor series of Q_kj. T is S, or a
-  // vector, which functions of different targets do not return in one way.
+  // vector of S. The sum is an argument, because functions compiled for different instruction sets
+  // do not return vectors in the same way.
   template <class T, class S = T>
   static HD_INLINE void implicit_gradient_sum(const T &inv_a, const T &x, const T &l, int order,
                                               T &sum) {
@@ -230,7 +231,7 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     }
   }
 
-  // Orders that change nothing at this a are left out: |Q_kj| < 0.1, so the rest is below eps/2.
+  // The order of the expansion that is needed at this a. |Q_kj| < 0.1, so the rest is below eps/2.
   template <class T> static HD int implicit_gradient_order(T a) {
     if (a < T(100))
       return ImplicitGradientTable<T>::order;

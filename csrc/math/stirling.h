@@ -3,8 +3,8 @@
 //
 // Stirling remainder: log Gamma(x) = (x - 1/2) log x - x + log(2 pi)/2 + Delta(x) (DLMF 5.11.1).
 // Writing s = a + b, every difference of two such expansions is factored by hand, so that the
-// factor b/(a s) is taken out exactly. That is what keeps the result relatively accurate when a >>
-// b. Earlier work does so for the value alone (Didonato & Morris 1992, TOMS 708, algdiv).
+// factor b/(a s) is taken out exactly. That keeps the result relatively accurate when a >> b.
+// Earlier work does so for the value alone (Didonato & Morris 1992, TOMS 708, algdiv).
 #pragma once
 #include "elementary.h"
 
@@ -118,11 +118,12 @@ template <class T> HD T digamma_difference_change(T b, T x0, T x1, T delta) {
 // is brought to second order by hand, with m(x) = x - log1p(x), so that nothing of first order
 // cancels:
 //   leading: u = delta/(x0 + b), v = delta b/(x0 (x0 + b + delta)),
-//            b delta^2/((x0 + b)(x1 + b)) - b m(u) + x0 m(v)     for u <= 1 (the limit of the
-//            series of m) b log1p(u) - x0 log1p(v)                             above
+//            b delta^2/((x0 + b)(x1 + b)) - b m(u) + x0 m(v)   for u <= 1, where m is a series
+//            b log1p(u) - x0 log1p(v)                          above
 //   -log/2 and each raise x -> x + 1: w = delta b/(x1 (x1 + b)), w delta/x0 - m(w x1/x0)
-//   x^-n: (delta/x1)^2 g_n, g_n = sum_{j<=n} j x0^(j-n-1) x1^(1-j), g_{n+1} = (g_n + (n + 1)
-//   x1^-n)/x0.
+//   x^-n: (delta/x1)^2 g_n, g_n = sum_{j<=n} j x0^(j-n-1) x1^(1-j),
+//         g_{n+1} = (g_n + (n + 1) x1^-n)/x0
+// (docs/numerics.md#bregman).
 template <class T> HD T bregman_log_gamma_ratio(T b, T x0, T x1, T delta) {
   T sum = T(0), half = T(0.5);
   const auto log_part = [&](T lower, T upper) {

@@ -33,8 +33,8 @@ template <class T> struct HalfAngle {
   T cos2;
 };
 
-// A sample is x = t mu + r g', where g' is the part of a standard normal vector g that is orthogonal
-// to mu (docs/numerics.md#sampler). A family's sampler returns t and r. It is given
+// A sample is x = t mu + r g', where g' is the part of a standard normal vector g that is
+// orthogonal to mu (docs/numerics.md#sampler). A family's sampler returns t and r. It is given
 //   s = |g'|^2 / 2 ~ Gamma(b),   p = g . mu ~ N(0, 1), independent of g',
 // and t^2 + 2 s r^2 = 1 holds.
 template <class T> struct SampleCoefficients {

@@ -50,15 +50,14 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   }
 
   // KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4) >= 0, about kappa^2/(2d) for
-  // small kappa. Relative error from kappa = 1e-3 on: 1.5e-6 (float), 8e-15 (double). Three forms,
-  // none of which cancels where it is used:
-  //   R = sqrt(v^2 + kappa^2) < Debye radius or kappa < 1: the power series 0F1 = 1 + sum_n u_n
-  //   (DLMF
-  //     10.25.2), kappa A = 2 sum n u_n / 0F1, which leaves a positive first term
+  // small kappa. Relative error from kappa = 1e-3 on: 1.5e-6 (float), 8e-15 (double). Of the three
+  // forms, each is used where it does not cancel:
+  //   R = sqrt(v^2 + kappa^2) < Debye radius, or kappa < 1: the power series 0F1 = 1 + sum_n u_n
+  //     (DLMF 10.25.2), kappa A = 2 sum n u_n / 0F1, which leaves a positive first term
   //   v >= 12: Debye's expansion with the terms of size kappa and v cancelled on paper,
   //     KL = v log1p(w) + log(R/v)/2 - q (1/2 + first) - (value + Delta(v)),
   //     w = (R - v)/2v, q = (kappa/R)^2, Delta = Stirling's remainder = -value at kappa = 0
-  //   otherwise: log p(mu) - kappa (1 - A) + log S_d; no term is much larger than the result
+  //   otherwise: log p(mu) - kappa (1 - A) + log S_d, where no term is much larger than the result
   template <class T> static HD T kl_uniform(T kappa, const Dim<T> &dim) {
     const T v = dim.b - T(0.5), r2 = v * v + kappa * kappa, r = std::sqrt(r2);
     if (r < Debye<T>::radius || kappa < T(1)) {
@@ -89,10 +88,14 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   }
 
   // d/dt (-2 kappa sin2) = kappa.
-  template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T>) { return kappa; }
+  template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T>) {
+    return kappa;
+  }
 
   // d/dkappa (-2 kappa sin2) = -2 sin2.
-  template <class T> static HD T log_prob_ratio_dkappa(T, const Dim<T> &, HalfAngle<T> c) { return T(-2) * c.sin2; }
+  template <class T> static HD T log_prob_ratio_dkappa(T, const Dim<T> &, HalfAngle<T> c) {
+    return T(-2) * c.sin2;
+  }
 
   // (dt/dkappa)/(1 - t^2) at a fixed quantile of t = -(dF/dkappa)/(f (1 - t^2)), F and f the
   // distribution function and density of t. Two forms:
@@ -114,7 +117,7 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
     return value;
   }
 
-  // Where the expansion is made: r, c, u as in implicit_gradient_expansion.
+  // The point of the expansion, with r, c and u as in implicit_gradient_expansion.
   template <class T> struct ImplicitGradientPoint {
     T r, c, u;
 
@@ -143,11 +146,11 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   // (1/R) sum_k R^-k Q_k(u), with w = 2 kappa/(m + R) near the mode of t, c = kappa/R, h = m/R,
   //   u = (t - w)/(1 + c (t - w)),  Q_0 = 1 - c u,  Q_k = (1 - c u)^2 [G(u) Q_{k-1}' - const]/u,
   //   G(u) = 2h/(1 + h) - 4c u - h (1 + h)/2 u^2.
-  // tau = (dt/dkappa) solves ((log f)' tau + tau') = A - t; in u its leading coefficient is of
-  // order R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G
-  // Q' at u = 0, which makes the division by u exact. The arrays are indexed by constants only once
-  // unrolled, so they live in registers.
-  // T is S, or a vector of S; the result is left in `total`.
+  // tau = dt/dkappa solves ((log f)' tau + tau') = A - t. In u its leading coefficient is of order
+  // R, and a regular perturbation keeps every Q_k a polynomial of degree 2k + 1: "const" is G Q' at
+  // u = 0, which makes the division by u exact. Once unrolled, the loops index the arrays by
+  // constants, so that these live in registers. T is S, or a vector of S; the result goes to
+  // `total`.
   template <int order, class S, class T>
   static HD_INLINE void implicit_gradient_expansion(const T &r, S m, const T &c, const T &u,
                                                     T &total) {
@@ -189,11 +192,11 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   }
 
   // (1/((1 - t^2) f(t))) integral |t' - A| f(t') dt' from t to the nearer pole, by Gauss-Legendre.
-  // near is the chord fraction to that pole and far the other; a point of the integral is at chord
-  // fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1). With
-  // l = near (1 - g^2), the integrand is
-  //   e^L (off + l) g,  L = (b - 1) log u +- 2 kappa l,  u = (1 + l/far) g^2,  off = |sin2 -
-  //   E[sin2]|,
+  // `near` is the half-angle fraction to that pole, and `far` the other. A point of the integral is
+  // at the fraction near g^2 from the pole, 0 <= g <= 1, which absorbs the factor (1 -+ t')^(b-1).
+  // With l = near (1 - g^2), the integrand is
+  //   e^L (off + l) g,  L = (b - 1) log u +- 2 kappa l,  u = (1 + l/far) g^2,
+  //   off = |sin2 - E[sin2]|,
   // and its part with L < -depth is cut off: above by the bound L <= -(1 - g^2) decay, below the
   // mode by solving L = -depth to first order.
   template <class T>
@@ -234,7 +237,8 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
     return T(2) * sum * width / far;
   }
 
-  // A sample by rejection; p and s as in portable.h, noise(trial) independent of both. Proposals:
+  // A sample by rejection, with p and s as in SampleCoefficients. noise is independent of both. The
+  // proposals are
   //   d = 3         closed form from s, nothing rejected
   //   d >= 4        gamma envelope for kappa >= b, Wood (1994) below; accepted with probability
   //                 0.91 at worst (measured), -> 1 for kappa << d and for kappa >> d
@@ -277,8 +281,8 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
     return coefficients(chosen, s);
   }
 
-  // What a proposal of the sampler returns: the position, and its cost = -2 log(probability of
-  // accepting it). It is accepted if -2 log U >= cost.
+  // A proposal of the sampler: a position, and its cost = -2 log(probability of accepting it). It
+  // is accepted if -2 log U >= cost.
   template <class T> struct Proposal {
     HalfAngle<T> half_angle;
     T cost;
@@ -286,9 +290,10 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
 
   // kappa >= b > 1: sin2 has density proportional to [sin2 (1 - sin2)]^(b-1) e^(-2 kappa sin2). The
   // tangent to log(1 - sin2) at sin2* bounds it by that of s/(2 rate), s ~ Gamma(b):
-  //   rate = kappa + (b - 1)/(2 (1 - sin2*)),  cost = 2 (b - 1) m(-x),  x = (sin2 - sin2*)/(1 -
-  //   sin2*), m(x) = x - log1p(x). sin2* is the best tangent: the mode of the accepted sin2, at 2
-  //   sin2* = 4b/(q + sqrt(q^2 - 8 b kappa)), q = 2 kappa + 2b - 1.
+  //   rate = kappa + (b - 1)/(2 (1 - sin2*)),  cost = 2 (b - 1) m(-x),
+  //   x = (sin2 - sin2*)/(1 - sin2*),  m(x) = x - log1p(x).
+  // The best tangent is at the mode of the accepted sin2,
+  //   2 sin2* = 4b/(q + sqrt(q^2 - 8 b kappa)),  q = 2 kappa + 2b - 1.
   template <class T> struct GammaEnvelope {
     T b1, tangent, rate;
 
@@ -307,10 +312,10 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
     }
   };
 
-  // Any kappa, b: sin2 = beta s/(g + beta s) with s, g ~ Gamma(b) has density proportional to
-  // (sin2 cos2)^(b-1) / (1 - w t)^m (Ulrich 1984, Wood 1994), beta = m/(R + 2 kappa), w = 2
-  // kappa/(m + R), R = sqrt(m^2 + 4 kappa^2). Since kappa = m w/(1 - w^2) the terms of size m in
-  // the cost cancel:
+  // Any kappa, b: sin2 = beta s/(g + beta s) with s, g ~ Gamma(b) has density proportional to (sin2
+  // cos2)^(b-1) / (1 - w t)^m (Ulrich 1984, Wood 1994), where beta = m/(R + 2 kappa), w = 2
+  // kappa/(m + R) and R = sqrt(m^2 + 4 kappa^2). Since kappa = m w/(1 - w^2), the terms of size m
+  // in the cost cancel:
   //   cost = 2 m m(-x),  x = kappa (t - w)/m <= 1/2.
   template <class T> struct WoodEnvelope {
     T m, beta, sin2_w, slope; // sin2_w = (1 - w)/2, slope = 2 kappa/m
@@ -347,8 +352,8 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   }
 
 private:
-  // d = 3: 1 - A, A = coth kappa - 1/kappa; for small kappa by the continued fraction of I_{3/2}/
-  // I_{1/2} (DLMF 10.33.1), A = kappa/(3 + kappa^2/(5 + kappa^2/(7 + ...))).
+  // d = 3: 1 - A with A = coth kappa - 1/kappa. For small kappa it is computed by the continued
+  // fraction of I_{3/2}/I_{1/2} (DLMF 10.33.1), A = kappa/(3 + kappa^2/(5 + kappa^2/(7 + ...))).
   template <class T> static HD T one_minus_mean_on_sphere(T kappa) {
     const T square = kappa < T(1) ? kappa * kappa : T(1);
     T tail = T(0);
@@ -367,9 +372,9 @@ private:
     T cost;
   };
 
-  // Gamma(a) from a standard normal: for a = 1/2 its half square, exactly; for a > 1 the proposal
-  // of Marsaglia & Tsang (2000), m (1 + w)^3 with m = a - 1/3, w = n/(3 sqrt m), whose cost -6m
-  // (log1p(w) - w + w^2/2 - w^3/3) has its terms of size m cancelled (see gamma.h).
+  // Gamma(a) from a standard normal n. For a = 1/2 it is n^2/2, exactly. For a > 1 it is the
+  // proposal of Marsaglia & Tsang (2000), m (1 + w)^3 with m = a - 1/3 and w = n/(3 sqrt m). In its
+  // cost, -6m (log1p(w) - w + w^2/2 - w^3/3), the terms of size m have cancelled (see gamma.h).
   template <class T> static HD GammaProposal<T> gamma_proposal(T a, T n) {
     if (a < T(1))
       return {T(0.5) * n * n, T(0)};

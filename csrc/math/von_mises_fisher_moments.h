@@ -1,16 +1,18 @@
 // The normaliser of von Mises-Fisher and its derivatives: functions of v = d/2 - 1 and kappa that
 // are ratios and logarithms of I_v(kappa), scaled so that nothing overflows, underflows or cancels.
 //
-//   log_prob_at_mode   = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))   (Mardia & Jupp
-//   2000, 9.3.4) length     = A_d = I_{v+1}/I_v = E[t] complement = 1 - A_d = E[1 - t] slope      =
-//   A_d' = Var[t]
+//   log_prob_at_mode = log C + kappa,  C = kappa^v / ((2 pi)^(v+1) I_v(kappa))
+//   mean             = A_d = I_{v+1}/I_v = E[t]
+//   one_minus_mean   = 1 - A_d = E[1 - t]
+//   variance         = A_d' = Var[t]
 //
-// Two methods cover d = 2 .. 1e6, kappa = 0 .. 1e7; R = sqrt(v^2 + kappa^2) chooses between them.
-// Errors are the largest seen against mpmath (75 digits) on 7268 points, grid and random; "mixed"
-// is error / max(|true|, 1), the others are relative:
-//                    log_prob_at_mode (mixed)   length    complement   slope
-//   float32           3.6e-7             1.8e-7    2.4e-7        2.7e-7
-//   float64           2.4e-15            1.5e-15   1.8e-15       2.5e-15
+// (Mardia & Jupp 2000, eq. 9.3.4.) Two methods cover d = 2 .. 1e6, kappa = 0 .. 1e7. The quantity R
+// = sqrt(v^2 + kappa^2) chooses between them. Errors are the largest seen against mpmath (75
+// digits) on 7268 points, grid and random. "Mixed" is error / max(|true|, 1); the others are
+// relative:
+//                log_prob_at_mode (mixed)   mean      one_minus_mean   variance
+//   float32      3.6e-7                     1.8e-7    2.4e-7           2.7e-7
+//   float64      2.4e-15                    1.5e-15   1.8e-15          2.5e-15
 #pragma once
 #include "elementary.h"
 #include "types.h"
@@ -25,8 +27,8 @@ template <class T> struct Moments {
   T variance;
 };
 
-// Debye's expansion is used from R = radius on; the first term left out is then below one rounding
-// of the slope, which is the most sensitive of the four.
+// Debye's expansion is used from R = radius on. The first term left out is then below one rounding
+// of the variance, which is the most sensitive of the four moments.
 template <class T> struct Debye {
   static constexpr T radius = is_float32<T> ? T(14) : T(25);
   static HD int order(T r) {
@@ -36,7 +38,7 @@ template <class T> struct Debye {
   }
 };
 
-// The order for R >= 25 in double where the result is then rounded to float: the first term left
+// The order for R >= 25 in double, for results that are then rounded to float. The first term left
 // out of any sum is below 2e-11.
 HD int debye_order_for_float(double r) { return r < 40 ? 9 : r < 100 ? 7 : r < 1000 ? 5 : 3; }
 
@@ -70,10 +72,10 @@ template <class T, class S = T> struct DebyeSums {
 
 // R >= Debye<T>::radius: log I_v by Debye's expansion (DLMF 10.41.3) written in 1/R, which makes it
 // Hankel's expansion (DLMF 10.40.1) at v = 0, with kappa - R = -v^2/(R + kappa) taken exactly:
-//   log_prob_at_mode   = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
-//   length     = kappa [1/(R + v) - (1/2 + first)/R^2]
-//   complement = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
-//   slope      = [v R/(R + v) + 1/2 - p^2 + second]/R^2
+//   log_prob_at_mode = v [log((v + R)/2pi) - v/(R + kappa)] + log(R/2pi)/2 - value
+//   mean             = kappa [1/(R + v) - (1/2 + first)/R^2]
+//   one_minus_mean   = v (v + R + kappa)/((R + kappa)(R + v)) + kappa (1/2 + first)/R^2
+//   variance         = [v R/(R + v) + 1/2 - p^2 + second]/R^2
 template <class T>
 HD_INLINE Moments<T> moments_from_debye(T kappa, T v, T r, T value, T first, T second) {
   const T inv_r2 = T(1) / (v * v + kappa * kappa), p = v / r;
@@ -90,24 +92,24 @@ template <class T> HD Moments<T> moments_debye(T kappa, T v, T r) {
   return moments_from_debye(kappa, v, r, sums.value, sums.first, sums.second);
 }
 
-// Terms are added until they are below this part of the sum.
+// Terms are added until they are below the fraction `tiny` of the sum.
 template <class T> struct Kummer {
   static constexpr double tiny = is_float32<T> ? 1e-9 : 1e-18;
 };
 
-// R < Debye<T>::radius: cos2 = (1 + t)/2 has density proportional to (cos2 sin2)^(b-1) e^(2 kappa
-// cos2), sin2 = 1
-// - cos2. Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
+// R < Debye<T>::radius: cos2 has density proportional to (cos2 sin2)^(b-1) e^(2 kappa cos2).
+// Expanding the exponential makes it a mixture over n >= 0 of Beta(b + n, b) with weights
 //   t_n = (b)_n / (2b)_n (2 kappa)^n / n!,   sum_n t_n = 1F1(b; 2b; 2 kappa) (DLMF 10.39.5, 13.2.2)
-// so that every quantity is an average of positive terms, accurate for any kappa down to 0:
-//   log_prob_at_mode = -log S_d - log(e^(-2 kappa) sum t_n),  length = <n/(2b + n)>,
-//   complement = <2 sin2_n>, sin2_n = b/(2b + n),  slope = 4 <sin2_n (1 - sin2_n)/(2b + n + 1)> + 4
-//   Var(sin2_n).
-// The variance is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
+// so that every moment is an average <.> of positive terms, accurate for any kappa down to 0:
+//   log_prob_at_mode = -log S_d - log(e^(-2 kappa) sum t_n)
+//   mean             = <n/(2b + n)>
+//   one_minus_mean   = <2 sin2_n>,  sin2_n = b/(2b + n)
+//   variance         = 4 <sin2_n (1 - sin2_n)/(2b + n + 1)> + 4 Var(sin2_n)
+// Var(sin2_n) is taken about a nearby centre (Amos's bound for A_d), where it does not cancel. The
 // sums run in double for float32 too: 30 roundings of t_n in float32 would cost a digit of
 // log_prob_at_mode.
 //
-// What of the terms depends on d alone, for n = 0, 1, ...
+// KummerTerm holds the factors of the terms that depend on d and n alone, for n = 0, 1, ...
 template <class T> struct KummerTerm {
   T b, m; // m = 2b
   T n = T(0);
@@ -128,7 +130,8 @@ template <class T> struct KummerTerm {
   }
 };
 
-// All but the slope from total = sum t_n, length = sum t_n n/(2b + n) and sin2 = sum t_n sin2_n.
+// The moments without the variance, from total = sum t_n, length = sum t_n n/(2b + n) and
+// sin2 = sum t_n sin2_n.
 template <class T>
 HD_INLINE Moments<T> moments_from_kummer(T x, T log_area, T total, T length, T sin2) {
   const T inv_total = T(1) / total;
@@ -138,21 +141,21 @@ HD_INLINE Moments<T> moments_from_kummer(T x, T log_area, T total, T length, T s
 
 template <class T> HD Moments<T> moments_kummer(T kappa, const Dim<T> &dim) {
   using Wide = std::conditional_t<is_float32<T>, double, T>;
-  KummerTerm<Wide> of_n(dim.b);
-  const Wide x = 2.0 * kappa, m = of_n.m, hypotenuse = std::sqrt(m * m + x * x);
-  const Wide centre = (of_n.b + of_n.b * (m / (hypotenuse + x))) / (m + hypotenuse);
+  KummerTerm<Wide> factors(dim.b);
+  const Wide x = 2.0 * kappa, m = factors.m, hypotenuse = std::sqrt(m * m + x * x);
+  const Wide centre = (factors.b + factors.b * (m / (hypotenuse + x))) / (m + hypotenuse);
   Wide term = 1.0, total = 1.0, sin2_sum = 0.5, off = 0.5 - centre;
   Wide off_sum = off, square_sum = off * off, length = 0.0, latest = 0.0, within = 0.0;
   do {
-    const Wide growth = x * of_n.growth(), sin2 = of_n.sin2;
-    of_n.next();
-    within += term * sin2 * (1.0 - sin2) * of_n.inv_mn;
+    const Wide growth = x * factors.growth(), sin2 = factors.sin2;
+    factors.next();
+    within += term * sin2 * (1.0 - sin2) * factors.inv_mn;
     term *= growth;
-    off = of_n.sin2 - centre;
-    latest = term * of_n.share;
+    off = factors.sin2 - centre;
+    latest = term * factors.share;
     total += term;
     length += latest;
-    sin2_sum += term * of_n.sin2;
+    sin2_sum += term * factors.sin2;
     off_sum += term * off;
     square_sum += term * off * off;
   } while (latest > Kummer<T>::tiny * length);

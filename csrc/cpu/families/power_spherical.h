@@ -1,5 +1,5 @@
-// Power Spherical over the rows of a tile: implicit_gradient, each of its steps for all rows at
-// once.
+// Power Spherical over the rows of a tile: implicit_gradient, with each of its steps for all rows
+// of the tile at once.
 #pragma once
 #include "../../math/power_spherical.h"
 #include "../over_rows.h"

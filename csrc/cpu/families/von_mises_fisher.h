@@ -1,5 +1,5 @@
-// von Mises-Fisher over the rows of a tile: the normaliser in double, by vectors of rows, and with
-// it log_prob_at_mode, log_prob_at_mode_dkappa and implicit_gradient.
+// von Mises-Fisher over the rows of a tile. The moments are computed in double, by vectors of rows;
+// log_prob_at_mode, log_prob_at_mode_dkappa and implicit_gradient come from them.
 #pragma once
 #include "../../math/von_mises_fisher.h"
 #include "../over_rows.h"
@@ -44,14 +44,15 @@ private:
 
   struct TileMoments {
     double log_prob_at_mode[kTile], mean[kTile], one_minus_mean[kTile];
-    HD_INLINE void set(int64_t r, bool wanted, const Moments<double> &a) {
-      log_prob_at_mode[r] = wanted ? a.log_prob_at_mode : log_prob_at_mode[r];
-      mean[r] = wanted ? a.mean : mean[r];
-      one_minus_mean[r] = wanted ? a.one_minus_mean : one_minus_mean[r];
+    HD_INLINE void set(int64_t r, bool keep, const Moments<double> &a) {
+      log_prob_at_mode[r] = keep ? a.log_prob_at_mode : log_prob_at_mode[r];
+      mean[r] = keep ? a.mean : mean[r];
+      one_minus_mean[r] = keep ? a.one_minus_mean : one_minus_mean[r];
     }
   };
 
-  // On S^2, which the compiler is told, the functions are closed forms, and the loops vectorise.
+  // On S^2 the functions are closed forms. The compiler is told that d = 3, so these loops
+  // vectorise.
   template <class T> static HD_INLINE Dim<T> on_sphere(const Dim<T> &dim) {
     return {T(3), T(1), dim.log_area};
   }
@@ -68,9 +69,9 @@ private:
       out[r] = Family::log_prob_at_mode_dkappa(kappa[r], on_sphere(dim));
   }
 
-  // What `moments` is in double, or to double rounding errors of float if T is that, but for the
-  // slope. Rows of the method that is not theirs are given a
-  // harmless argument, and then left as they were.
+  // Computes `moments` of each row in double, without the variance; if T is float, only to a few
+  // roundings of float. Each of the two methods runs over all rows: a row that belongs to the other
+  // method gets a harmless argument, and its result is dropped.
   template <class T>
   static void tile_moments(const Dim<double> &dim, int64_t n, const T *kappa, TileMoments &a) {
     const double v = dim.b - 0.5;
@@ -91,7 +92,7 @@ private:
       by_kummer(dim, n, x, a);
   }
 
-  // Rows with far >= 0.
+  // Rows with far >= 0, by Debye's expansion.
   SIMD_CLONES FLATTEN static void by_debye(double v, int64_t n, const double *far, int order,
                                            TileMoments &a) {
     constexpr double radius = Debye<double>::radius;
@@ -113,7 +114,8 @@ private:
       a.set(i, far[i] >= 0, moments_from_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
   }
 
-  // Rows with x >= 0. As many terms as the largest x needs: more change nothing in the others.
+  // Rows with x >= 0, by the series in Kummer's function. The largest x of a vector decides the
+  // number of terms; more terms change nothing in the other rows.
   SIMD_CLONES FLATTEN static void by_kummer(const Dim<double> &dim, int64_t n, const double *x,
                                             TileMoments &a) {
     double near[kTile], total[kTile], length[kTile], sin2[kTile];
@@ -122,22 +124,22 @@ private:
     fill_vector(near, n);
     for (int64_t r = 0; r < n; r += VectorOf<double>::width) {
       const double largest = *std::max_element(near + r, near + r + VectorOf<double>::width);
-      double its_term = 1, its_latest = 0, its_length = 0;
+      double largest_term = 1, latest = 0, largest_length = 0;
       Vector<double> xs;
       load(near + r, xs);
       Vector<double> term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
-      KummerTerm<double> of_n(dim.b);
+      KummerTerm<double> factors(dim.b);
       do {
-        const double growth = of_n.growth();
-        of_n.next();
+        const double growth = factors.growth();
+        factors.next();
         term *= xs * growth;
         totals += term;
-        lengths += term * of_n.share;
-        sin2s += term * of_n.sin2;
-        its_term *= largest * growth;
-        its_latest = its_term * of_n.share;
-        its_length += its_latest;
-      } while (its_latest > Kummer<double>::tiny * its_length);
+        lengths += term * factors.share;
+        sin2s += term * factors.sin2;
+        largest_term *= largest * growth;
+        latest = largest_term * factors.share;
+        largest_length += latest;
+      } while (latest > Kummer<double>::tiny * largest_length);
       store(totals, total + r);
       store(lengths, length + r);
       store(sin2s, sin2 + r);
@@ -146,7 +148,8 @@ private:
       a.set(r, x[r] >= 0, moments_from_kummer(near[r], dim.log_area, total[r], length[r], sin2[r]));
   }
 
-  // implicit_gradient where the expansion holds, expands[r]. Returns whether it does for all rows.
+  // Sets expands[r] where the expansion holds, and out[r] to the implicit_gradient there. Returns
+  // whether it holds for all rows.
   template <class T>
   SIMD_CLONES FLATTEN static bool expand(const Dim<T> &dim, int64_t n, const T *kappa,
                                          const HalfAngle<T> *c, T *out, bool *expands) {
@@ -182,7 +185,7 @@ private:
     return count == n;
   }
 
-  // One row: the loop over nodes vectorises.
+  // The implicit_gradient of one row, by a loop over nodes that vectorises.
   template <class T>
   SIMD_CLONES FLATTEN static T quadrature(T kappa, const Dim<T> &dim, const HalfAngle<T> &c,
                                           const Moments<T> &a) {
