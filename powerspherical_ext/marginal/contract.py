@@ -16,19 +16,24 @@ class FamilyMarginal(Protocol):
     def logit_mode(self, kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
         """sin2 and cos2 at the mode of the density of u = log(cos2/sin2), which has one mode."""
 
-    def logit_density_change(
-        self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor, h: Tensor
+    def log_density_slope(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+        """d/du log g = b (sin2 - cos2) + 2 sin2 cos2 log_prob_ratio_dt, g the density of u and
+        b = (d - 1)/2."""
+
+    def log_density_ratio(
+        self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor, slope: Tensor, h: Tensor
     ) -> Tensor:
-        """log g(u + h) - log g(u) for the density g of u, which is at (sin2, cos2), in terms that
-        do not cancel. `powerspherical_ext.marginal.step` has what most families need."""
+        """log g(u + h) - log g(u), without terms that cancel. ``slope`` is log_density_slope."""
 
     def reach(self, kappa: Tensor, d: int) -> Tensor:
         """Length of the stretch of u outside of which the density of u falls like
         exp(-|h| (d - 1)/2) or faster, on the way out from any point; an upper bound will do."""
 
-    def variance_t(self, kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> Tensor:
-        """Var[t]. ``scalar(name)`` is the family's scalar function of that name at (kappa, d), by
-        the kernels where there are any."""
+    def variances(
+        self, kappa: Tensor, d: int, scalar: Callable[[str], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Var[t], and E[1 - t^2]/(d - 1), the variance in each direction orthogonal to mu.
 
-    def variance_orthogonal(self, kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> Tensor:
-        """E[1 - t^2]/(d - 1), the variance in each direction orthogonal to mu."""
+        ``scalar(name)`` is the family's scalar function of that name at (kappa, d), by the kernels
+        where there are any.
+        """
