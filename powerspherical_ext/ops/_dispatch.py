@@ -4,8 +4,8 @@ A public function takes one of four ways:
 
 * to `reference`, which supports every transform, where a functorch transform or forward-mode AD is
   active, or the device has no kernels;
-* to the raw op, where a compiler or torch.export reads the program. The raw op has a kernel at the
-  Autograd key, so that its gradient belongs to the graph;
+* to the raw op, where torch.compile, torch.export or torch.jit.trace reads the program. The raw op
+  has a kernel at the Autograd key, so that its gradient belongs to the graph;
 * to the autograd.Function of the op, where a gradient is wanted;
 * else to the raw op below autograd.
 
@@ -35,7 +35,9 @@ __all__ = [
     "fake_vectors",
     "for_kernel",
     "has_kernel",
+    "is_compiling",
     "is_differentiable",
+    "is_tracing",
     "promote",
     "raw_op",
     "register_autograd",
@@ -47,6 +49,9 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 BelowAutograd = torch._C._AutoDispatchBelowAutograd
+is_compiling = torch.compiler.is_compiling
+is_tracing = torch._C._is_tracing  # by torch.jit.trace
+_FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _functorch_active = torch._C._are_functorch_transforms_active
 
 _LIBRARY = torch.library.Library("powerspherical_ext", "IMPL")
@@ -141,13 +146,12 @@ def for_kernel(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
     """Whether all are float32, or all float64."""
-    first = tensors[0].dtype
-    if first is not torch.float32 and first is not torch.float64:
-        return False
-    for x in tensors:  # noqa: SIM110  (all(...) takes longer than the kernel of a small batch)
-        if x.dtype is not first:
+    first, *others = tensors  # a loop, since all(...) takes longer than the kernel of a small batch
+    dtype = first.dtype
+    for x in others:
+        if x.dtype is not dtype:
             return False
-    return True
+    return dtype is _FLOAT32 or dtype is _FLOAT64
 
 
 def summed(grad: Tensor) -> int:

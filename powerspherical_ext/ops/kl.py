@@ -16,7 +16,9 @@ from ._dispatch import (
     batch_shape,
     differentiable_vjp,
     has_kernel,
+    is_compiling,
     is_differentiable,
+    is_tracing,
     promote,
     raw_op,
     register_autograd,
@@ -58,11 +60,12 @@ def kl(
     if not has_kernel(sin2):
         return divergence(kappa_p, kappa_q, d, sin2, cos2)
     arguments = kappa_p, kappa_q, sin2, cos2, d, family_p.index, family_q.index
-    if torch.compiler.is_compiling():
-        result = _op(*arguments, 0)
-    elif torch.is_grad_enabled() and (
+    needs_grad = torch.is_grad_enabled() and (
         kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
-    ):
+    )
+    if is_compiling() or is_tracing():
+        result = _op(*arguments, 0)
+    elif needs_grad:
         result = _Kl.apply(*arguments)
     else:
         with BelowAutograd():

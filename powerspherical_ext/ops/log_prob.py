@@ -18,7 +18,9 @@ from ._dispatch import (
     fake_vectors,
     for_kernel,
     has_kernel,
+    is_compiling,
     is_differentiable,
+    is_tracing,
     promote,
     raw_op,
     register_autograd,
@@ -41,11 +43,12 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     if not has_kernel(value):
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)
-    if torch.compiler.is_compiling():
-        result = _op(value, loc, concentration, family.index)
-    elif torch.is_grad_enabled() and (
+    needs_grad = torch.is_grad_enabled() and (
         value.requires_grad or loc.requires_grad or concentration.requires_grad
-    ):
+    )
+    if is_compiling() or is_tracing():
+        result = _op(value, loc, concentration, family.index)
+    elif needs_grad:
         result = _LogProb.apply(value, loc, concentration, family.index)
     else:
         with BelowAutograd():

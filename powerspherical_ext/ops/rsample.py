@@ -17,7 +17,9 @@ from ._dispatch import (
     fake_vectors,
     for_kernel,
     has_kernel,
+    is_compiling,
     is_differentiable,
+    is_tracing,
     promote,
     raw_op,
     register_autograd,
@@ -42,9 +44,10 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
         loc, concentration = promote(loc, concentration)
         return reference.rsample(loc, concentration, rng_state, family.reference)
     loc, concentration = for_kernel(loc, concentration)
-    if torch.compiler.is_compiling():
+    needs_grad = torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad)
+    if is_compiling() or is_tracing():
         result = _op(loc, concentration, rng_state, family.index)
-    elif torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad):
+    elif needs_grad:
         result = _RSample.apply(loc, concentration, rng_state, family.index)
     else:
         with BelowAutograd():

@@ -15,7 +15,9 @@ from ._dispatch import (
     BelowAutograd,
     differentiable_vjp,
     has_kernel,
+    is_compiling,
     is_differentiable,
+    is_tracing,
     promote,
     raw_op,
     register_autograd,
@@ -85,9 +87,10 @@ def scalar_function(
     if not has_kernel(concentration):
         return _reference(function, concentration, d, family)
     number = int(function)  # the op takes a microsecond longer to read an enum
-    if torch.compiler.is_compiling():
+    needs_grad = torch.is_grad_enabled() and concentration.requires_grad
+    if is_compiling() or is_tracing():
         result = _op(concentration, d, family.index, number)
-    elif torch.is_grad_enabled() and concentration.requires_grad:
+    elif needs_grad:
         result = _ScalarFunction.apply(concentration, d, family.index, number)
     else:
         with BelowAutograd():

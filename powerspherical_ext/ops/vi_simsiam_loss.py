@@ -18,7 +18,9 @@ from ._dispatch import (
     common_dtype,
     differentiable_vjp,
     has_kernel,
+    is_compiling,
     is_differentiable,
+    is_tracing,
     raw_op,
     register_autograd,
     register_fake,
@@ -51,11 +53,12 @@ def vi_simsiam_loss(
     pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
         return _reference(pred, target, kappa, family, beta, weight)
-    if torch.compiler.is_compiling():
-        loss = _op(kappa, pred, target, kappa, family.index, beta, 0)[0]
-    elif torch.is_grad_enabled() and (
+    needs_grad = torch.is_grad_enabled() and (
         pred.requires_grad or target.requires_grad or kappa.requires_grad
-    ):
+    )
+    if is_compiling() or is_tracing():
+        loss = _op(kappa, pred, target, kappa, family.index, beta, 0)[0]
+    elif needs_grad:
         result: Tensor = _VISimSiamLoss.apply(pred, target, kappa, family.index, beta, weight)
         return result
     else:
