@@ -1,8 +1,13 @@
-"""The exact law of a rotationally symmetric density p(x) proportional to exp(ratio(y)), from that
-formula alone: y = (1 - mu.x)/2, z = 1 - y, b = (d - 1)/2.
+"""The exact distribution of a family: its density, distribution function and points, in float64.
 
-In s = log(y/z) its density is proportional to exp(b log(y z) + ratio(y)), smooth and with one
-peak: the trapezoidal rule between the points where it has fallen by exp(-45), in float64.
+The log density relative to the mode, log_prob_ratio, is that of `powerspherical_ext.reference`, and
+all else follows from it by quadrature. With y = (1 - mu.x)/2, z = 1 - y and b = (d - 1)/2 the
+density of s = log(y/z) is proportional to
+
+    exp(b log(y z) + log_prob_ratio),
+
+which is smooth and has one peak. The trapezoidal rule runs between the points where it has fallen
+by exp(-45).
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from work import FAMILIES
 
 Array = NDArray[np.float64]
 POINTS, DEPTH = 8001, 45
@@ -20,8 +26,10 @@ COARSE = np.linspace(-140, 140, 28001)
 
 
 class Law:
+    """The distribution of a family, by the name of its class, about any mean direction."""
+
     def __init__(self, family: str, d: int, kappa: float) -> None:
-        self.family, self.d, self.kappa, self.b = family, d, kappa, (d - 1) / 2
+        self.family, self.d, self.kappa, self.b = FAMILIES[family], d, kappa, (d - 1) / 2
         inside = COARSE[self._log_weight(COARSE) > self._log_weight(COARSE).max() - DEPTH]
         step = COARSE[1] - COARSE[0]
         self._s = np.linspace(inside[0] - step, inside[-1] + step, POINTS)
@@ -35,28 +43,26 @@ class Law:
         self.log_normalizer = -(log_area + (2 * self.b - 1) * math.log(2) + log_total)
         self._cdf /= self._cdf[-1]
 
-    def ratio(self, y: Array) -> Array:
+    def ratio(self, y: Array, z: Array) -> Array:
         """log p(x) - log p(mu)."""
-        fall: Array = (
-            self.kappa * np.log1p(-y) if self.family == "PowerSpherical" else -2 * self.kappa * y
-        )
-        return fall
+        kappa, sin2, cos2 = (torch.as_tensor(v, dtype=torch.float64) for v in (self.kappa, y, z))
+        ratio: Array = self.family.reference.log_prob_ratio(kappa, self.d, sin2, cos2).numpy()
+        return ratio
 
     def _log_weight(self, s: Array) -> Array:
         log_y, log_z = -np.logaddexp(0, -s), -np.logaddexp(0, s)
-        fall = self.kappa * log_z if self.family == "PowerSpherical" else self.ratio(np.exp(log_y))
-        weight: Array = self.b * (log_y + log_z) + fall
+        weight: Array = self.b * (log_y + log_z) + self.ratio(np.exp(log_y), np.exp(log_z))
         return weight
 
     def log_prob(self, y: Array) -> Array:
-        return self.log_normalizer + self.ratio(y)
+        return self.log_normalizer + self.ratio(y, 1 - y)
 
     def cdf(self, y: Array) -> Array:
         with np.errstate(divide="ignore"):
             return np.interp(np.log(y) - np.log1p(-y), self._s, self._cdf)
 
     def points(self, n: int, mu: Tensor, rng: np.random.Generator) -> Tensor:
-        """n independent draws about mu, made in float64 and rounded to the dtype of mu."""
+        """n independent draws about mu, computed in float64 and rounded to the dtype of mu."""
         s = torch.from_numpy(np.interp(rng.random(n), self._cdf, self._s))[:, None]
         y, z = torch.sigmoid(s), torch.sigmoid(-s)
         m = mu.double() / mu.double().norm()

@@ -1,9 +1,9 @@
-"""Who is compared: a table.
+"""The table of the implementations that are compared.
 
 To add a peer, write its functions and a row of PEERS. A function has the signature of its quantity
-in `work.QUANTITIES`; the runner of the row (torch, NumPy, JAX) converts the inputs, differentiates
-and waits for the result. A quantity that a peer lacks is left out; nothing else needs to know.
-`work.check` decides whether its results are right.
+in `work.QUANTITIES`. The runner of the row (torch, NumPy, JAX) converts the inputs, differentiates
+and waits for the result. A peer is left out of the quantities and families that it lacks, and
+`work.check` decides if its results are right.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from work import Case, function, inputs, pair_loss
+from work import FAMILIES, Case, function, inputs, pair_loss
 
 import powerspherical_ext
 from powerspherical_ext import ops
 
 Run = Callable[[], Any]
 Functions = Mapping[str, Callable[..., Any]]
-FAMILIES = ("PowerSpherical", "VonMisesFisher")
 
 
 @dataclass(frozen=True)
 class Peer:
     name: str
     functions: Callable[[Case], Functions]  # called once for each case
-    note: str = ""  # what it is, for the reader of the tables
+    note: str = ""  # a description for the reader of the tables
     runner: str = "torch"
     needs: str = ""  # a module; the peer is left out where it cannot be imported
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[str, ...] = tuple(FAMILIES)
     sizes: tuple[tuple[int, int], ...] = ()  # (n, d) it is shown at; default all
     backward: bool = True
-    part: bool = False  # does only a part of the work, as a yardstick: its result is not checked
-    # Why it is known to be wrong at places: its failures of the check are reported, and its time
-    # with them. A failure of any other peer fails the run.
+    part: bool = False  # it does a part of the work, as a yardstick: its result is not checked
+    # The reason for results that are known to be wrong. They are reported, with the time that they
+    # took. A wrong result of any other peer fails the run.
     flaw: str = ""
-    # By torch.compile: of densities alone, since for the others that takes up to minutes.
+    # It goes through torch.compile. Only densities do: others take up to minutes to compile.
     compiles: bool = False
     rival: bool = True  # counts for the speed map: not a part, and not a variant of ours
 
@@ -138,14 +137,15 @@ _RUNNERS: dict[str, Callable[..., Run]] = {
 
 def _ours(case: Case) -> Functions:
     family = getattr(powerspherical_ext, case.family)
+    options = {"distribution": case.declared_family.name, "relative_to_uniform": False}
 
     def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
         density: Tensor = family(loc, kappa, validate_args=False).log_prob(x)
         return density
 
     def loss(p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor, k1: Tensor, k2: Tensor) -> Tensor:
-        one = powerspherical_ext.vi_simsiam_loss(p1, z2, k1, relative_to_uniform=False)
-        return one + powerspherical_ext.vi_simsiam_loss(p2, z1, k2, relative_to_uniform=False)
+        one = powerspherical_ext.vi_simsiam_loss(p1, z2, k1, **options)
+        return one + powerspherical_ext.vi_simsiam_loss(p2, z1, k2, **options)
 
     return {
         "log_prob": log_prob,
@@ -160,8 +160,8 @@ def _ours_without_class(case: Case) -> Functions:
 
 
 def _reference(case: Case) -> Functions:
-    # Seconds a call: the generator of the kernels in torch operations, and a series that has a
-    # hundred terms in memory for each concentration.
+    # Larger cases take seconds a call: the random numbers of the kernels come from torch
+    # operations, and a series has a hundred terms in memory for each concentration.
     if case.n > 1 << 17 or (case.quantity == "rsample" and case.n * case.d > 1 << 15):
         return {}
     return {case.quantity: function(case)}
@@ -233,13 +233,15 @@ def _scipy_von_mises_fisher(case: Case) -> Functions:
 def _tfp_jax(case: Case) -> Functions:
     from tensorflow_probability.substrates.jax import distributions
 
-    family = getattr(distributions, case.family)
+    family = getattr(distributions, case.family, None)
+    if family is None:
+        return {}
 
     def log_prob(x: Any, loc: Any, kappa: Any, key: Any) -> Any:
         return family(loc, kappa).log_prob(x)
 
     functions = {"log_prob": log_prob, "log_prob of one law": log_prob}
-    # von Mises-Fisher: its rejection loop has no reverse mode; in d = 3 there is none.
+    # The rejection loop of von Mises-Fisher has no reverse mode. In d = 3 there is no such loop.
     if case.family == "PowerSpherical" or case.d == 3 or not case.backward:
         functions["rsample"] = lambda loc, kappa, key: family(loc, kappa).sample(seed=key)
     return functions

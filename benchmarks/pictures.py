@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-NAMES = {"PowerSpherical": "Power Spherical", "VonMisesFisher": "von Mises-Fisher"}
+
+def _title(family: str) -> str:
+    """The name of a class in words."""
+    return " ".join(re.findall("[A-Z][a-z]*", family))
 
 
 def _pyplot() -> Any:
@@ -42,7 +46,7 @@ def draw_stability(maps: dict[str, Any], file: Path) -> None:
             image = axis.imshow(
                 np.log10(floor), cmap=colour_map, vmin=low, vmax=high, origin="lower", aspect="auto"
             )
-            axis.set_title(f"{peer}, {NAMES[family]}\n{title}", fontsize=9)
+            axis.set_title(f"{peer}, {_title(family)}\n{title}", fontsize=9)
             axis.set_xticks(
                 range(len(maps["kappa"])), [f"{math.log10(k):.0f}" for k in maps["kappa"]]
             )
@@ -58,7 +62,7 @@ def draw_stability(maps: dict[str, Any], file: Path) -> None:
 
 
 def draw_speed(results: dict[str, Any], file: Path) -> None:
-    """Time of the fastest other that is right, over ours, for each cell of the speed map."""
+    """Draws the time of the fastest right peer over ours, for each cell of the speed map."""
     plt = _pyplot()
     rows = [row for row in results["rows"] if row.get("map")]
     families = list(dict.fromkeys(row["family"] for row in rows))
@@ -91,7 +95,7 @@ def draw_speed(results: dict[str, Any], file: Path) -> None:
             for (i, j), ratio in np.ndenumerate(table):
                 text = "" if np.isnan(ratio) else f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
                 axis.text(j, i, text, ha="center", va="center", fontsize=9)
-            axis.set_title(f"{NAMES[family]}\n{work}", fontsize=9)
+            axis.set_title(f"{_title(family)}\n{work}", fontsize=9)
             axis.set_xticks(range(len(sizes_d)), [str(d) for d in sizes_d])
             axis.set_yticks(range(len(sizes_n)), [str(n) for n in sizes_n])
             axis.set_xlabel("d")

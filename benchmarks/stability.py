@@ -1,9 +1,10 @@
-"""Where in (d, kappa) samplers and densities are right: graded by the exact law, not by NaN.
+"""Maps where in (d, kappa) samplers and densities are right, by the exact distribution.
 
     python benchmarks/stability.py      writes results/stability.json
 
-Samples: the Kolmogorov-Smirnov p-value of (1 - mu.x)/2 from the chord in float64, under a random
-mean direction. Densities: at points of the law, against `law.py`. A peer that raises has no grade.
+The grade of samples is the Kolmogorov-Smirnov p-value of (1 - mu.x)/2, computed from the chord in
+float64, under a random mean direction. The grade of densities is their error at points of the exact
+distribution (`law.py`). A peer that raises has no grade.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ import scipy.stats
 import torch
 from law import Array, Law, y_of
 from torch import Tensor
+from work import FAMILIES
 
 import powerspherical_ext
 
@@ -45,6 +48,10 @@ def _class(family: Any) -> Peer:
     return make
 
 
+def _ours(family: str) -> Callable[[], Peer]:
+    return lambda: _class(getattr(powerspherical_ext, family))
+
+
 def _power_spherical() -> Peer:
     return _class(importlib.import_module("power_spherical").PowerSpherical)
 
@@ -62,7 +69,7 @@ def _s_vae() -> Peer:
 
 
 def _scipy() -> Peer:
-    """In float64, as it always computes; it wants vectors of length one in that."""
+    """SciPy computes in float64, and wants vectors that have length one in it."""
 
     def unit(x: Tensor) -> Any:
         return (x.double() / x.double().norm(dim=-1, keepdim=True)).numpy()
@@ -82,9 +89,10 @@ def _tfp(family: str) -> Callable[[], Peer]:
         import jax
 
         module = importlib.import_module("tensorflow_probability.substrates.jax.distributions")
+        distribution = getattr(module, family)
 
         def make(mu: Tensor, kappa: Tensor) -> Any:
-            p = getattr(module, family)(mu.numpy(), kappa.numpy())
+            p = distribution(mu.numpy(), kappa.numpy())
             key = jax.random.key(mu.numel())
             return (
                 lambda n: torch.from_numpy(np.array(p.sample(n, seed=key))),
@@ -96,32 +104,38 @@ def _tfp(family: str) -> Callable[[], Peer]:
     return peer
 
 
-# What can be imported is in the map.
+# Peers that have one family alone.
+_OTHERS: dict[str, dict[str, Callable[[], Peer]]] = {
+    "PowerSpherical": {"power-spherical": _power_spherical},
+    "VonMisesFisher": {"s-vae style": _s_vae, "SciPy (float64)": _scipy},
+}
+# The map shows the peers that can be imported.
 PEERS: dict[str, dict[str, Callable[[], Peer]]] = {
-    "PowerSpherical": {
-        "powerspherical_ext": lambda: _class(powerspherical_ext.PowerSpherical),
-        "power-spherical": _power_spherical,
-        "TFP on JAX": _tfp("PowerSpherical"),
-    },
-    "VonMisesFisher": {
-        "powerspherical_ext": lambda: _class(powerspherical_ext.VonMisesFisher),
-        "s-vae style": _s_vae,
-        "SciPy (float64)": _scipy,
-        "TFP on JAX": _tfp("VonMisesFisher"),
-    },
+    family: {
+        "powerspherical_ext": _ours(family),
+        **_OTHERS.get(family, {}),
+        "TFP on JAX": _tfp(family),
+    }
+    for family in FAMILIES
 }
 
 
-def grade(peer: Peer, family: str, d: int, kappa: float) -> tuple[float, float]:
-    """p-value of the samples and largest error of the densities in nats.
+def concentration(family: str, kappa: float) -> float:
+    """The concentration in the cell of kappa: in a domain [0, c) it is c kappa/(1 + kappa)."""
+    end = FAMILIES[family].upper_bound
+    return kappa if end == math.inf else end * kappa / (1 + kappa)
 
-    Where a peer raises or is not finite: NaN and infinity.
+
+def grade(peer: Peer, family: str, d: int, kappa: float) -> tuple[float, float]:
+    """The p-value of the samples, and the largest error of the densities in nats.
+
+    They are NaN and infinity if a peer raises, or returns what is not finite.
     """
     rng = np.random.default_rng(d)
     mu = torch.from_numpy(rng.standard_normal(d))
     mu = (mu / mu.norm()).float()
     torch.manual_seed(d)
-    kappas = torch.tensor(kappa)
+    kappas = torch.tensor(concentration(family, kappa))
     law = Law(family, d, float(kappas))  # as float32 holds it
     p_value, error = np.nan, np.inf
     with contextlib.suppress(Exception):
@@ -151,7 +165,7 @@ def measure(dimensions: tuple[int, ...], kappas: tuple[float, ...]) -> dict[str,
                 warnings.simplefilter("ignore")
                 try:
                     peer = load()
-                except ImportError:
+                except (ImportError, AttributeError):  # the library lacks the family
                     continue
                 cells = [[grade(peer, family, d, k) for k in kappas] for d in dimensions]
             p_value, nats = np.moveaxis(np.array(cells), -1, 0)
@@ -168,7 +182,7 @@ def measure(dimensions: tuple[int, ...], kappas: tuple[float, ...]) -> dict[str,
 
 
 def _rounded(table: Array) -> list[list[float | None]]:
-    """Three digits; None for infinity and NaN, which JSON lacks."""
+    """The table with three digits, and None for infinity and NaN, which JSON lacks."""
     return [[float(f"{v:.3g}") if np.isfinite(v) else None for v in row] for row in table]
 
 

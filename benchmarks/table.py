@@ -1,4 +1,4 @@
-"""Which work is timed at which sizes, and with which peers."""
+"""The sizes and the peers of each timed work."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-from peers import FAMILIES, PEERS
-from work import Case
+from peers import PEERS
+from work import FAMILIES, Case
 
 Sizes = tuple[tuple[int, int], ...]
 LARGEST, LARGE = (4096, 2048), (65536, 2048)
@@ -21,10 +21,14 @@ SIZES: dict[tuple[str, str], Sizes] = {
     ("VonMisesFisher", "rsample"): ((1024, 8), (512, 64), (65536, 3), LARGEST),
     ("PowerSpherical", "loss"): ((128, 8), (512, 64), (512, 2048)),
 }
-# Other dtypes, and at the largest size one thread; these peers alone, to save time.
+# A family without rows of its own has these.
+_OTHER_SIZES: Sizes = ((8, 16), (512, 64), (512, 2048), LARGEST)
+for _family in [name for name in FAMILIES if not any(name == family for family, _ in SIZES)]:
+    SIZES |= {(_family, quantity): _OTHER_SIZES for quantity in ("log_prob", "rsample")}
+# Other dtypes, and one thread at the largest size, are timed for these peers alone, to save time.
 DTYPES, DTYPE_SIZE = (torch.float64, torch.bfloat16), (512, 2048)
 VARIANT_PEERS = ("ours", "power-spherical", "one torch op")
-# Of the speed map.
+# The cells of the speed map.
 MAP_N, MAP_D = (8, 64, 512, 4096), (3, 16, 128, 1024)
 
 
@@ -44,7 +48,7 @@ def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
 
 
 def variants(config: pytest.Config) -> Iterator[Case]:
-    """Other dtypes, and one thread."""
+    """The cases of other dtypes, and of one thread."""
     rows = [(DTYPE_SIZE, _options(config) | {"dtype": dtype}) for dtype in DTYPES]
     if config.getoption("--device") == "cpu" and torch.get_num_threads() > 1:
         rows.append((LARGEST, _options(config) | {"threads": 1}))
@@ -76,7 +80,7 @@ def _options(config: pytest.Config) -> dict[str, object]:
 def parametrize(
     metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()
 ) -> None:
-    """Each case with the peers that can do it (and are named), ours first."""
+    """Pairs each case with the peers that can do it (of those named), ours first."""
     pairs = [
         pytest.param(case, peer, id=f"{case}-{peer.name}".replace(" ", "_"))
         for case in cases

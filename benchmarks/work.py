@@ -1,12 +1,14 @@
-"""The work that is timed: seeded inputs, what a right result is, and the least memory traffic.
+"""The work that is timed: its seeded inputs, the check of a result, and the least memory traffic.
 
 A `Case` is one row to fill for every peer. The truth is the plain-torch reference in float64, on
-the first rows; samples, which differ between peers, are held to the moments of their law.
+the first rows. Samples differ between peers, and are compared with the moments of their
+distribution.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,24 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import powerspherical_ext
-from powerspherical_ext import reference
+from powerspherical_ext import families, reference
 from powerspherical_ext.families import Family
 
 ROWS_CHECKED = 512
-# A right sampler fails with probability below 1e-8 per moment; small batches are drawn repeatedly.
+# A right sampler fails with probability below 1e-8 per moment. Small batches are drawn repeatedly.
 SIGMAS, SAMPLES_CHECKED, MOST_DRAWS, MOST_ELEMENTS = 6, 20_000, 20, 4 << 20
 # Of the largest entry. JSON has the error itself.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 1e-2}
 OFF_SPHERE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 1e-2}
 
 
+# The families, by the name of their class: PowerSpherical for "power_spherical".
+FAMILIES: dict[str, Family] = {
+    family.name.title().replace("_", ""): family for family in families.FAMILIES
+}
+
+
 @dataclass(frozen=True)
 class Quantity:
     arguments: tuple[str, ...]
     differentiated: tuple[int, ...]  # places in `arguments` whose gradient the backward pass gives
-    # Tensors of n x d elements that any implementation must read or write: forward; and backward.
+    # Numbers of n x d tensors that any implementation must read or write: forward, and backward.
     passes: tuple[int, int]
-    rows: tuple[int, int]  # and those of n elements
+    rows: tuple[int, int]  # numbers of tensors of n elements
 
 
 QUANTITIES = {
@@ -55,7 +63,7 @@ class Case:
     d: int
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
-    family: str = "PowerSpherical"  # a class of powerspherical_ext
+    family: str = "PowerSpherical"  # a key of FAMILIES
     threads: int = 0  # of torch; 0: its own choice
 
     @property
@@ -82,13 +90,12 @@ class Case:
 
     @property
     def declared_family(self) -> Family:
-        family: Family = getattr(powerspherical_ext, self.family)._family
-        return family
+        return FAMILIES[self.family]
 
 
 @functools.lru_cache(maxsize=1)  # the peers of a case follow one another
 def inputs(case: Case) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The arguments and the upstream gradient, which is dense: a step of a real model has one."""
+    """The arguments, and an upstream gradient that is dense, as in a step of a real model."""
     rng = torch.Generator(case.device).manual_seed(0)
     n, d = case.n, case.d
     options = {"generator": rng, "dtype": case.dtype, "device": case.device}
@@ -96,8 +103,9 @@ def inputs(case: Case) -> tuple[tuple[Tensor, ...], Tensor]:
     def normal() -> Tensor:
         return torch.randn(n, d, **options)
 
-    def kappa() -> Tensor:  # mean cosines from 0.2 to 0.5
-        return d * (0.25 + 0.75 * torch.rand(n, **options))
+    def kappa() -> Tensor:  # mean cosines from about 0.2 to 0.5
+        end, quantile = case.declared_family.upper_bound, torch.rand(n, **options)
+        return d * (0.25 + 0.75 * quantile) if end == math.inf else end * (0.1 + 0.2 * quantile)
 
     if case.quantity == "loss":
         p1, p2 = normal(), normal()

@@ -5,6 +5,7 @@ csrc/families.h holds the same list, in the same order; a test compares the two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,12 @@ class Family:
             if missing:
                 names = ", ".join(missing)
                 raise TypeError(f"family {self.name} lacks {names} of {protocol.__name__}")
+
+    @property
+    def upper_bound(self) -> float:
+        """The end of the domain of kappa, which starts at 0, or infinity."""
+        bound: float = getattr(self.concentration, "upper_bound", math.inf)
+        return bound
 
 
 FAMILIES: tuple[Family, ...] = (

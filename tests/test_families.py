@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ import pytest
 import torch
 from cases import needs_kernels, unit
 from compiling import CSRC
+from torch.distributions import kl_divergence
 
-from powerspherical_ext import PowerSpherical, VonMisesFisher, ops, reference
+from powerspherical_ext import PowerSpherical, VonMisesFisher, ops
 from powerspherical_ext.families import FAMILIES, family_named
 
 FIRST = FAMILIES[0]
@@ -44,11 +46,27 @@ def test_a_missing_function_of_the_marginal_is_named():
 
 
 def test_what_a_family_does_not_declare_is_not_implemented(monkeypatch):
-    unknown = dataclasses.replace(FIRST, name="unknown", fit=None)
+    unknown = dataclasses.replace(FIRST, name="unknown", fit=None, kl={})
     monkeypatch.setattr(PowerSpherical, "_family", unknown)
     with pytest.raises(NotImplementedError, match=r"PowerSpherical\.fit: no maximum .* unknown"):
         PowerSpherical.fit(unit(5, 3))
-    assert set(reference.KL) <= {(p.name, q.name) for p in FAMILIES for q in FAMILIES}
+    p = PowerSpherical(unit(3), 1.0)
+    with pytest.raises(NotImplementedError, match="from unknown to unknown is not known"):
+        kl_divergence(p, p)
+    names = {family.name for family in FAMILIES}
+    assert all(names.issuperset(family.kl) for family in FAMILIES)
+
+
+@needs_kernels
+def test_cpp_knows_the_divergences_that_a_family_declares():
+    kappa, sin2 = torch.full((1,), 0.5).double(), torch.full((1,), 0.25).double()
+    for p, q in itertools.product(FAMILIES, repeat=2):
+        arguments = kappa, kappa, sin2, 1 - sin2, 5, p.index, q.index, 0
+        if q.name in p.kl:
+            assert torch.ops.powerspherical_ext.kl(*arguments).isfinite().all()
+        else:
+            with pytest.raises(RuntimeError, match=f"no divergence from {p.name} to {q.name}"):
+                torch.ops.powerspherical_ext.kl(*arguments)
 
 
 def test_the_domain_of_the_concentration_is_the_familys(monkeypatch):

@@ -1,7 +1,7 @@
 """The domain of a family's concentration: what a head maps into, and what a loss checks.
 
-Every domain starts at 0, where the distribution is uniform. It ends at a number or is unbounded.
-Heads and losses keep to its inside, without 0 and without the end.
+The domain is [0, family.upper_bound), and the distribution is uniform at 0. Heads and losses keep
+to its inside, which excludes 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ from torch import Tensor
 
 from ..families import Family
 
-__all__ = ["check_inside", "into_domain", "upper_bound"]
-
-
-def upper_bound(family: Family) -> float:
-    """The end of the domain, or infinity."""
-    bound: float = getattr(family.concentration, "upper_bound", math.inf)
-    return bound
+__all__ = ["check_inside", "into_domain"]
 
 
 def into_domain(s: Tensor, family: Family) -> Tensor:
@@ -29,7 +23,7 @@ def into_domain(s: Tensor, family: Family) -> Tensor:
     Rounding reaches neither end. softplus(s) is 0 for s < -100 in float32, and sigmoid(s) is 1 for
     s > 17: the smallest normal number and the largest number below the bound take their place.
     """
-    tiny, end = torch.finfo(s.dtype).tiny, upper_bound(family)
+    tiny, end = torch.finfo(s.dtype).tiny, family.upper_bound
     if end == math.inf:
         return F.softplus(s).clamp(min=tiny)
     last = end * (1 - torch.finfo(s.dtype).eps / 2)
@@ -40,7 +34,7 @@ def check_inside(kappa: Tensor, family: Family) -> None:
     """Raises a ValueError for a kappa that is NaN, not positive, or not below the bound."""
     if not kappa.numel():
         return
-    smallest, end = kappa.detach().min().item(), upper_bound(family)
+    smallest, end = kappa.detach().min().item(), family.upper_bound
     if not smallest > 0:
         head = "softplus" if end == math.inf else "sigmoid"
         raise ValueError(

@@ -14,7 +14,7 @@ from ..families import Family, family_named
 from ..reference import log_area
 from ._autocast import autocast_disabled
 from ._checks import values_are_cheap
-from ._domain import check_inside, upper_bound
+from ._domain import check_inside
 from ._reduction import check_reduction
 from ._views import Tensors, detached_targets, views_of
 
@@ -37,7 +37,7 @@ class Options:
     check_kappa: bool | None
 
     def __post_init__(self) -> None:
-        end = upper_bound(family_named(self.distribution))
+        end = family_named(self.distribution).upper_bound
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta must be from 0 to 1, got {self.beta}")
         if self.beta_weighs not in BETA_WEIGHS:

@@ -134,10 +134,9 @@ def log_prob_ratio(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
 
     The gradient in cos2 is zero at the antipode, and so near it that its products would overflow.
     """
-    antipode = cos2 == 0
     held = torch.where(cos2 < _ANTIPODE[cos2.dtype], cos2.detach(), cos2)
-    inside = kappa * _log_of_cos2(sin2, held)
-    return torch.where(antipode, torch.where(kappa > 0, -torch.inf, 0.0), inside)
+    impossible = ((cos2 == 0) & (kappa > 0)).to(cos2.dtype)
+    return kappa * _log_of_cos2(sin2, held) + (-impossible).log1p()  # log1p(-1) = -inf
 
 
 def log_prob_ratio_dt(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
@@ -200,10 +199,13 @@ def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tens
 def _log_of_cos2(sin2: Tensor, cos2: Tensor) -> Tensor:
     """log cos2, from the smaller of sin2 and cos2 = 1 - sin2; 0 at the antipode, which callers
     treat.
+
+    One of the two logarithms is that of 1. The factors 0 and 1 select as torch.where does, which
+    takes ten times as long on a CPU as a product.
     """
-    upper = sin2 < cos2
-    from_y = torch.where(upper, -sin2, 0.0).log1p()
-    return torch.where(upper, from_y, torch.where(upper | (cos2 == 0), 1.0, cos2).log())
+    upper = (sin2 < cos2).to(cos2.dtype)
+    one = upper + (cos2 == 0).to(cos2.dtype)
+    return (-sin2 * upper).log1p() + (cos2 * (1 - upper) + one).log()
 
 
 def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...families import family_named
 from .._autocast import autocast_disabled
-from .._domain import into_domain, upper_bound
+from .._domain import into_domain
 
 __all__ = ["KappaHead"]
 
@@ -101,7 +101,7 @@ class KappaHead(nn.Module):
         self.parametrization = parametrization
         self.dim = dim
         self.distribution = distribution
-        bounded = upper_bound(family_named(distribution)) < math.inf
+        bounded = family_named(distribution).upper_bound < math.inf
         self.scale = 1 if dim is None or bounded else dim - 1
         self.hidden = nn.Sequential(
             nn.Linear(in_features, hidden_features, bias=False),
