@@ -15,16 +15,16 @@ Shapes: samples (..., n, d), weights (..., n).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .._tensors import wide
 from ..reference import half_angle
 from ..reference.contract import FamilyReference
 from . import Fit
+from .newton_step import Solve, solve
 
 __all__ = ["MAX_CONCENTRATION", "Method", "fit"]
 
@@ -62,7 +62,7 @@ def fit(
     if samples.requires_grad or weights.requires_grad:
         slope = _slopes(module, samples, mu)
         force = _tangent((weights * slope).unsqueeze(-1) * (samples - mu.unsqueeze(-2)), mu)
-        step: Tensor = _Solve.apply(force, x, point.stiffness, point.curvature, mu)
+        step: Tensor = Solve.apply(force, x, point.stiffness, point.curvature, mu)
         moment = -(weights * _phi(module, samples, mu)).sum(-1)
         inner = (kappa > 0) & (kappa < MAX_CONCENTRATION)
         safe = torch.where(inner, kappa, 1.0)
@@ -140,7 +140,7 @@ def _mean_direction(
         active = point.gradient > tolerance
         if not active.any():
             break
-        step = _solve(point.force, x, point.stiffness, point.curvature, mu, 1e-6)
+        step = solve(point.force, x, point.stiffness, point.curvature, mu, 1e-6)
         floor = point.value - 8 * torch.finfo(x.dtype).eps * point.value.abs()
         pending = active
         for halving in range(_HALVINGS):
@@ -190,56 +190,3 @@ def _concentration(
             break
     kappa = torch.where(none, 0.0, torch.where(all_equal, top, kappa))
     return kappa, torch.where(solvable, change, 0.0)
-
-
-def _solve(
-    force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor, tolerance: float
-) -> Tensor:
-    """(stiffness P + P X^T diag(curvature) X P) step = force, by conjugate gradients.
-
-    The matrix is positive definite at a local maximum of F. Elsewhere the iteration ends at the
-    first direction in which it is not, with what it has, or that direction if it has nothing: an
-    ascent of F in any case (Steihaug, 1983).
-    """
-
-    def project(v: Tensor) -> Tensor:
-        return v - (v * mu).sum(-1, keepdim=True) * mu
-
-    def apply(v: Tensor) -> Tensor:
-        along = (x @ v.unsqueeze(-1)).squeeze(-1)
-        bent = ((curvature * along).unsqueeze(-2) @ x).squeeze(-2)
-        return project(stiffness.unsqueeze(-1) * v + bent)
-
-    step, residual = torch.zeros_like(force), project(force)
-    direction, square = residual, residual.square().sum(-1, keepdim=True)
-    enough, convex = square * tolerance**2, torch.ones_like(square, dtype=torch.bool)
-    for iteration in range(2 * x.shape[-1]):
-        running = convex & (square > enough)
-        if not running.any():
-            break
-        image = apply(direction)
-        energy = (direction * image).sum(-1, keepdim=True)
-        convex = convex & ~(running & (energy <= 0))
-        used = running & (energy != 0) if iteration == 0 else running & convex
-        length = torch.where(used, square / torch.where(used, energy, 1.0).abs(), 0.0)
-        step, residual = step + length * direction, residual - length * image
-        previous, square = square, residual.square().sum(-1, keepdim=True)
-        direction = residual + square / torch.where(running, previous, 1.0) * direction
-    return step
-
-
-class _Solve(torch.autograd.Function):
-    """_solve, linear and symmetric in its first argument; the others are constants."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x, stiffness, curvature, mu)
-        return _solve(force, x, stiffness, curvature, mu, 1e-12)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        x, stiffness, curvature, mu = ctx.saved_tensors
-        return _solve(grad, x, stiffness, curvature, mu, 1e-12), None, None, None, None
