@@ -35,6 +35,7 @@ __all__ = [
     "fake_vectors",
     "for_kernel",
     "has_kernel",
+    "has_one_dtype",
     "is_compiling",
     "is_differentiable",
     "is_tracing",
@@ -123,7 +124,7 @@ def common_dtype(*tensors: Tensor) -> torch.dtype:
 
 def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in their common dtype."""
-    if _has_one_dtype(tensors):
+    if has_one_dtype(tensors):
         return tensors
     dtype = common_dtype(*tensors)
     return tuple(x.to(dtype) for x in tensors)
@@ -135,7 +136,7 @@ def for_kernel(*tensors: Tensor) -> tuple[Tensor, ...]:
     A kernel reads vectors of any dtype, and computes in that of the concentration. On CUDA, a
     kernel that computes in float64 reads float64 alone.
     """
-    if _has_one_dtype(tensors):
+    if has_one_dtype(tensors):
         return tensors
     *vectors, concentration = tensors
     dtype = common_dtype(*tensors)
@@ -144,7 +145,7 @@ def for_kernel(*tensors: Tensor) -> tuple[Tensor, ...]:
     return *vectors, concentration.to(dtype)
 
 
-def _has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
+def has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
     """Whether all are float32, or all float64."""
     first, *others = tensors  # a loop, since all(...) takes longer than the kernel of a small batch
     dtype = first.dtype

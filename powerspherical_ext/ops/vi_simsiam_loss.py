@@ -18,6 +18,7 @@ from ._dispatch import (
     common_dtype,
     differentiable_vjp,
     has_kernel,
+    has_one_dtype,
     is_compiling,
     is_differentiable,
     is_tracing,
@@ -46,11 +47,12 @@ def vi_simsiam_loss(
     sum of weight * loss. The gradients are then known but for a factor, which is 1 unless the loss
     is scaled, and the pass over the data that computes the loss computes them as well.
     """
-    dtype = common_dtype(pred, target, kappa)
-    vectors = torch.promote_types(pred.dtype, target.dtype)
-    if dtype is torch.float64:
-        vectors = dtype
-    pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
+    if not has_one_dtype((pred, target, kappa)):
+        dtype = common_dtype(pred, target, kappa)
+        vectors = torch.promote_types(pred.dtype, target.dtype)
+        if dtype is torch.float64:
+            vectors = dtype
+        pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (
