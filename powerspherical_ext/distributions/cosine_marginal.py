@@ -12,7 +12,7 @@ from .. import ops
 from ..families import Family
 from ..marginal import cosine
 from ._arguments import as_size, check_float
-from ._variances import variance_t
+from ._variances import variances
 
 __all__ = ["CosineMarginal"]
 
@@ -149,7 +149,7 @@ class CosineMarginal(Distribution):
     @property
     def variance(self) -> Tensor:
         """Var[t], shape (...)."""
-        return variance_t(self.concentration, self.dim, self._family)
+        return variances(self.concentration, self.dim, self._family)[0]
 
     def entropy(self) -> Tensor:
         """Differential entropy of t in nats, shape (...); by quadrature."""

@@ -13,7 +13,7 @@ from .. import ops
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
-from ._variances import variance_orthogonal, variance_t
+from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
 __all__ = ["RotationallySymmetric"]
@@ -29,7 +29,8 @@ class RotationallySymmetric(Distribution):
 
     Args:
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
-        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        concentration: :math:`\kappa` in the family's domain, shape (...) or a number; 0 is the
+            uniform distribution.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
 
     The batch dimensions of the two broadcast; both are promoted to their common dtype.
@@ -42,7 +43,8 @@ class RotationallySymmetric(Distribution):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.arg_constraints = {"loc": sphere, "concentration": cls._family.concentration}
+        if "_family" in vars(cls):
+            cls.arg_constraints = {"loc": sphere, "concentration": cls._family.concentration}
 
     def __init__(
         self, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
@@ -146,23 +148,20 @@ class RotationallySymmetric(Distribution):
     @property
     def variance(self) -> Tensor:
         """Diagonal of `covariance_matrix`, shape (..., d)."""
-        along, orthogonal = self._variances()
+        along, orthogonal = variances(self.concentration, self._dim, self._family)
         square = self.loc.to(along.dtype).square()
         return along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * (1 - square)
 
     @property
     def covariance_matrix(self) -> Tensor:
         r"""Var[t] :math:`\mu\mu^\top` + E[1 - t^2]/(d-1) (I - :math:`\mu\mu^\top`), (..., d, d)."""
-        along, orthogonal = (x[..., None, None] for x in self._variances())
+        along, orthogonal = (
+            x[..., None, None] for x in variances(self.concentration, self._dim, self._family)
+        )
         loc = self.loc.to(along.dtype)
         outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
         identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
         return along * outer + orthogonal * (identity - outer)
-
-    def _variances(self) -> tuple[Tensor, Tensor]:
-        """The variance along the mean direction, and in each direction orthogonal to it."""
-        arguments = self.concentration, self._dim, self._family
-        return variance_t(*arguments), variance_orthogonal(*arguments)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
@@ -183,33 +182,34 @@ class RotationallySymmetric(Distribution):
 
         .. math:: \hat\mu, \hat\kappa = \arg\max_{\mu, \kappa} \sum_i w_i \log p(x_i; \mu, \kappa)
 
-        The mean direction does not depend on the concentration: Newton's method on the sphere, from
-        the direction of :math:`\sum_i w_i x_i`, each step halved until the likelihood does not
-        fall, finds a local maximum. (For d = 2 the Power Spherical likelihood has one between any
-        two neighbouring antipodes of samples.) The concentration then solves a scalar equation.
-        All of it in float64, on devices that have it.
+        The estimate is a local maximum, found from the direction of :math:`\sum_i w_i x_i`. Where
+        the density is 0 at the antipode of the mean direction, for d = 2, the likelihood has a
+        local maximum between any two neighbouring antipodes of samples. The computation is in
+        float64, on devices that have it; the modules of ``powerspherical_ext.fit`` describe it.
 
         Args:
             samples: unit vectors, shape (..., n, d) with the samples along ``dim``.
             weights: non-negative, broadcastable against the shape of ``samples`` without its last
                 dimension; any scale. Default: all equal.
             dim: which dimension of ``samples`` numbers the samples; not the last one.
-            max_iterations: Newton steps for the mean direction.
+            max_iterations: how many steps the estimator of the mean direction may take.
             tolerance: converged when the tangential gradient is at most this part of the sum of the
                 lengths of its terms, or rounding, and the last step of the concentration at most
-                this part of :math:`\kappa + (d-1)/2`. Default: 1e-10 for float64, else 1e-6.
+                this part of its scale. Default: 1e-10 for float64, else 1e-6.
             validate_args: check values as well as shapes and dtypes (torch's default: yes).
 
         Returns:
             A distribution whose batch shape is what is left of that of the samples, in their dtype
             and at least float32; its parameters are differentiable once in samples and weights. The
-            concentration is 0 if no positive one is more likely with that mean direction, and at
-            most 1e8, which it is for samples that are all the same; it then has no derivative.
+            concentration is 0 if no positive one is more likely with that mean direction. It has an
+            upper bound (1e8 for families of exponential form), which it takes for samples that are
+            all the same, and then has no derivative.
 
         Raises:
             TypeError: an argument is no tensor, or not of a floating-point dtype.
             ValueError: a shape does not fit, there are no samples, or, with ``validate_args``, a
                 sample is not a unit vector, a weight negative, NaN or infinite, or all are 0.
+            NotImplementedError: no estimator is known for this family.
 
         Warns:
             RuntimeWarning: not converged after ``max_iterations``.
