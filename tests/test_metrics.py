@@ -218,13 +218,13 @@ def test_logistic_slope_and_its_p_value():
     score, correct = sample(200)
     generator = torch.Generator().manual_seed(0)
     test = permutation_test(
-        lambda s, c: logistic_regression(s, c).variance,
+        lambda s, c: logistic_regression(s, c).slope,
         score,
         correct,
         n_shuffles=99,
         generator=generator,
     )
-    assert test.statistic == logistic_regression(score, correct).variance > 0
+    assert test.statistic == logistic_regression(score, correct).slope > 0
     assert test.p_value == 0.01
 
 
