@@ -25,6 +25,15 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
     std::copy(a.one_minus_mean, a.one_minus_mean + n, out);
   }
 
+  static void log_prob_at_mode_over_uniform(const Dim<double> &dim, int64_t n, const double *kappa,
+                                            double *out) {
+    log_prob_at_mode(dim, n, kappa, out);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::can_add_log_area(kappa[r], dim)
+                   ? out[r] + dim.log_area
+                   : Family::log_prob_at_mode_over_uniform(kappa[r], dim);
+  }
+
   template <class T>
   static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
                                 T *out) {
