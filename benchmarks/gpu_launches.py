@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import normalize
 
 from powerspherical_ext import _library
+from powerspherical_ext.families import FAMILIES
 
 
 def launches(
@@ -20,7 +21,7 @@ def launches(
     """By the names of the ops; all gradients are wanted."""
     ops = torch.ops.powerspherical_ext
     x, mu, grad = (normalize(torch.randn(n, d, device=device), dim=-1).to(vectors) for _ in "123")
-    kappa = d * torch.rand(n, device=device)
+    kappa = min(d, FAMILIES[family].upper_bound) * torch.rand(n, device=device)
     upstream, y = torch.rand(n, device=device), torch.rand(n, device=device)
     state = torch.tensor([1, 0], device=device)
     return {

@@ -63,6 +63,28 @@ class Family:
         """What the raw ops call `family`."""
         return self.declared.index
 
+    def at(self, kappa: Any) -> Any:
+        """The concentration that stands for ``kappa`` >= 0, a number or a tensor, in this family.
+
+        It is kappa itself where the domain of the concentration has no upper bound. In a domain
+        [0, bound) it is bound kappa/(1 + kappa), and at most the largest number of the tensor's
+        dtype below the bound.
+        """
+        return concentration_at(self.declared, kappa)
+
+
+def concentration_at(declared: DeclaredFamily, kappa: Any) -> Any:
+    """`Family.at` for an entry of the package's list."""
+    bound = declared.upper_bound
+    if bound == float("inf"):
+        return kappa
+    if not isinstance(kappa, Tensor):
+        return bound * kappa / (1 + kappa)
+    below = torch.nextafter(
+        torch.tensor(bound, dtype=kappa.dtype), torch.tensor(0.0).to(kappa.dtype)
+    )
+    return (bound * (kappa / (1 + kappa))).clamp(max=float(below))
+
 
 def _power_spherical_log_normalizer(d, kappa):
     beta = mpf(d - 1) / 2
@@ -191,7 +213,11 @@ class Case:
         if kappa_shape is None:
             return loc, self.kappa
         spread = torch.linspace(1, 0.5, max(int(np.prod(kappa_shape)), 1), dtype=torch.float64)
-        return loc, (self.kappa * spread).to(self.dtype).reshape(kappa_shape)
+        kappa = (self.kappa * spread).to(self.dtype)
+        if self.family in CONCENTRATED:  # half precision may round it to the end of the domain
+            end = torch.tensor(self.family.declared.upper_bound, dtype=self.dtype)
+            kappa = kappa.minimum(torch.nextafter(end, torch.zeros_like(end)))
+        return loc, kappa.reshape(kappa_shape)
 
     def make(self, **options: Any) -> Any:
         return self.family.make(*self.parameters(), **options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from cases import CONCENTRATED, concentration_at
 
-from powerspherical_ext import PowerSpherical, VonMisesFisher
+from powerspherical_ext.families import FAMILIES as DECLARED
+from powerspherical_ext.families import family_named
 
 N, D = 7, 12
-FAMILIES = {"power_spherical": PowerSpherical, "von_mises_fisher": VonMisesFisher}
+FAMILIES = {row.declared.name: row.distribution for row in CONCENTRATED}
 
 
 def features(*shape, seed=0, dtype=torch.float64):
@@ -16,9 +18,16 @@ def features(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
 
 
-def concentrations(*shape, seed=0, dtype=torch.float64):
+def concentrations(*shape, seed=0, dtype=torch.float64, name=DECLARED[0].name, scale=1):
+    """In the domain of the distribution of that name."""
     generator = torch.Generator().manual_seed(100 + seed)
-    return (5 + 40 * torch.rand(shape, generator=generator, dtype=dtype)).requires_grad_()
+    kappa = scale * (5 + 40 * torch.rand(shape, generator=generator, dtype=dtype))
+    return in_domain(name, kappa).requires_grad_()
+
+
+def in_domain(name, kappa):
+    """What stands for that concentration in the distribution of that name."""
+    return concentration_at(family_named(name), kappa)
 
 
 def unit(x):

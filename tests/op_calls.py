@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from cases import CONCENTRATED, unit
+from cases import CONCENTRATED, concentration_at, unit
 
 from powerspherical_ext import PowerSpherical, ops
 from powerspherical_ext.families import FAMILIES
@@ -26,10 +26,11 @@ def family(request, monkeypatch):
 
 
 def inputs(*batch, d=5, dtype=torch.float64, grad=False):
-    """value, loc, concentration of one batch shape."""
+    """value, loc, concentration of one batch shape, in the domain of the family."""
     loc = unit(*batch, d, dtype=dtype)
     value = unit(*batch, d, dtype=dtype, seed=1)
     kappa = 1 + 20 * torch.rand(batch, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    kappa = concentration_at(FAMILY, kappa)
     return [tensor.requires_grad_(grad) for tensor in (value, loc, kappa)]
 
 

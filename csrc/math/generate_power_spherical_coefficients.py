@@ -149,7 +149,7 @@ def cpp_header() -> list[str]:
     base = base_points()
     lines += [
         "// Base points of log_prob_at_mode for d_begin <= d < d_end: kappa0 and log p(mu) there.",
-        "template <class T> struct PeakBase {",
+        "template <class T> struct ModeBase {",
         f"  static constexpr int d_begin = {base[0][0]}, d_end = {base[-1][0] + 1};",
     ]
     for name, column in (("kappa", 1), ("value", 2)):
@@ -175,7 +175,7 @@ def python_module() -> list[str]:
         ")",
         "",
         "# d: (kappa0, log p(mu) at kappa0).",
-        "PEAK_BASE: dict[int, tuple[float, float]] = {",
+        "MODE_BASE: dict[int, tuple[float, float]] = {",
         *(f"    {d}: ({kappa!r}, {float(value)!r})," for d, kappa, value in base_points()),
         "}",
     ]

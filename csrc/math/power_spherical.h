@@ -19,18 +19,18 @@ namespace spherical {
 struct PowerSpherical : ExponentialForm<PowerSpherical> {
   static constexpr const char *name = "power_spherical";
 
-  // log p(mu): peak_near_zero about a base point, where that applies, else peak_by_stirling.
+  // log p(mu): at_mode_near_zero about a base point, where that applies, else at_mode_by_stirling.
   template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
-    using Base = PeakBase<T>;
+    using Base = ModeBase<T>;
     if (dim.d < T(Base::d_begin))
-      return peak_by_stirling(kappa, dim.b);
+      return at_mode_by_stirling(kappa, dim.b);
     const bool tabulated = dim.d < T(Base::d_end);
     const int row = tabulated ? static_cast<int>(dim.d) - Base::d_begin : 0;
     const T kappa0 = tabulated ? Base::kappa(row) : T(0);
     const T a = dim.b + kappa, a0 = dim.b + kappa0, x = (kappa - kappa0) / a0;
     if (x >= T(-0.4) && x <= T(0.85) && a >= Range<T>::stirling)
-      return peak_near_zero(kappa, dim.b, kappa0, tabulated ? Base::value(row) : -dim.log_area);
-    return peak_by_stirling(kappa, dim.b);
+      return at_mode_near_zero(kappa, dim.b, kappa0, tabulated ? Base::value(row) : -dim.log_area);
+    return at_mode_by_stirling(kappa, dim.b);
   }
 
   // d/dkappa log p(mu) = psi(s) - psi(a) = -E[log cos2] > 0; below the threshold of Stirling's
@@ -117,7 +117,7 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return c.cos2 == T(0) ? T(0) : log_of_cos2(c);
   }
 
-  // (dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(cos2 (1 - cos2)), at a fixed quantile of cos2 ~
+  // (dt/dkappa)/(1 - t^2) = q/2, q = (dcos2/da)/(cos2 sin2), at a fixed quantile of cos2 ~
   // Beta(a, b).
   //
   // q = -(dF/da) B(a, b) / (cos2^a sin2^b) solves a Stein equation. Three exact or asymptotic forms
@@ -249,7 +249,7 @@ private:
   // m(v) = v - log1p(v): Stirling's series with its linear terms cancelled by hand; a and s are
   // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b,
   // which matters only near the zero of log p(mu) for 8 <= d < 60.
-  template <class T> static HD T peak_by_stirling(T kappa, T b) {
+  template <class T> static HD T at_mode_by_stirling(T kappa, T b) {
     const T lack = Range<T>::stirling - (b + kappa), n = lack > T(0) ? std::ceil(lack) : T(0);
     T product = T(1);
     for (T i = T(0); i < n; i += T(1))
@@ -267,7 +267,7 @@ private:
   // with c0 = log p(mu) at the base kappa0. Every term vanishes with delta. For d < 19 the base
   // lies within 1/16 of the zero of log p(mu); from there on log p(mu) >= -log_area > 0, and the
   // base is kappa = 0. For -0.4 <= delta/a0 <= 0.85, where m is a series.
-  template <class T> static HD T peak_near_zero(T kappa, T b, T kappa0, T c0) {
+  template <class T> static HD T at_mode_near_zero(T kappa, T b, T kappa0, T c0) {
     const T delta = kappa - kappa0, a = b + kappa, s = kappa + (b + b), a0 = b + kappa0,
             s0 = a0 + b;
     const T inv_a0 = T(1) / a0, inv_s0 = T(1) / s0;

@@ -108,7 +108,7 @@ template <> struct ImplicitGradientTable<double> {
 };
 
 // Base points of log_prob_at_mode for d_begin <= d < d_end: kappa0 and log p(mu) there.
-template <class T> struct PeakBase {
+template <class T> struct ModeBase {
   static constexpr int d_begin = 8, d_end = 19;
   static HD T kappa(int row) {
     static constexpr T table[11] = {

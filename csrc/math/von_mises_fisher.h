@@ -101,8 +101,9 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   // distribution function and density of t. Two forms:
   //   R = sqrt(m^2 + 4 kappa^2) large: perturbation of the equation of Stein in 1/R
   //   otherwise, and in the far tail below the mode: quadrature of a positive integrand
-  // Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7, quantiles 1e-5 to 1 - 1e-5: 7e-7 (float),
-  // 1.7e-14 (double). Finite on all of sin2 = 0 .. 1.
+  // Relative error for d = 2 .. 1e6, kappa = 0 .. 1e7, quantiles 1e-5 to 1 - 1e-5: 1.7e-14 (double)
+  // and 7e-7 (float) on the table of the tests; 60,000 random draws reach 2.8e-6 (float, d = 2). It
+  // is finite on all of sin2 = 0 .. 1.
   template <class T> static HD T implicit_gradient(T kappa, const Dim<T> &dim, HalfAngle<T> c) {
     const ImplicitGradientPoint<T> point(kappa, dim, c);
     if (!point.expands())
@@ -292,7 +293,7 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   // tangent to log(1 - sin2) at sin2* bounds it by that of s/(2 rate), s ~ Gamma(b):
   //   rate = kappa + (b - 1)/(2 (1 - sin2*)),  cost = 2 (b - 1) m(-x),
   //   x = (sin2 - sin2*)/(1 - sin2*),  m(x) = x - log1p(x).
-  // The best tangent is at the mode of the accepted sin2,
+  // The best tangent is at the mean of its own proposal, sin2* = b/(2 rate), which solves
   //   2 sin2* = 4b/(q + sqrt(q^2 - 8 b kappa)),  q = 2 kappa + 2b - 1.
   template <class T> struct GammaEnvelope {
     T b1, tangent, rate;

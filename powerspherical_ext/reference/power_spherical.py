@@ -17,7 +17,7 @@ from . import exponential_form
 from .area import log_area
 from .gamma import sample_gamma
 from .normal import ProposalNoise
-from .power_spherical_coefficients import IMPLICIT_GRADIENT, PEAK_BASE
+from .power_spherical_coefficients import IMPLICIT_GRADIENT, MODE_BASE
 from .stirling import (
     bregman_log_gamma_ratio,
     digamma_difference,
@@ -37,15 +37,15 @@ def log_prob_at_mode(kappa: Tensor, d: int) -> Tensor:
     Derivatives of any order are those of Stirling's series; near the zero of log p(mu), for
     d >= 8, the value is that of a series about the zero, which rounds less.
     """
-    value = _peak_by_stirling(kappa, d)
-    if d < min(PEAK_BASE):
+    value = _at_mode_by_stirling(kappa, d)
+    if d < min(MODE_BASE):
         return value
     b = (d - 1) / 2
-    kappa0, c0 = PEAK_BASE[d] if d in PEAK_BASE else (0.0, -log_area(d))
+    kappa0, c0 = MODE_BASE[d] if d in MODE_BASE else (0.0, -log_area(d))
     constant = kappa.detach()
     x = (constant - kappa0) / (b + kappa0)
     near = (x >= -0.4) & (x <= 0.85) & (constant + b >= (7 if kappa.dtype == torch.float64 else 5))
-    close = _peak_near_zero(torch.where(near, constant, kappa0 + 1), b, kappa0, c0)
+    close = _at_mode_near_zero(torch.where(near, constant, kappa0 + 1), b, kappa0, c0)
     return value + torch.where(near, close - value.detach(), 0.0)
 
 
@@ -151,7 +151,7 @@ def log_prob_ratio_dkappa(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> 
 
 
 def implicit_gradient(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
-    """(dt/dkappa)/(1 - t^2) = q/2, q = (dz/da)/(cos2 (1 - cos2)), at a fixed quantile of cos2 ~
+    """(dt/dkappa)/(1 - t^2) = q/2, q = (dcos2/da)/(cos2 sin2), at a fixed quantile of cos2 ~
     Beta(a, b).
 
     a is raised to where the expansion in 1/a holds, and q brought down by
@@ -208,7 +208,7 @@ def _log_of_cos2(sin2: Tensor, cos2: Tensor) -> Tensor:
     return (-sin2 * upper).log1p() + (cos2 * (1 - upper) + one).log()
 
 
-def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
+def _at_mode_by_stirling(kappa: Tensor, d: int) -> Tensor:
     """b log(s/(4 pi)) - a m(v) - log1p(v)/2 + Delta(s) - Delta(a), v = b/a, m(v) = v - log1p(v)."""
     b = (d - 1) / 2
     n, product = raises(b, kappa.dtype), torch.ones_like(kappa)
@@ -224,7 +224,7 @@ def _peak_by_stirling(kappa: Tensor, d: int) -> Tensor:
     )
 
 
-def _peak_near_zero(kappa: Tensor, b: float, kappa0: float, c0: float) -> Tensor:
+def _at_mode_near_zero(kappa: Tensor, b: float, kappa0: float, c0: float) -> Tensor:
     """log p(mu) from its value c0 at kappa0; every term vanishes with delta = kappa - kappa0."""
     delta, a, a0 = kappa - kappa0, kappa + b, b + kappa0
     s, s0 = kappa + 2 * b, a0 + b

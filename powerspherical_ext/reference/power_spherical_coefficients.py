@@ -77,7 +77,7 @@ IMPLICIT_GRADIENT: tuple[tuple[float, ...], ...] = (
 )
 
 # d: (kappa0, log p(mu) at kappa0).
-PEAK_BASE: dict[int, tuple[float, float]] = {
+MODE_BASE: dict[int, tuple[float, float]] = {
     8: (7.875, 0.005950093689475086),
     9: (7.125, 0.002832362508879715),
     10: (6.375, -0.0018918836087981894),

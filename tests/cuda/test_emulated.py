@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from cases import concentration_at
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from powerspherical_ext.families import FAMILIES
+from powerspherical_ext.families import FAMILIES, family_named
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
@@ -154,7 +155,7 @@ def test_other_families(family: int, n: int, d: int, dtype: torch.dtype) -> None
     """The rows are the same code; these shapes take every branch of the families' samplers."""
     torch.manual_seed(n)
     mu, value = points(n, d, dtype=dtype), points(n, d, dtype=dtype)
-    kappa = torch.rand(n, dtype=dtype) * 3 * d
+    kappa = concentration_at(FAMILIES[family], torch.rand(n, dtype=dtype) * 3 * d)
     assert_log_prob_agrees(value, mu, kappa, family=family)
     assert_rsample_agrees(mu, kappa, family=family)
 
@@ -237,19 +238,22 @@ def test_no_rows(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("function", range(7))
 @each_index
 def test_scalar_function(family: int, function: int, dtype: torch.dtype) -> None:
-    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20).t()
+    kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20)
+    kappa = concentration_at(FAMILIES[family], kappa).t()
     arguments = (kappa, 64, family, function)
     assert_same([cuda.scalar_function(*arguments)], [cpu.scalar_function(*arguments)])
 
 
 @each_float
 @pytest.mark.parametrize("function", range(4))
-@pytest.mark.parametrize("family_q", range(2))
-@each_index
+@pytest.mark.parametrize(
+    ("family", "family_q"), [(p.index, family_named(q).index) for p in FAMILIES for q in p.kl]
+)
 def test_kl(family: int, family_q: int, function: int, dtype: torch.dtype) -> None:
     """Over broadcast arguments of a strided batch."""
-    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5).t()
-    q = torch.logspace(3, -2, 8, dtype=dtype)
+    p = torch.logspace(-2, 3, 40, dtype=dtype).view(8, 5)
+    p = concentration_at(FAMILIES[family], p).t()
+    q = concentration_at(FAMILIES[family_q], torch.logspace(3, -2, 8, dtype=dtype))
     y = torch.linspace(0, 1, 5, dtype=dtype).unsqueeze(-1)
     arguments = (p, q, y, 1 - y, 64, family, family_q, function)
     assert_same([cuda.kl(*arguments)], [cpu.kl(*arguments)])
@@ -276,11 +280,10 @@ def assert_loss_agrees(
 
 def loss_beside_the_antipode(kappa: Tensor, pred: Tensor, family: int) -> Tensor:
     """The loss at the distance ULPS * eps from the antipode, in units of the radius."""
-    law, d = FAMILIES[family], pred.shape[-1]
+    law, d = FAMILIES[family].reference, pred.shape[-1]
     z = torch.full_like(kappa, (ULPS * torch.finfo(kappa.dtype).eps) ** 2)
-    return -(
-        law.kl_uniform(kappa, d) + kappa * law.log_prob_at_mode_dkappa(kappa, d)
-    ) - law.log_prob_ratio(kappa, 1 - z, z)
+    ratio = law.log_prob_ratio(kappa, d, 1 - z, z)
+    return -(law.log_prob_at_mode_over_uniform(kappa, d) + ratio)
 
 
 @pytest.mark.slow
@@ -300,7 +303,9 @@ def test_vi_simsiam_loss(n: int, d: int, dtype: torch.dtype, place: Any) -> None
     target[0], pred[-1] = 0, 0
     kappa = torch.rand(n).to(torch.promote_types(dtype, torch.float32)) * 10
     assert_loss_agrees(pred, target, kappa)
-    assert_loss_agrees(pred, target, kappa, family=1, beta=0.5)
+    for family in FAMILIES[1:]:
+        k = concentration_at(family, kappa)
+        assert_loss_agrees(pred, target, k, family=family.index, beta=0.5)
 
 
 def test_vi_simsiam_loss_broadcast_and_strided() -> None:

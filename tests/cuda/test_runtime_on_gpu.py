@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import CONCENTRATED, Family, unit
+from cases import CONCENTRATED, POWER_SPHERICAL, Family, unit
 from torch import Tensor
 
 from powerspherical_ext import PowerSpherical, _library, ops
@@ -23,16 +23,18 @@ each_family = pytest.mark.parametrize("family", CONCENTRATED, ids=str)
 ROWS, D = 64, 48
 
 
-def inputs(device: str = "cuda", dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+def inputs(
+    device: str = "cuda", dtype: torch.dtype = torch.float32, family: Family = POWER_SPHERICAL
+) -> tuple[Tensor, ...]:
     """value, loc, concentration, rng_state"""
-    kappa = torch.linspace(1, 200, ROWS, dtype=dtype)
+    kappa = family.at(torch.linspace(1, 200, ROWS, dtype=dtype))
     tensors = unit(ROWS, D, dtype=dtype), unit(ROWS, D, dtype=dtype, seed=1), kappa
     return *(x.to(device) for x in tensors), torch.tensor([2**40 + 1, 7], device=device)
 
 
 def value_and_grads(family: Family, device: str, dtype: torch.dtype) -> list[Tensor]:
     """Sample, log-density, divergence and their gradients, through the public functions."""
-    value, loc, kappa, state = inputs(device, dtype)
+    value, loc, kappa, state = inputs(device, dtype, family)
     leaves = [x.requires_grad_() for x in (value, loc, kappa)]
     sample = ops.rsample(loc, kappa, state, family.declared)
     log_prob = ops.log_prob(value, loc, kappa, family.declared)
@@ -114,7 +116,10 @@ def captured(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
 def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
     """Each replay samples anew: the graph itself advances the offset, in place."""
     rows = 4
-    loc, kappa = unit(rows, d, dtype=torch.float32).cuda(), torch.full((rows,), 50.0).cuda()
+    loc, kappa = (
+        unit(rows, d, dtype=torch.float32).cuda(),
+        family.at(torch.full((rows,), 50.0)).cuda(),
+    )
     leaves = [loc.requires_grad_(), kappa.requires_grad_()]
     state = torch.tensor([5, 0], device="cuda")
     sample, log_prob = torch.empty_like(loc), torch.empty_like(kappa)
@@ -145,7 +150,7 @@ def test_graph_with_advancing_randomness(family: Family, d: int) -> None:
 @each_family
 def test_graph_of_the_loss(family: Family) -> None:
     """Forward and backward; the factor that arrives in the backward pass stays on the GPU."""
-    target, pred, kappa, _ = inputs()
+    target, pred, kappa, _ = inputs(family=family)
     leaves = [pred.requires_grad_(), kappa.requires_grad_()]
     weight, loss = torch.full((), 0.25, device="cuda"), torch.empty((), device="cuda")
     grads = [torch.empty_like(x) for x in leaves]
@@ -183,7 +188,7 @@ def test_graph_of_a_distribution() -> None:
 
 @each_family
 def test_compile(family: Family) -> None:
-    value, loc, kappa, state = inputs()
+    value, loc, kappa, state = inputs(family=family)
 
     def function(value: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
         sample = ops.rsample(loc, kappa, state, family.declared)
@@ -201,7 +206,7 @@ def test_compile(family: Family) -> None:
 @each_family
 def test_opcheck(family: Family) -> None:
     raw, index = torch.ops.powerspherical_ext, family.index
-    value, loc, kappa, state = inputs()
+    value, loc, kappa, state = inputs(family=family)
     density, sample = raw.log_prob(value, loc, kappa, index), raw.rsample(loc, kappa, state, index)
     half = torch.full_like(kappa, 0.5)
     for op, arguments in [
@@ -210,7 +215,7 @@ def test_opcheck(family: Family) -> None:
         (raw.rsample, (loc, kappa, state, index)),
         (raw.rsample_backward, (sample, sample, loc, kappa, index, 6)),
         (raw.scalar_function, (kappa, D, index, 0)),
-        (raw.kl, (kappa, kappa, half, half, D, index, 0)),
+        (raw.kl, (kappa, kappa, half, half, D, index, index, 0)),
     ]:
         torch.library.opcheck(op.default, arguments)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,7 @@ def test_sphere_is_strict_in_float32():
 @each_concentrated
 def test_finite_concentration_number(family):
     """A Python number takes the dtype and device of loc."""
-    for number in (2.5, 3):
+    for number in map(family.at, (2.5, 3)):
         p = family.make(unit(4, 3), number)
         assert p.concentration.dtype == torch.float64
         assert p.concentration.shape == p.batch_shape == (4,)
@@ -54,9 +56,9 @@ def test_finite_concentration_number(family):
 
 @each_concentrated
 def test_dtypes_promote(family):
-    p = family.make(unit(4, 3, dtype=torch.float32), torch.ones(4, dtype=torch.float64))
+    p = family.make(unit(4, 3, dtype=torch.float32), family.at(torch.ones(4, dtype=torch.float64)))
     assert p.loc.dtype == p.concentration.dtype == p.sample().dtype == torch.float64
-    p = family.make(unit(4, 3, dtype=torch.bfloat16), torch.ones(4))
+    p = family.make(unit(4, 3, dtype=torch.bfloat16), family.at(torch.ones(4)))
     assert p.sample().dtype == p.mode.dtype == torch.float32
 
 
@@ -95,35 +97,36 @@ def test_validate_args():
 # Bad input: what was wrong, what was wanted, what came
 
 E1 = torch.tensor([1.0, 0.0, 0.0])
+# DOMAIN stands for the constraint of the concentration, and 0.5 is in every domain.
 BAD_PARAMETERS = {
-    "loc of a wrong length": ((2 * E1, 1.0), ValueError, r"loc .* Sphere\(\)[\s\S]*2\."),
-    "zero loc": ((0 * E1, 1.0), ValueError, r"loc .* Sphere\(\)"),
-    "NaN loc": ((E1 * float("nan"), 1.0), ValueError, r"loc .* Sphere\(\)[\s\S]*nan"),
-    "scalar loc": ((torch.tensor(1.0), 1.0), ValueError, r"loc .*\(\.\.\., d\).*got \(\)"),
-    "d = 1": ((torch.ones(5, 1), 1.0), ValueError, r"loc .*d >= 2, got \(5, 1\)"),
-    "d = 0": ((torch.ones(0), 1.0), ValueError, r"loc .*d >= 2, got \(0,\)"),
-    "integer loc": ((E1.long(), 1.0), TypeError, "loc .*floating-point.*int64"),
-    "complex loc": ((E1.cfloat(), 1.0), TypeError, "loc .*floating-point.*complex64"),
-    "numpy loc": ((E1.numpy(), 1.0), TypeError, "loc must be a tensor, got ndarray"),
-    "list loc": (([1.0, 0.0], 1.0), TypeError, "loc must be a tensor, got list"),
-    "negative kappa": ((E1, -1.0), ValueError, r"concentration .*Nonnegative[\s\S]*-1"),
-    "NaN kappa": ((E1, float("nan")), ValueError, r"concentration .*Nonnegative[\s\S]*nan"),
-    "inf kappa": ((E1, float("inf")), ValueError, r"concentration .*Finite[\s\S]*inf"),
+    "loc of a wrong length": ((2 * E1, 0.5), ValueError, r"loc .* Sphere\(\)[\s\S]*2\."),
+    "zero loc": ((0 * E1, 0.5), ValueError, r"loc .* Sphere\(\)"),
+    "NaN loc": ((E1 * float("nan"), 0.5), ValueError, r"loc .* Sphere\(\)[\s\S]*nan"),
+    "scalar loc": ((torch.tensor(1.0), 0.5), ValueError, r"loc .*\(\.\.\., d\).*got \(\)"),
+    "d = 1": ((torch.ones(5, 1), 0.5), ValueError, r"loc .*d >= 2, got \(5, 1\)"),
+    "d = 0": ((torch.ones(0), 0.5), ValueError, r"loc .*d >= 2, got \(0,\)"),
+    "integer loc": ((E1.long(), 0.5), TypeError, "loc .*floating-point.*int64"),
+    "complex loc": ((E1.cfloat(), 0.5), TypeError, "loc .*floating-point.*complex64"),
+    "numpy loc": ((E1.numpy(), 0.5), TypeError, "loc must be a tensor, got ndarray"),
+    "list loc": (([1.0, 0.0], 0.5), TypeError, "loc must be a tensor, got list"),
+    "negative kappa": ((E1, -1.0), ValueError, r"concentration .*DOMAIN[\s\S]*-1"),
+    "NaN kappa": ((E1, float("nan")), ValueError, r"concentration .*DOMAIN[\s\S]*nan"),
+    "inf kappa": ((E1, float("inf")), ValueError, r"concentration .*DOMAIN[\s\S]*inf"),
     "integer kappa": ((E1, torch.tensor(1)), TypeError, "concentration .*floating.*int64"),
     "numpy kappa": ((E1, np.ones(3)), TypeError, "concentration must be a tensor.*ndarray"),
     "string kappa": ((E1, "1"), TypeError, "concentration must be a tensor.*str"),
     "wrong shape": (
-        (E1.expand(2, 3), torch.ones(5)),
+        (E1.expand(2, 3), torch.zeros(5)),
         ValueError,
         r"concentration must broadcast .*\(2,\).*\(5,\)",
     ),
     "column": (
-        (E1.expand(2, 3), torch.ones(3, 1, 5)),
+        (E1.expand(2, 3), torch.zeros(3, 1, 5)),
         ValueError,
         r"concentration must broadcast .*\(2,\).*\(3, 1, 5\)",
     ),
     "mixed devices": (
-        (E1, torch.ones((), device="meta")),
+        (E1, torch.zeros((), device="meta")),
         ValueError,
         "concentration must be on the device of loc, cpu, got meta",
     ),
@@ -134,9 +137,20 @@ BAD_PARAMETERS = {
 @pytest.mark.parametrize("bad", BAD_PARAMETERS)
 def test_bad_parameters(family, bad):
     arguments, error, message = BAD_PARAMETERS[bad]
+    message = message.replace("DOMAIN", re.escape(repr(family.declared.concentration)))
     with pytest.raises(error, match=f"{family}.*{message}|{message}") as caught:
         family.make(*arguments)
     assert family.distribution.__name__ in str(caught.value)
+
+
+@each_concentrated
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_domain_ends_below_its_bound(family, dtype):
+    bound = torch.tensor(family.declared.upper_bound, dtype=dtype)
+    last = torch.nextafter(bound, torch.zeros_like(bound))
+    assert family.make(unit(3, dtype=dtype), last).concentration == last
+    with pytest.raises(ValueError, match=rf"concentration [\s\S]*{bound.item():g}"):
+        family.make(unit(3, dtype=dtype), bound)
 
 
 BAD_VALUES = {

@@ -50,13 +50,25 @@ def test_moments_are_exact(case):
         close(p.mean_resultant_length().double(), t, rtol=relative, atol=0)
 
 
+def heaviness(family, d, kappa):
+    """E[y^2]/E[y]^2 for y = (1 - t)/2: at most 3 for concentrated families of exponential form."""
+    mean, square = family.moments(d, mpf(kappa))
+    return (1 - 2 * mean + square) / (1 - mean) ** 2
+
+
 @each_family
 @pytest.mark.parametrize("d", [2, 3, 8, 64])
 def test_moments_of_samples(family, d):
-    """z-scores of the mean of x and of (c . x)^2; the false-positive rate of each call is 1e-3."""
+    """z-scores of the mean of x and of (c . x)^2; the false-positive rate of each call is 1e-3.
+
+    They are normal where 500 or more samples carry the variance of y. A law with a heavy tail is
+    left out where fewer do; the test of the sampler of t covers it there.
+    """
     n, c = 20_000, unit(d, seed=8)
     bound = scipy.stats.norm.isf(1e-3 / 2 / (len(family.kappas) * (d + 1)))
-    for kappa in family.kappas:
+    kappas = [kappa for kappa in family.kappas if heaviness(family, d, kappa) <= n / 500]
+    assert len(kappas) > len(family.kappas) / 2
+    for kappa in kappas:
         p = family.make(unit(d), torch.tensor(kappa, dtype=torch.float64))
         torch.manual_seed(d)
         x = p.sample((n,)) - p.mean

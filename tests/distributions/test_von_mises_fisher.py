@@ -177,10 +177,12 @@ def test_subclasses_inherit_divergences():
 
 def test_an_unknown_family_has_no_divergence(monkeypatch):
     mu = unit(3)
-    unknown = dataclasses.replace(VonMisesFisher._family, name="unknown")
+    unknown = dataclasses.replace(VonMisesFisher._family, name="unknown", kl={})
     monkeypatch.setattr(VonMisesFisher, "_family", unknown)
     with pytest.raises(NotImplementedError, match="from unknown to power_spherical is not known"):
         kl_divergence(VonMisesFisher(mu, 1.0), PowerSpherical(mu, 1.0))
+    with pytest.raises(NotImplementedError, match="from power_spherical to unknown is not known"):
+        kl_divergence(PowerSpherical(mu, 1.0), VonMisesFisher(mu, 1.0))
 
 
 def test_divergence_from_uniform_is_the_limit_of_small_concentration():

@@ -11,13 +11,15 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import torch
-from cases import VON_MISES_FISHER
+from cases import CONCENTRATED, concentration_at, exact_mean
 from scipy.special import gammaln, ive
 
 from powerspherical_ext import PowerSpherical, VonMisesFisher, reference
 from powerspherical_ext.fit import exponential_form
 
-FAMILIES = [PowerSpherical, VonMisesFisher]
+ROWS = {row.distribution: row for row in CONCENTRATED if row.declared.fit is not None}
+FAMILIES = list(ROWS)
+EXPONENTIAL = [family for family in FAMILIES if family._family.exponential_form]
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -25,14 +27,21 @@ def unit(x):
     return x / x.norm(dim=-1, keepdim=True)
 
 
+def concentration(family, kappa):
+    """The concentration for which 1 - E[t] is of the order of 1/kappa, or of 1 for small kappa."""
+    return concentration_at(
+        family._family, kappa if family._family.exponential_form else kappa**0.5
+    )
+
+
 def draw(family, shape, d, kappa, dtype=torch.float64, seed=0):
     torch.manual_seed(seed)
     loc = unit(torch.randn(d, dtype=dtype))
-    return loc, family(loc, torch.tensor(kappa, dtype=dtype)).sample(shape)
+    return loc, family(loc, concentration(family, torch.tensor(kappa, dtype=dtype))).sample(shape)
 
 
 def negative_log_likelihood(family, x, w):
-    """Of (unnormalised direction, log kappa), in numpy and scipy alone; one more row per family."""
+    """Of (unnormalised direction, log kappa), in numpy and scipy alone."""
     d = x.shape[-1]
     b = (d - 1) / 2
 
@@ -55,7 +64,7 @@ def negative_log_likelihood(family, x, w):
     return lambda parameters: function(parameters[:-1], math.exp(parameters[-1]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [PowerSpherical, VonMisesFisher])
 @pytest.mark.parametrize(
     ("n", "d", "kappa"), [(7, 3, 4.0), (30, 5, 0.8), (40, 4, 60.0), (25, 2, 9.0)]
 )
@@ -77,15 +86,22 @@ def test_no_point_is_more_likely(family, n, d, kappa):
 
 
 def fisher_information(family, d, kappa):
-    """Of one sample: in kappa, and in a direction orthogonal to mu, in mpmath."""
-    b = (d - 1) / 2
-    if family is VonMisesFisher:  # Var[t], kappa E[t]
-        mean, square = VON_MISES_FISHER.moments(d, mpmath.mpf(kappa))
-        return float(square - mean**2), float(kappa * mean)
-    # Var[log z]; kappa^2 E[(1 - t^2)/(1 + t)^2]/(d - 1), finite for b + kappa > 1
-    variance = float(mpmath.psi(1, b + kappa) - mpmath.psi(1, 2 * b + kappa))
-    finite = b + kappa > 1
-    return variance, kappa**2 * b / ((d - 1) * (b + kappa - 1)) if finite else math.inf
+    """Of one sample: in kappa, and in a direction orthogonal to mu; from the row's density."""
+    row, kappa = ROWS[family], float(kappa)
+    slope = mpmath.diff(lambda k: row.log_normalizer(d, k), kappa)
+
+    def of_kappa(y, _):
+        return (slope + mpmath.diff(lambda k: row.log_density(d, k, y), kappa)) ** 2
+
+    def of_mu(y, _):  # E[(1 - t^2) (d log p/dt)^2]/(d - 1), by l = log(y/(1 - y))
+        def log_density(l):  # noqa: E741
+            return row.log_density(d, mpmath.mpf(kappa), 1 / (1 + mpmath.exp(-l)))
+
+        slope = mpmath.diff(log_density, mpmath.log(y) - mpmath.log1p(-y))
+        return slope**2 / (y * (1 - y)) / (d - 1)
+
+    with mpmath.workdps(120):  # exp(-reach) of the quadrature is 1e-60, and diff takes a half
+        return tuple(float(exact_mean(row, d, kappa, f)) for f in (of_kappa, of_mu))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -100,12 +116,40 @@ def test_consistent(family, dtype, d, kappa):
     loc, x = draw(family, (n,), d, kappa, dtype, seed=2)
     p = family.fit(x)
     assert p.loc.dtype == p.concentration.dtype == dtype
-    variance, information = fisher_information(family, d, kappa)
-    assert abs(float(p.concentration) - kappa) < 4.5 / math.sqrt(n * variance)
-    if math.isfinite(information):
-        angle = 2 * torch.asin((p.loc - loc).double().norm() / 2)
-        chi_square = n * information * float(angle) ** 2
-        assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
+    truth = float(concentration(family, torch.tensor(kappa, dtype=dtype)))
+    variance, information = fisher_information(family, d, truth)
+    assert abs(float(p.concentration) - truth) < 4.5 / math.sqrt(n * variance)
+    angle = 2 * torch.asin((p.loc - loc).double().norm() / 2)
+    chi_square = n * information * float(angle) ** 2
+    assert chi_square < d - 1 + 4.5 * math.sqrt(2 * (d - 1)) + 20
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kappa", [0.8, 4.0, 60.0, 1e4])
+def test_other_parameters_are_less_likely(family, kappa):
+    """By the exact density: the gradient is 0, and the likelihood falls in every direction."""
+    _, x = draw(family, (8, 60), 4, kappa, seed=5)
+    w = torch.rand(8, 60, dtype=torch.float64)
+    p = family.fit(x, w)
+
+    def likelihood(loc, concentration):
+        law = family(unit(loc), concentration, validate_args=False)
+        return (w * law.log_prob(x.movedim(-2, 0)).movedim(0, -1)).sum(-1)
+
+    best = likelihood(p.loc, p.concentration)
+    bound = family._family.upper_bound
+    size = 1 / (1 / p.concentration - 1 / bound)  # bound size/(bound + size) = concentration
+    spread = (1 - p.mean_resultant_length()).sqrt().unsqueeze(-1)
+    for step in (1e-3, 1e-2, 0.1, 0.5):
+        turned = p.loc + step * spread * torch.randn(8, 4, dtype=torch.float64)
+        assert (likelihood(turned, p.concentration) < best).all()
+        for other in (size * (1 + step), size / (1 + step)):
+            assert (likelihood(p.loc, 1 / (1 / other + 1 / bound)) < best).all()
+    loc, kappa = (v.detach().requires_grad_() for v in (p.loc, p.concentration))
+    along, across = torch.autograd.grad(likelihood(loc, kappa).sum(), (loc, kappa))
+    slope = (size * (1 - p.concentration / bound) ** 2).abs()
+    assert (along * spread).abs().max() < 1e-6
+    assert (across * slope).abs().max() < 1e-6
 
 
 @pytest.mark.slow
@@ -117,7 +161,7 @@ def test_converges_on_any_sample(family, dtype, d):
     for n, kappa in itertools.product([1, 2, 3, 10, 100], [0.0, 0.1, 10.0, 1e7]):
         torch.manual_seed(n)
         loc = unit(torch.randn(20, d, dtype=dtype))
-        x = family(loc, torch.tensor(kappa, dtype=dtype)).sample((n,))
+        x = family(loc, concentration(family, torch.tensor(kappa, dtype=dtype))).sample((n,))
         w = torch.rand(n, 20, dtype=dtype)
         p = family.fit(x, w, dim=0)
         assert p.loc.isfinite().all()
@@ -128,7 +172,8 @@ def test_converges_on_any_sample(family, dtype, d):
 
         best = likelihood(p.loc, p.concentration)
         step = 1e-3 * torch.randn(20, d) / (1 + p.concentration).sqrt().unsqueeze(-1)
-        slack = 1e-6 * (1 + best.abs())
+        rounded = unit(p.loc + torch.finfo(dtype).eps * torch.randn(20, d))
+        slack = 1e-6 * (1 + best.abs()) + 4 * (likelihood(rounded, p.concentration) - best).abs()
         assert (likelihood(unit(p.loc + step), p.concentration) < best + slack).all()
         assert (likelihood(p.loc, p.concentration * 0.99) < best + slack).all()
 
@@ -195,7 +240,9 @@ def test_equal_samples_give_the_largest_concentration(family, dtype, n):
     x = unit(torch.arange(1.0, 6.0, dtype=dtype)).expand(n, 5).clone().requires_grad_()
     p = family.fit(x)
     torch.testing.assert_close(p.loc, x[0], rtol=1e-6, atol=0)
-    assert p.concentration.item() == exponential_form.MAX_CONCENTRATION
+    if family in EXPONENTIAL:
+        assert p.concentration.item() == exponential_form.MAX_CONCENTRATION
+    assert concentration_at(family._family, 1e6) < p.concentration < family._family.upper_bound
     (p.concentration + p.loc.sum()).backward()
     assert x.grad.isfinite().all()
 
@@ -212,7 +259,7 @@ def test_octahedron():
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EXPONENTIAL)
 def test_concentration_is_zero_where_the_uniform_is_more_likely(family):
     """Its mean of -phi is at least that of the uniform: at a poor local maximum, for d = 2."""
     module = family._family.reference

@@ -28,6 +28,7 @@ from powerspherical_ext.distributions import CosineMarginal
 
 DIMENSIONS = [2, 3, 4, 5, 8, 16, 64, 512, 2048, 100_000, 1_000_000]
 PANELS = 16  # of the quadrature that is the truth for von Mises-Fisher
+OWN_TRUTH = (POWER_SPHERICAL, VON_MISES_FISHER)
 CONCENTRATIONS = [0, 1e-3, 1, 10, 100, 1e4, 1e6, 1e7]
 
 
@@ -37,9 +38,19 @@ def marginal(family, d, kappa, dtype=torch.float64):
     return family.make(loc, torch.as_tensor(kappa, dtype=dtype)).marginal_t
 
 
+def concentrations(family):
+    return [family.at(kappa) for kappa in CONCENTRATIONS]
+
+
 def tails(family, d, kappa, t):
-    """P(T <= t) and P(T > t), each from the fraction that it shrinks with."""
+    """P(T <= t) and P(T > t), each from the fraction that it shrinks with.
+
+    A family without a formula of its own here is one whose law of -t is that of t at -kappa. Its
+    lower tail is accurate where 1 + t has no rounding error.
+    """
     b = (d - 1) / 2
+    if family not in OWN_TRUTH:
+        return family.cdf((1 + t) / 2, d, -kappa), family.cdf((1 - t) / 2, d, kappa)
     if family is POWER_SPHERICAL:
         return betainc(b + kappa, b, (1 + t) / 2), betainc(b, b + kappa, (1 - t) / 2)
     t = np.asarray(t, np.longdouble)
@@ -99,6 +110,15 @@ def points(family, d, kappa, p):
     """t where the lower and where the upper tail is p; for von Mises-Fisher about there, where a
     normal law with the curvature of log g at its mode has these tails."""
     b = (d - 1) / 2
+    if family not in OWN_TRUTH:
+        low, high = np.full((2, len(p)), -1000.0), np.full((2, len(p)), 1000.0)
+        for _ in range(60):  # bisections of u = log((1 + t)/(1 - t))
+            middle = (low + high) / 2
+            lower, upper = tails(family, d, kappa, np.tanh(middle / 2))
+            left = np.stack([lower[0] < p, upper[1] > p])
+            low, high = np.where(left, middle, low), np.where(left, high, middle)
+        t = np.tanh((low + high) / 4).ravel()
+        return np.where(t > 0, (1 + t) - 1, t)
     if family is POWER_SPHERICAL:
         lower = 2 * betaincinv(b + kappa, b, p) - 1
         return np.concatenate([lower, 1 - 2 * betaincinv(b, b + kappa, p)])
@@ -114,10 +134,11 @@ def points(family, d, kappa, p):
 def test_cdf(family, dtype, d):
     """Relative error of the smaller tail, down to 1e-100 (1e-35 in float32)."""
     p = np.array([1e-100 if dtype == torch.float64 else 1e-35, 1e-30, 1e-10, 1e-3, 0.1, 0.4])
-    columns = [points(family, d, kappa, p) for kappa in CONCENTRATIONS]
+    law = marginal(family, d, concentrations(family), dtype)
+    kappas = law.concentration.double().numpy()
+    columns = [points(family, d, kappa, p) for kappa in kappas]
     t = torch.tensor(np.stack(columns, -1), dtype=dtype)  # [points, concentrations]
-    law = marginal(family, d, CONCENTRATIONS, dtype)
-    lower, upper = tails(family, d, np.array(CONCENTRATIONS), t.double().numpy())
+    lower, upper = tails(family, d, kappas, t.double().numpy())
     small, at_most, above = np.minimum(lower, upper), law.cdf(t), law.survival(t)
     torch.testing.assert_close(at_most + above, torch.ones_like(t))
     ours = torch.where(torch.tensor(lower < upper), at_most, above).double().numpy()
@@ -188,6 +209,22 @@ def test_cdf_by_mpmath(family, d, kappa, t, upper):
     assert abs(ours.item() / exact - 1) < (3e-12 if d > 1e5 else 1e-12)
 
 
+@pytest.mark.slow
+@each_concentrated
+@pytest.mark.parametrize(("d", "kappa"), [(2, 10), (3, 1e7), (16, 1e-3), (2048, 1e4)])
+def test_tails_by_mpmath(family, d, kappa):
+    kappa = family.at(kappa)
+    t = points(family, d, kappa, np.array([1e-10, 0.1]))
+    law = marginal(family, d, kappa)
+    for value, upper in zip(t.tolist(), [False, False, True, True], strict=True):
+        if not -1 < value < 1:
+            continue
+        with mpmath.workdps(40):
+            exact = exact_tail(family, d, kappa, value, upper)
+        ours = (law.survival if upper else law.cdf)(torch.tensor(value, dtype=torch.float64))
+        assert abs(ours.item() / exact - 1) < 1e-11
+
+
 @each_concentrated
 @each_float
 @pytest.mark.parametrize("d", DIMENSIONS)
@@ -197,8 +234,8 @@ def test_icdf(family, dtype, d):
     q = torch.tensor(
         [smallest, 1e-30, 1e-16, 1e-8, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 1 - 1e-6], dtype=dtype
     ).unsqueeze(-1)
-    kappa = np.array(CONCENTRATIONS)
-    t = marginal(family, d, CONCENTRATIONS, dtype).icdf(q).double()
+    law = marginal(family, d, concentrations(family), dtype)
+    kappa, t = law.concentration.double().numpy(), law.icdf(q).double()
     step = (9 if dtype == torch.float64 else 1) * torch.finfo(dtype).eps
     before = tails(family, d, kappa, (t - step).clamp(-1, 1).numpy())
     behind = tails(family, d, kappa, (t + step).clamp(-1, 1).numpy())
@@ -213,6 +250,7 @@ def test_icdf(family, dtype, d):
 def test_log_prob_and_moments(family):
     """log f, E[t], Var[t] and the entropy against mpmath."""
     for d, kappa in itertools.product([2, 3, 16, 512], [0, 0.1, 10, 1e3]):
+        kappa = family.at(kappa)
         law = marginal(family, d, kappa)
         t = torch.tensor(points(family, d, kappa, np.array([1e-3, 0.2])))
 
@@ -232,6 +270,7 @@ def test_log_prob_and_moments(family):
 @each_concentrated
 @pytest.mark.parametrize(("d", "kappa"), [(2, 3.0), (5, 0.5), (64, 40.0)])
 def test_gradients(family, d, kappa):
+    kappa = family.at(kappa)
     law = marginal(family, d, kappa)
     p = torch.tensor([1e-3, 0.9], dtype=torch.float64)
     t = law.icdf(p)
@@ -251,7 +290,7 @@ def test_gradients(family, d, kappa):
 @each_concentrated
 def test_second_derivatives(family):
     t = torch.tensor([0.4], dtype=torch.float64, requires_grad=True)
-    kappa = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
+    kappa = family.at(torch.tensor([3.0], dtype=torch.float64)).requires_grad_()
     q = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
     for method, x in [("cdf", t), ("icdf", q)]:
 
@@ -264,7 +303,7 @@ def test_second_derivatives(family):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, in jvp
 @each_concentrated
 def test_transforms(family):
-    kappa = torch.tensor([0.5, 20.0], dtype=torch.float64)
+    kappa = family.at(torch.tensor([0.5, 20.0], dtype=torch.float64))
     t = torch.tensor([0.1, 0.6], dtype=torch.float64)
 
     def function(t, kappa):
@@ -283,7 +322,7 @@ def test_transforms(family):
 @each_float
 @pytest.mark.parametrize("d", [2, 3, 4, 1_000_000])
 def test_ends(family, d, dtype):
-    law = marginal(family, d, [0.0, 1e-3, 1.0, 1e7], dtype)
+    law = marginal(family, d, family.at(torch.tensor([0.0, 1e-3, 1.0, 1e7], dtype=dtype)), dtype)
     ends = torch.tensor([[-1.0], [1.0]], dtype=dtype)
     assert law.cdf(ends).tolist() == [[0] * 4, [1] * 4]
     assert law.survival(ends).tolist() == [[1] * 4, [0] * 4]
@@ -291,7 +330,7 @@ def test_ends(family, d, dtype):
     assert not law.log_prob(ends).isnan().any()
     inside = torch.tensor([torch.finfo(dtype).tiny, 1 - torch.finfo(dtype).eps], dtype=dtype)
     assert law.icdf(inside[:, None]).abs().le(1).all()
-    unchecked = CosineMarginal(family.make(torch.eye(2)[0], 1.0), validate_args=False)
+    unchecked = CosineMarginal(family.make(torch.eye(2)[0], family.at(1.0)), validate_args=False)
     assert unchecked.icdf(torch.tensor([-0.1, 1.1, math.nan])).isnan().all()
     assert unchecked.cdf(torch.tensor([-1.1, 1.1])).tolist() == [0, 1]
 
@@ -300,9 +339,15 @@ def test_ends(family, d, dtype):
 @each_concentrated
 @pytest.mark.parametrize("d", [2, 3, 8, 512, 1_000_000])
 def test_sampler(family, d):
-    """KS of y = (1 - t)/2: 40 tests at 1e-4 each, so 4e-3 of false alarms at these fixed seeds."""
+    """KS of y = (1 - t)/2: 20 tests of each family at 1e-4, so 2e-3 of false alarms at these fixed
+    seeds.
+
+    The largest 1/kappa is the order of y, which is known to 1e-16. In a family that is not of
+    exponential form y may be of the order 1/kappa^2.
+    """
     torch.manual_seed(d)
-    for kappa in [0, 0.3, 50, 1e7]:
+    for kappa in [0, 0.3, 50, 1e7 if family.declared.exponential_form else 1e7**0.5]:
+        kappa = family.at(kappa)
         t = marginal(family, d, kappa).sample((5000,))
         result = scipy.stats.kstest((1 - t.numpy()) / 2, lambda y, k=kappa: family.cdf(y, d, k))
         assert result.pvalue > 1e-4, (kappa, result)
@@ -313,7 +358,7 @@ def test_law_of_the_cosine_of_samples(family):
     """cdf(mu . x) is uniform on (0, 1): KS at 1e-4, false alarms 1e-4 at a fixed seed."""
     torch.manual_seed(0)
     loc = torch.nn.functional.normalize(torch.randn(6, dtype=torch.float64), dim=0)
-    p = family.make(loc, torch.tensor(9.0, dtype=torch.float64))
+    p = family.make(loc, family.at(torch.tensor(9.0, dtype=torch.float64)))
     u = p.marginal_t.cdf((p.sample((5000,)) * loc).sum(-1))
     assert scipy.stats.kstest(u.numpy(), "uniform").pvalue > 1e-4
 
@@ -321,11 +366,14 @@ def test_law_of_the_cosine_of_samples(family):
 @pytest.mark.slow
 @each_concentrated
 @each_float
-@pytest.mark.parametrize(("d", "kappa"), [(2, 0.5), (3, 4.0), (64, 30.0), (3, 1e7)])
+@pytest.mark.parametrize(("d", "kappa"), [(2, 0.5), (3, 4.0), (64, 30.0), (3, 1e7), (64, 1e7)])
 def test_gradient_of_samples(family, dtype, d, kappa):
-    """E[dt/dkappa] = dE[t]/dkappa within 4.5 standard errors: 16 tests, 1.1e-4 of false alarms."""
+    """E[dt/dkappa] = dE[t]/dkappa within 4.5 standard errors: 10 tests of each family, 7e-5 of
+    false alarms."""
+    if d == 3 and kappa == 1e7 and not family.declared.exponential_form:
+        pytest.skip("a heavy tail of 1 - t may carry the mean, which is then not normal")
     torch.manual_seed(1)
-    kappa = torch.tensor(kappa, dtype=dtype).expand(20000).clone().requires_grad_()
+    kappa = family.at(torch.tensor(kappa, dtype=dtype)).expand(20000).clone().requires_grad_()
     (gradient,) = torch.autograd.grad(marginal(family, d, kappa, dtype).rsample().sum(), kappa)
     exact = torch.func.grad(lambda k: marginal(family, d, k).mean)(kappa[0].detach().double())
     gradient = gradient.double()

@@ -83,7 +83,7 @@ def test_mixed_kl_of_different_means(d: int, compiled: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pathwise_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> None:
+def test_implicit_gradient_is_finite_everywhere(dtype: str, compiled: ctypes.CDLL) -> None:
     y = np.array([0, 1e-30, 1e-7, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 1, 1], dtype)
     z = np.array([1, 1, 1, 0.9, 0.7, 0.5, 0.3, 0.1, 1e-7, 1e-30, 0], dtype)
     for kappa in (0, 1e-20, 1e-3, 1, 14, 25, 60, 1e3, 1e5, 1e7):

@@ -38,7 +38,7 @@ CALLS = {
     "rsample": lambda value, loc, kappa: op_calls.rsample(loc, kappa).sin() * value,
     "entropy": lambda value, loc, kappa: ops.entropy(kappa, value.shape[-1], op_calls.FAMILY),
     "kl": lambda value, loc, kappa: ops.kl(
-        kappa, 1.5 * kappa, loc, value, op_calls.FAMILY, op_calls.FAMILY
+        kappa, 0.75 * kappa, loc, value, op_calls.FAMILY, op_calls.FAMILY
     ),
     "loss": loss(0.0, None),
     "loss, beta": loss(0.5, None),
@@ -120,7 +120,7 @@ def raw_calls():
     for function in ops.KlFunction:
         yield (
             lambda p, q, w, f=function: raw.kl(p, q, w, 1 - w, 5, index, index, int(f)),
-            (kappa, 1.5 * kappa, sin2),
+            (kappa, 0.75 * kappa, sin2),
         )
     for needs_grad in (1, 2, 4, 7, 15):
 
