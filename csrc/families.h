@@ -25,6 +25,7 @@
 #pragma once
 #include "math/kl_power_spherical.h"
 #include "math/kl_power_spherical_von_mises_fisher.h"
+#include "math/kl_spherical_cauchy.h"
 #include "math/kl_von_mises_fisher.h"
 #include "math/normal.h"
 #include <string>
@@ -35,7 +36,7 @@ template <class... Members> struct List {
   static constexpr int64_t size = sizeof...(Members);
 };
 
-using Families = List<PowerSpherical, VonMisesFisher>;
+using Families = List<PowerSpherical, VonMisesFisher, SphericalCauchy>;
 
 // Returns whether `use(family)` compiles.
 template <class Family, class Use> constexpr bool compiles(Use) {

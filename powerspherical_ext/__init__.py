@@ -1,13 +1,14 @@
 """Power Spherical and von Mises-Fisher distributions for PyTorch, with kernels of their own."""
 
 from ._library import __version__, show_config
-from .distributions import HypersphericalUniform, PowerSpherical, VonMisesFisher
+from .distributions import HypersphericalUniform, PowerSpherical, SphericalCauchy, VonMisesFisher
 from .losses import KappaHead, VISimSiamLoss, vi_simsiam_loss
 
 __all__ = [
     "HypersphericalUniform",
     "KappaHead",
     "PowerSpherical",
+    "SphericalCauchy",
     "VISimSiamLoss",
     "VonMisesFisher",
     "__version__",

@@ -10,20 +10,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
-from torch.distributions.constraints import Constraint
+from torch.distributions.constraints import Constraint, half_open_interval
 
 from .constraints import finite_nonnegative
 from .fit import Estimator
 from .fit import power_spherical as power_spherical_fit
+from .fit import spherical_cauchy as spherical_cauchy_fit
 from .fit import von_mises_fisher as von_mises_fisher_fit
 from .marginal import power_spherical as power_spherical_marginal
+from .marginal import spherical_cauchy as spherical_cauchy_marginal
 from .marginal import von_mises_fisher as von_mises_fisher_marginal
 from .marginal.contract import FamilyMarginal
 from .reference import (
     kl_power_spherical,
     kl_power_spherical_von_mises_fisher,
+    kl_spherical_cauchy,
     kl_von_mises_fisher,
     power_spherical,
+    spherical_cauchy,
     von_mises_fisher,
 )
 from .reference.contract import FamilyReference
@@ -94,6 +98,16 @@ FAMILIES: tuple[Family, ...] = (
             "power_spherical": kl_power_spherical_von_mises_fisher.kl_from_von_mises_fisher,
             "von_mises_fisher": kl_von_mises_fisher.kl,
         },
+    ),
+    Family(
+        name="spherical_cauchy",
+        index=2,
+        reference=spherical_cauchy,
+        marginal=spherical_cauchy_marginal,
+        concentration=half_open_interval(0.0, 1.0),
+        exponential_form=False,
+        fit=spherical_cauchy_fit.fit,
+        kl={"spherical_cauchy": kl_spherical_cauchy.kl},
     ),
 )
 

@@ -18,6 +18,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from mpmath import mp, mpf
@@ -29,6 +30,7 @@ from torch.distributions import Distribution
 from powerspherical_ext import (
     HypersphericalUniform,
     PowerSpherical,
+    SphericalCauchy,
     VonMisesFisher,
     _library,
 )
@@ -159,6 +161,33 @@ VON_MISES_FISHER = Family(
 )
 
 
+def _spherical_cauchy_moments(d, rho):
+    if rho == 0:
+        return mpf(0), 1 / mpf(d)
+    rho = mpf(rho)
+    s = 2 * rho / (1 + rho**2)
+    length = (d - 1) * s / d * mpmath.hyp2f1(mpf(1) / 2, 1, 1 + mpf(d) / 2, s**2)
+    return length, 1 - (d - 1) * (1 - length / s)
+
+
+def _spherical_cauchy_cdf(y, d, rho):
+    """A Moebius map carries a uniform point to a sample, and multiplies y/(1 - y) by a constant."""
+    far, near = (1 + rho) ** 2 * y, (1 - rho) ** 2 * (1 - y)
+    share = np.asarray(far / (far + near), np.float64)  # of the uniform point
+    return scipy.special.betainc((d - 1) / 2, (d - 1) / 2, share)
+
+
+SPHERICAL_CAUCHY = Family(
+    SphericalCauchy,
+    (0.0, 1e-3, 0.25, 0.75, 0.96875, 1 - 2**-10, 1 - 2**-20),
+    SphericalCauchy,
+    lambda d, rho: (d - 1) * mpmath.log1p(-(mpf(rho) ** 2)) - _log_area(d),
+    lambda d, rho, y: (1 - d) * mpmath.log((1 - rho) ** 2 + 4 * rho * y),
+    _spherical_cauchy_moments,
+    _spherical_cauchy_cdf,
+)
+
+
 def _make_uniform(loc, kappa, **options):
     kappa_shape = getattr(kappa, "shape", ())
     batch_shape = torch.broadcast_shapes(loc.shape[:-1], kappa_shape)
@@ -177,7 +206,7 @@ UNIFORM = Family(
     lambda y, d, kappa: scipy.stats.beta.cdf(y, (d - 1) / 2, (d - 1) / 2),
 )
 
-FAMILIES = (POWER_SPHERICAL, VON_MISES_FISHER, UNIFORM)
+FAMILIES = (POWER_SPHERICAL, VON_MISES_FISHER, SPHERICAL_CAUCHY, UNIFORM)
 CONCENTRATED = tuple(family for family in FAMILIES if len(family.kappas) > 1)  # have a loc
 
 

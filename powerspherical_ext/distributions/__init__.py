@@ -5,6 +5,7 @@ from .cosine_marginal import CosineMarginal
 from .hyperspherical_uniform import HypersphericalUniform
 from .power_spherical import PowerSpherical
 from .rotationally_symmetric import RotationallySymmetric
+from .spherical_cauchy import SphericalCauchy
 from .von_mises_fisher import VonMisesFisher
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "HypersphericalUniform",
     "PowerSpherical",
     "RotationallySymmetric",
+    "SphericalCauchy",
     "VonMisesFisher",
 ]

@@ -76,6 +76,7 @@ template <class T, class F> void over_tiles(int64_t n, const int64_t *d, const F
 
 FAMILY(PowerSpherical)
 FAMILY(VonMisesFisher)
+FAMILY(SphericalCauchy)
 
 // The name of the family at that position of csrc/families.h.
 extern "C" const char *family_name(int64_t index) {
@@ -104,6 +105,7 @@ extern "C" int64_t family_count() { return Families::size; }
 
 DIVERGENCE(KlPowerSpherical)
 DIVERGENCE(KlVonMisesFisher)
+DIVERGENCE(KlSphericalCauchy)
 DIVERGENCE(KlPowerSphericalVonMisesFisher)
 DIVERGENCE(KlVonMisesFisherPowerSpherical)
 

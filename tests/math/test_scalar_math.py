@@ -18,13 +18,19 @@ from scalar_calls import DTYPES, Column, by_dimension, call, load
 from torch import Tensor
 
 from powerspherical_ext import _library, ops
-from powerspherical_ext.reference import kl_power_spherical, power_spherical, von_mises_fisher
+from powerspherical_ext.reference import (
+    kl_power_spherical,
+    power_spherical,
+    spherical_cauchy,
+    von_mises_fisher,
+)
 from powerspherical_ext.reference.philox import row_words
 
 REFERENCES = {
     "PowerSpherical": power_spherical,
     "KlPowerSpherical": kl_power_spherical,
     "VonMisesFisher": von_mises_fisher,
+    "SphericalCauchy": spherical_cauchy,
 }
 
 
@@ -51,6 +57,7 @@ def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
 
 
 PS, KL, VMF = "PowerSpherical", "KlPowerSpherical", "VonMisesFisher"
+SC = "SphericalCauchy"
 CHECKS = (
     Check(PS, "log_prob_at_mode", "power_spherical", 5e-7, 5e-15, mixed=True),
     Check(PS, "log_prob_at_mode_dkappa", "power_spherical", 3e-7, 1e-15),
@@ -65,6 +72,12 @@ CHECKS = (
     Check(VMF, "mean_resultant_length", "von_mises_fisher", 3e-7, 3e-15),
     Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
     Check(VMF, "implicit_gradient", "von_mises_fisher_implicit_gradient", 1e-6, 2e-14),
+    Check(SC, "log_prob_at_mode", "spherical_cauchy", 5e-7, 5e-15, mixed=True),
+    Check(SC, "log_prob_at_mode_dkappa", "spherical_cauchy", 3e-7, 1e-15),
+    Check(SC, "log_prob_at_mode_dkappa2", "spherical_cauchy", 5e-7, 1e-15),
+    Check(SC, "mean_resultant_length", "spherical_cauchy", 5e-7, 2e-15),
+    Check(SC, "kl_uniform", "spherical_cauchy", 5e-7, 3e-15),
+    Check(SC, "implicit_gradient", "spherical_cauchy_implicit_gradient", 3e-7, 1e-15),
 )
 CONTRACT_CHECKS = (
     Check(PS, "log_prob_at_mode_over_uniform", "power_spherical", 5e-7, 2e-14, mixed=True),
@@ -72,6 +85,9 @@ CONTRACT_CHECKS = (
     Check(VMF, "log_prob_at_mode_over_uniform", "von_mises_fisher", 1e-6, 2e-14, mixed=True),
     Check(VMF, "mean_resultant_length_dkappa", "von_mises_fisher", 3e-7, 5e-15),
     Check(VMF, "kl_uniform_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+    Check(SC, "log_prob_at_mode_over_uniform", "spherical_cauchy", 5e-7, 1e-15),
+    Check(SC, "mean_resultant_length_dkappa", "spherical_cauchy", 5e-7, 3e-15),
+    Check(SC, "kl_uniform_dkappa", "spherical_cauchy", 5e-7, 3e-15),
 )
 KL_DERIVATIVES = (
     Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
