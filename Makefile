@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
+SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 EXTRAS := examples test dev
 
 .PHONY: demo test test-fast lint bench cuda-check cuda-sanitize clean

@@ -5,7 +5,7 @@
 // KL(SC(r) || uniform) (docs/numerics.md#spherical-cauchy). With
 //
 //   D = |p mu_p - q mu_q|^2 = (p - q)^2 + 4 p q sin2,  P = (1 - p^2) (1 - q^2),
-//   x = (2 r/(1 - r^2))^2 = 4 D (D + P)/P^2,           KL = b E[log1p(x/(1 + w))],  w as in spherical_cauchy.h.
+//   x = (2 r/(1 - r^2))^2 = 4 D (D + P)/P^2,  KL = b E[log1p(x/(1 + w))], w as in spherical_cauchy.h.
 #pragma once
 #include "spherical_cauchy.h"
 

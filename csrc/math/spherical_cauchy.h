@@ -110,8 +110,8 @@ struct SphericalCauchy {
 
   // E[f(w)], w = u^2/(1 - u^2) for the cosine u of a uniform point. With u = tanh x, w = sinh^2 x,
   // the integrand is analytic for |Im x| < pi/2, so the midpoint rule in x converges geometrically;
-  // beyond `reach`, sech^(2b - 2) x is below e^-40. It takes at most 353 nodes. In double for float
-  // as well, because an error of w counts b times in its weight.
+  // beyond `reach`, sech^(2b - 2) x is below e^-40. It takes at most 353 nodes. Callers compute in
+  // Wide<T>, because an error of w counts b times in its weight.
   template <class T, class F> static HD T expectation(T b, const F &f) {
     const T step = T(0.47) / std::sqrt(b + T(4));
     T reach = T(78);

@@ -161,11 +161,11 @@ def vi_simclr_loss(
         else:
             all_mus, all_kappas = mus, kappas
         own, d = _own(mus[0], gather), mus[0].shape[-1]
-        log_peaks = [ops.log_prob_at_mode(k, d, family) for k in all_kappas]
+        at_modes = [ops.log_prob_at_mode(k, d, family) for k in all_kappas]
         losses = []
         for i, j in views.pairs():
             ratio = _log_prob_ratio(zs[j] @ all_mus[i].T, all_kappas[i], d, family)
-            losses.append(F.cross_entropy(log_peaks[i] + ratio, own, reduction="none"))
+            losses.append(F.cross_entropy(at_modes[i] + ratio, own, reduction="none"))
         return reduce(views.stacked(losses), reduction)
 
 
