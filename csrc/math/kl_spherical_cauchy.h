@@ -1,11 +1,12 @@
 // KL(SC(mu_p, p) || SC(mu_q, q)) between two spherical Cauchy distributions.
 //
-// A Moebius map of the ball carries p to the uniform distribution and q to a spherical Cauchy at the
-// same pseudo-hyperbolic distance r between p mu_p and q mu_q, and KL(uniform || SC(r)) =
-// KL(SC(r) || uniform) (docs/numerics.md#spherical-cauchy). With
+// A Moebius map of the ball carries the first to the uniform distribution. It carries the second to
+// a spherical Cauchy whose concentration r is the pseudo-hyperbolic distance between p mu_p and
+// q mu_q, and KL(uniform || SC(r)) = KL(SC(r) || uniform) (docs/numerics.md#spherical-cauchy):
 //
 //   D = |p mu_p - q mu_q|^2 = (p - q)^2 + 4 p q sin2,  P = (1 - p^2) (1 - q^2),
-//   x = (2 r/(1 - r^2))^2 = 4 D (D + P)/P^2,  KL = b E[log1p(x/(1 + w))], w as in spherical_cauchy.h.
+//   x = (2 r/(1 - r^2))^2 = 4 D (D + P)/P^2,
+//   KL = b E[log1p(x/(1 + w))], with w as in spherical_cauchy.h.
 #pragma once
 #include "spherical_cauchy.h"
 

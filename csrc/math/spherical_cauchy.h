@@ -1,4 +1,4 @@
-// Spherical Cauchy on S^{d-1} (Kato and McCullagh 2020), functions of rho in [0, 1) and b = (d - 1)/2:
+// Spherical Cauchy on S^{d-1} (Kato and McCullagh 2020): functions of rho in [0, 1), b = (d - 1)/2.
 //
 //   p(x) = Gamma(d/2)/(2 pi^(d/2)) [(1 - rho^2)/(1 + rho^2 - 2 rho t)]^(d-1).
 //
@@ -87,7 +87,8 @@ struct SphericalCauchy {
   }
 
   // The Moebius map of the ball that carries 0 to rho mu maps the uniform point g/|g| to a sample:
-  //   t = ((1 + rho^2) p + 2 rho |g|)/D,  r = (1 - rho^2)/D,  D = (1 - rho)^2 |g| + 2 rho (|g| + p).
+  //   t = ((1 + rho^2) p + 2 rho |g|)/D,  r = (1 - rho^2)/D,
+  //   D = (1 - rho)^2 |g| + 2 rho (|g| + p).
   // Nothing is rejected, so `noise` is not used.
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T rho, const Dim<T> &, T p, T s, const Noise &) {
@@ -97,7 +98,7 @@ struct SphericalCauchy {
     return {((T(1) + rho * rho) * above - low) * inverse, gap * (T(1) + rho) * inverse};
   }
 
-  // (dt/drho)/(1 - t^2) = 2/(1 - rho^2) at a fixed quantile of t: u moves at the speed of its shift.
+  // (dt/drho)/(1 - t^2) = 2/(1 - rho^2) at a fixed quantile of t: u moves as fast as its shift.
   template <class T> static HD T implicit_gradient(T rho, const Dim<T> &, HalfAngle<T>) {
     return T(2) / one_minus_square(rho);
   }
