@@ -14,7 +14,7 @@ from powerspherical_ext.families import FAMILIES
 
 pytestmark = [
     pytest.mark.skipif(
-        not (torch.cuda.is_available() and _library.CUDA_KERNELS),
+        not (torch.cuda.device_count() and _library.CUDA_KERNELS),
         reason="needs a GPU, and its kernels",
     ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # within torch
