@@ -78,14 +78,6 @@ FAMILY(PowerSpherical)
 FAMILY(VonMisesFisher)
 FAMILY(SphericalCauchy)
 
-// The name of the family at that position of csrc/families.h.
-extern "C" const char *family_name(int64_t index) {
-  const char *result = nullptr;
-  dispatch_family("family_name", index, [&](auto family) { result = family.name; });
-  return result;
-}
-extern "C" int64_t family_count() { return Families::size; }
-
 // NAME::FUNCTION(kappa_p, kappa_q, dim, half_angle), in double as csrc/kl.h computes it
 #define OF_KAPPAS(NAME, FUNCTION, T, SUFFIX)                                                       \
   extern "C" void NAME##_##FUNCTION##_##SUFFIX(int64_t n, const int64_t *d, const T *kappa_p,      \
