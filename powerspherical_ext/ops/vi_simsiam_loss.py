@@ -152,10 +152,15 @@ def _(
     needs_grad: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss is differentiable, and the gradients beside it are constants."""
+    if not is_differentiable(pred, target, kappa):
+        with BelowAutograd():
+            return _kernel(grad, pred, target, kappa, family, beta, needs_grad)  # type: ignore[no-any-return]
+    batch = batch_shape(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
+    loss = _VISimSiamLoss.apply(pred, target, kappa, family, beta, None).expand(batch)
+    if not needs_grad:  # as in exported programs, which compute the loss once
+        return loss, pred.new_empty(0), target.new_empty(0), kappa.new_empty(0)
     with BelowAutograd():
-        loss, *grads = _kernel(grad, pred, target, kappa, family, beta, needs_grad)
-    if is_differentiable(pred, target, kappa):
-        loss = _VISimSiamLoss.apply(pred, target, kappa, family, beta, None).expand(loss.shape)
+        _, *grads = _kernel(grad, pred, target, kappa, family, beta, needs_grad)
     return loss, *grads
 
 
