@@ -1,7 +1,7 @@
 // The operands of a kernel over rows: their batch dimensions broadcast, where row i of each begins,
 // and as which type each is stored.
 #pragma once
-#include "math/portable.h"
+#include "math/types.h"
 #include "tensor.h"
 #include <initializer_list>
 
@@ -142,6 +142,10 @@ template <class T, int Inputs, int Results> struct RowOperands {
       if (!is_native(k))
         return static_cast<const float *>(inputs[k])[offset];
     return static_cast<const T *>(inputs[k])[offset];
+  }
+  // The concentration of a family at an offset of an input; NaN outside of its domain.
+  template <class Family> HD_INLINE T concentration(int k, int64_t offset) const {
+    return in_domain<Family>(scalar(k, offset));
   }
   // Stores the scalar of row i of a result, as T or as float.
   HD_INLINE void set_scalar(int k, int64_t i, T value) const {

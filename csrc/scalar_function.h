@@ -47,7 +47,8 @@ template <class T> struct ScalarFunctionArguments {
 
   // Element i, computed in Real.
   template <class Family, class Real> HD void element(int64_t i) const {
-    const Real kappa = *operands.row(kKappa, i);
+    const Real kappa =
+        operands.template concentration<Family>(kKappa, operands.rows.offset(kKappa, i));
     operands.set_scalar(
         kValue, i,
         static_cast<T>(scalar_function<Family>(function, kappa, convert_dim<Real>(dim))));

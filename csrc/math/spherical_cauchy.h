@@ -12,12 +12,12 @@
 #pragma once
 #include "elementary.h"
 #include "types.h"
-#include <limits>
 
 namespace spherical {
 
 struct SphericalCauchy {
   static constexpr const char *name = "spherical_cauchy";
+  static constexpr double upper_bound = 1.0;
 
   // The type in which expectations are computed.
   template <class T> using Wide = std::conditional_t<is_float32<T>, double, T>;
@@ -130,10 +130,8 @@ struct SphericalCauchy {
     return total / weights;
   }
 
-  // 1 - rho; NaN outside the domain, which then is every function's value.
-  template <class T> static HD_INLINE T gap(T rho) {
-    return rho >= T(0) && rho < T(1) ? T(1) - rho : std::numeric_limits<T>::quiet_NaN();
-  }
+  // 1 - rho
+  template <class T> static HD_INLINE T gap(T rho) { return T(1) - rho; }
 
   // 1 - rho^2
   template <class T> static HD_INLINE T one_minus_square(T rho) { return gap(rho) * (T(1) + rho); }

@@ -2,8 +2,21 @@
 // sample. Torch-free.
 #pragma once
 #include "portable.h"
+#include <limits>
 
 namespace spherical {
+
+// The end of the domain of a concentration that has no bound of its own. Up to it every function of
+// every family is accurate in float and in double. A power of two is a number of every type.
+constexpr double kUpperBound = 0x1p50;
+
+// The concentration that the functions of a family compute with. It is NaN outside of the domain
+// [0, Family::upper_bound), and -0 becomes 0. Every kernel reads a concentration through this
+// function, so that the functions see a number of the domain or NaN, and return NaN for NaN.
+template <class Family, class T> HD_INLINE T in_domain(T kappa) {
+  return kappa >= T(0) && kappa < T(Family::upper_bound) ? std::fabs(kappa)
+                                                         : std::numeric_limits<T>::quiet_NaN();
+}
 
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. make_dim computes in
 // long double on the host. So no kernel evaluates lgamma(d/2), and the terms of log_area, which

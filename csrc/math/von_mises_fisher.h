@@ -16,6 +16,7 @@ namespace spherical {
 
 struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   static constexpr const char *name = "von_mises_fisher";
+  static constexpr double upper_bound = kUpperBound;
 
   // log p(mu) = log C + kappa; for d = 3 log(kappa/(2 pi (1 - e^(-2 kappa)))).
   template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
@@ -251,7 +252,7 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
     constexpr T smallest = is_float32<T> ? T(1e-37) : T(1e-300);
-    s = s > smallest ? s : smallest;
+    s = s < smallest ? smallest : s;
     if (dim.d == T(3))
       return coefficients(half_angle_on_sphere(kappa, s), s);
 
@@ -274,7 +275,7 @@ struct VonMisesFisher : ExponentialForm<VonMisesFisher> {
       }
       const Proposal<T> proposal =
           concentrated ? envelope.propose(from_s.value) : wood.propose(from_s.value, from_p.value);
-      if (proposal.half_angle.cos2 >= T(0))
+      if (!(proposal.half_angle.cos2 < T(0))) // NaN is chosen as well
         chosen = proposal.half_angle;
       if (uniform >= proposal.cost && uniform_s >= from_s.cost && uniform_p >= from_p.cost)
         break;

@@ -80,7 +80,7 @@ private:
 
   // Computes `moments` of each row in double, without the variance; if T is float, only to a few
   // roundings of float. Each of the two methods runs over all rows: a row that belongs to the other
-  // method gets a harmless argument, and its result is dropped.
+  // method gets a harmless argument, and its result is dropped. A kappa of NaN belongs to Debye's.
   template <class T>
   static void tile_moments(const Dim<double> &dim, int64_t n, const T *kappa, TileMoments &a) {
     const double v = dim.b - 0.5;
@@ -101,7 +101,7 @@ private:
       by_kummer(dim, n, x, a);
   }
 
-  // Rows with far >= 0, by Debye's expansion.
+  // Rows whose far is not negative, by Debye's expansion.
   SIMD_CLONES FLATTEN static void by_debye(double v, int64_t n, const double *far, int order,
                                            TileMoments &a) {
     constexpr double radius = Debye<double>::radius;
@@ -120,7 +120,7 @@ private:
       store(sums.first, first + i);
     }
     for (int64_t i = 0; i < n; ++i)
-      a.set(i, far[i] >= 0, moments_from_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
+      a.set(i, !(far[i] < 0), moments_from_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
   }
 
   // Rows with x >= 0, by the series in Kummer's function. The largest x of a vector decides the
