@@ -9,7 +9,8 @@
 
 namespace spherical {
 
-// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0.
+// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0, unless the other
+// vector is NaN.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
 // A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its
@@ -52,7 +53,7 @@ template <class T> struct Cosine {
     const T shortest = T(kShortest * kShortest), mu_mu = sums[kMuMu], xx = sums[kXX];
     const bool none = mu_mu < shortest || xx < shortest;
     inverse = none ? T(0) : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
-    const T t = none ? T(0) : sums[kMuX] * inverse;
+    const T t = none ? T(0) * sums[kMuX] : sums[kMuX] * inverse;
     half_angle = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
     x_part = {none ? T(0) : sums[kMuX] / mu_mu, T(0)};
     mu_part = {none ? T(0) : sums[kMuX] / xx, T(0)};

@@ -12,7 +12,7 @@ __all__ = ["variances"]
 
 def variances(concentration: Tensor, d: int, family: Family) -> tuple[Tensor, Tensor]:
     """Var[t], and the variance in each direction orthogonal to the mean, shape (...)."""
-    kappa = concentration.to(ops.common_dtype(concentration))
+    kappa = family.inside(concentration.to(ops.common_dtype(concentration)))
 
     def scalar(name: str) -> Tensor:
         return ops.scalar_function(ops.ScalarFunction[name.upper()], kappa, d, family)

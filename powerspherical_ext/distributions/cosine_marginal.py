@@ -102,7 +102,7 @@ class CosineMarginal(Distribution):
         -(\partial F / \partial\kappa) / f`, accurate also where t rounds to 1.
         """
         dtype = self.concentration.dtype
-        concentration = self.concentration.to(ops.common_dtype(self.concentration))
+        concentration = self._inside(ops.common_dtype(self.concentration))
         concentration = concentration.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(concentration.device, generator)
         return cosine.sample(concentration, self.dim, rng_state, self._family).to(dtype)
@@ -153,8 +153,12 @@ class CosineMarginal(Distribution):
 
     def entropy(self) -> Tensor:
         """Differential entropy of t in nats, shape (...); by quadrature."""
-        concentration = self.concentration.to(ops.common_dtype(self.concentration))
+        concentration = self._inside(ops.common_dtype(self.concentration))
         return cosine.entropy(concentration, self.dim, self._family)
+
+    def _inside(self, dtype: torch.dtype) -> Tensor:
+        """The concentration, and NaN outside of its domain."""
+        return self._family.inside(self.concentration.to(dtype))
 
     def _prepare(
         self, method: str, value: Tensor, support: constraints.Constraint | None = None
@@ -172,4 +176,4 @@ class CosineMarginal(Distribution):
                     f"{type(self).__name__}.{method}: value must satisfy {support}, got {value}"
                 )
         dtype = ops.common_dtype(value, self.concentration)
-        return value.to(dtype), self.concentration.to(dtype)
+        return value.to(dtype), self._inside(dtype)

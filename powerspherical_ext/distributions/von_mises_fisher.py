@@ -81,7 +81,9 @@ class VonMisesFisher(RotationallySymmetric):
                 "VonMisesFisher.product: all experts must live on the same sphere, got event "
                 f"shapes {sorted(map(tuple, dims))}"
             )
-        first, *others = (p.concentration.unsqueeze(-1) * p.loc for p in experts)
+        first, *others = (
+            cls._family.inside(p.concentration).unsqueeze(-1) * p.loc for p in experts
+        )
         total = sum(others, start=first)
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0

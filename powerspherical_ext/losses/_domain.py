@@ -6,8 +6,6 @@ to its inside, which excludes 0.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,32 +15,33 @@ from ..families import Family
 __all__ = ["check_inside", "into_domain"]
 
 
-def into_domain(s: Tensor, family: Family) -> Tensor:
-    """Maps real numbers to the inside of the domain: by a softplus, or a sigmoid if it is bounded.
+def into_domain(s: Tensor, family: Family, scale: float = 1.0) -> Tensor:
+    """Maps real numbers to the inside of the domain.
 
-    Rounding reaches neither end. softplus(s) is 0 for s < -100 in float32, and sigmoid(s) is 1 for
-    s > 17: the smallest normal number and the largest number below the bound take their place.
+    The map is a sigmoid for a family that bounds kappa, and else ``scale`` times a softplus.
+    Rounding and overflow reach neither end. softplus(s) is 0 for s < -100 in float32, sigmoid(s) is
+    1 for s > 17, and s itself may be beyond the bound: the smallest normal number and the largest
+    number below the bound take their place.
     """
-    tiny, end = torch.finfo(s.dtype).tiny, family.upper_bound
-    if end == math.inf:
-        return F.softplus(s).clamp(min=tiny)
-    last = end * (1 - torch.finfo(s.dtype).eps / 2)
-    return (end * torch.sigmoid(s)).clamp(tiny, last)
+    info, end = torch.finfo(s.dtype), family.upper_bound
+    last = min(end * (1 - info.eps / 2), info.max)
+    kappa = end * torch.sigmoid(s) if family.is_bounded else scale * F.softplus(s)
+    return kappa.clamp(info.tiny, last)
 
 
 def check_inside(kappa: Tensor, family: Family) -> None:
     """Raises a ValueError for a kappa that is NaN, not positive, or not below the bound."""
     if not kappa.numel():
         return
-    smallest, end = kappa.detach().min().item(), family.upper_bound
+    smallest, largest = (x.item() for x in kappa.detach().aminmax())
+    head = "sigmoid" if family.is_bounded else "softplus, and clamp it"
     if not smallest > 0:
-        head = "softplus" if end == math.inf else "sigmoid"
         raise ValueError(
             f"kappa must be > 0 and not NaN, got {smallest}: "
             f"end the head in a {head}, as KappaHead does"
         )
-    if end < math.inf and not (largest := kappa.detach().max().item()) < end:
+    if not largest < family.upper_bound:
         raise ValueError(
-            f"kappa must be < {end:g} for distribution={family.name!r}, got {largest}: end the "
-            f"head in a sigmoid, as KappaHead(distribution={family.name!r}) does"
+            f"kappa must be < {family.upper_bound:g} for distribution={family.name!r}, got "
+            f"{largest}: end the head in a {head}, as KappaHead(distribution={family.name!r}) does"
         )

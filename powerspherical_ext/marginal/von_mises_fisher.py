@@ -48,6 +48,6 @@ def log_density_ratio(
 
 def variances(kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
     """Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa, which tends to A'(0) = 1/d."""
-    positive = kappa > 0
-    ratio = scalar("mean_resultant_length") / torch.where(positive, kappa, 1.0)
-    return scalar("mean_resultant_length_dkappa"), torch.where(positive, ratio, 1 / d)
+    is_uniform = kappa == 0
+    ratio = scalar("mean_resultant_length") / torch.where(is_uniform, 1.0, kappa)
+    return scalar("mean_resultant_length_dkappa"), torch.where(is_uniform, 1 / d, ratio)

@@ -58,7 +58,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
 
 def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
     value, mu, kappa = promote(value, mu, kappa)
-    return reference.log_prob(value, mu, kappa, family.reference)
+    return reference.log_prob(value, mu, family.inside(kappa), family.reference)
 
 
 class _LogProb(torch.autograd.Function):

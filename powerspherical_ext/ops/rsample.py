@@ -42,7 +42,8 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     result: Tensor
     if not has_kernel(loc):
         loc, concentration = promote(loc, concentration)
-        return reference.rsample(loc, concentration, rng_state, family.reference)
+        kappa = family.inside(concentration)
+        return reference.rsample(loc, kappa, rng_state, family.reference)
     loc, concentration = for_kernel(loc, concentration)
     needs_grad = torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad)
     if is_compiling() or is_tracing():
@@ -92,8 +93,9 @@ def _rsample_backward(
     if not is_differentiable(grad, sample, mu, kappa):
         with BelowAutograd():
             return _backward_kernel(grad, sample, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    law = FAMILIES[family]
     grad_mu, grad_kappa = reference.rsample_backward(
-        grad, sample, mu.to(sample.dtype), kappa, FAMILIES[family].reference
+        grad, sample, mu.to(sample.dtype), law.inside(kappa), law.reference
     )
     if needs_grad & NeedsGrad.SUMMED:
         grad_mu = sum_to(grad_mu, mu)

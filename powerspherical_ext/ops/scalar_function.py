@@ -100,7 +100,7 @@ def scalar_function(
 
 def _reference(function: int, kappa: Tensor, d: int, family: Family) -> Tensor:
     name = ScalarFunction(function).name.lower()
-    result: Tensor = getattr(family.reference, name)(kappa, d)
+    result: Tensor = getattr(family.reference, name)(family.inside(kappa), d)
     return result
 
 

@@ -76,7 +76,7 @@ def _weighted_sum(loss: Tensor, weight: Tensor | None) -> Tensor:
 def _reference(
     pred: Tensor, target: Tensor, kappa: Tensor, family: Family, beta: float, weight: Tensor | None
 ) -> Tensor:
-    loss = reference.vi_simsiam_loss(pred, target, kappa, family.reference, beta)
+    loss = reference.vi_simsiam_loss(pred, target, family.inside(kappa), family.reference, beta)
     return _weighted_sum(loss, weight)
 
 

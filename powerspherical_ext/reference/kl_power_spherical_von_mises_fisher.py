@@ -134,25 +134,34 @@ def mean_log_cos2_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
     """E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k), w = 1 - rest = (1 - mu_p .
     mu_q)/2.
     """
-    apart = (k > 0) & (w > 0)
+    apart, neither = (k > 0) & (w > 0), k * w  # 0 or NaN
     k, w = torch.where(apart, k, 1.0).unsqueeze(-1), torch.where(apart, w, 0.5).unsqueeze(-1)
     b, rest = (d - 1) / 2, torch.where(apart, rest, 0.5).unsqueeze(-1)
     last = 4 + (2 * (k.detach() + d)).log() + 28 / b
-    count = math.ceil((50 + 28 / b) / STEP)  # 2 (k + d) up to 6e7
+    count = math.ceil((68 + 28 / b) / STEP)  # 2 (k + d) up to UPPER_BOUND
     log_s = -28 + (last + 28) * torch.arange(count, dtype=k.dtype, device=k.device) / count
     s = log_s.exp()
-    k0, gain, total = (k - 0.5 * s).abs(), 2 * k * s * w, k + 0.5 * s
-    k1 = (k0 * k0 + gain).sqrt()
-    rise = gain / (k1 + k0)
-    dense, close = total > d, rise < 0.1 * (b + k0)
-    peak, moment = moments(k, d).log_prob_at_mode, _log_moment(k, d)
+    # In units of k, so that no derivative in k is a difference of large terms.
+    ratio = s / k
+    r0, gain, r_sum = (1 - 0.5 * ratio).abs(), 2 * ratio * w, 1 + 0.5 * ratio
+    r1 = (r0 * r0 + gain).sqrt()
+    k0, rise = k * r0, 2 * s * w / (r1 + r0)
+    dense = k * r_sum > d
+    close = (rise < 0.1 * (b + k0)) & ~(dense & (rise > 1))
+    own, moment = moments(k, d), _log_moment(k, d)
 
-    def exponent(ki: Tensor, share: Tensor | float) -> Tensor:
-        by_peak = peak - moments(ki, d).log_prob_at_mode - 2 * k * s * share / (ki + total)
+    def exponent(ri: Tensor, share: Tensor | float, away: Tensor | float) -> Tensor:
+        ki = k * ri
+        at = moments(ki, d)
+        behind = s * (away - 0.25 * ratio) / (1 + ri)  # k - ki
+        slope = 0.5 * behind * (own.one_minus_mean + at.one_minus_mean)
+        fall = own.log_prob_at_mode - at.log_prob_at_mode
+        fall = torch.where(behind.abs() < 1e-5 * (b + k), slope, fall)
+        by_peak = fall - 2 * s * share / (ri + r_sum)
         by_moment = _log_moment(torch.where(dense, k, ki), d) - moment - 0.5 * s
         return torch.where(dense, by_peak, by_moment)
 
-    x0, x1 = exponent(k0, 1.0), exponent(k1, rest)
+    x0, x1 = exponent(r0, 1.0, 1.0), exponent(r1, rest, rest - w)
     inner = torch.zeros_like(k0)
     for node, weight in (
         (0.33998104358485626, 0.65214515486254614),
@@ -166,7 +175,7 @@ def mean_log_cos2_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
     upper = torch.where(close, x0 + inner, x1)
     integrand = torch.where(tiny, near, upper.exp() - x0.exp())
     result = integrand.sum(-1) * ((last + 28) / count).squeeze(-1)
-    return torch.where(apart, result, 0.0)
+    return torch.where(apart, result, neither)
 
 
 def _log_moment(kappa: Tensor, d: int) -> Tensor:

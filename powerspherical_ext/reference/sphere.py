@@ -135,7 +135,8 @@ class _RSampleBackward(_FirstOrder):
         length = mu.square().sum(-1, keepdim=True).sqrt()
         m = mu / length
         along = (grad * m).sum(-1, keepdim=True)
-        grad_mu = ((cos2 - sin2).unsqueeze(-1) * grad - along * sample) / length
+        t = cos2 - sin2 + 0 * kappa  # NaN where kappa is
+        grad_mu = (t.unsqueeze(-1) * grad - along * sample) / length
         outward = (grad * (m - sample)).sum(-1) + 2 * sin2 * (grad * sample).sum(-1)
         return grad_mu, family.implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * outward
 

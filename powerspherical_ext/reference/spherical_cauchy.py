@@ -126,8 +126,8 @@ def expectation(f: Callable[[Tensor], Tensor], d: int, like: Tensor) -> Tensor:
 
 
 def gap(rho: Tensor) -> Tensor:
-    """1 - rho, and NaN outside the domain [0, 1)."""
-    return torch.where((rho >= 0) & (rho < 1), 1 - rho, torch.nan)
+    """1 - rho."""
+    return 1 - rho
 
 
 def q_of(rho: Tensor) -> Tensor:

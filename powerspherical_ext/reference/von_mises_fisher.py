@@ -230,17 +230,21 @@ def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _debye(kappa: Tensor, d: int) -> Moments:
-    """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2)."""
+    """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2).
+
+    A mean above 1/2 is 1 - (1 - A), so that autograd's derivative does not cancel.
+    """
     v = d / 2 - 1
     r2 = kappa * kappa + v * v
     r = r2.sqrt()
     p2 = v * v / r2
     value, first, second = _debye_sums(1 / r, p2)
     half, ratio = (0.5 + first) / r2, v / (r + kappa)
+    mean, one_minus_mean = kappa * (1 / (r + v) - half), v / (r + v) * (1 + ratio) + kappa * half
     return Moments(
         v * (((v + r) / (2 * math.pi)).log() - ratio) + (0.5 * (r / (2 * math.pi)).log() - value),
-        kappa * (1 / (r + v) - half),
-        v / (r + v) * (1 + ratio) + kappa * half,
+        torch.where(mean > 0.5, 1 - one_minus_mean, mean),
+        one_minus_mean,
         (v * r / (r + v) + (0.5 - p2 + second)) / r2,
     )
 

@@ -121,7 +121,7 @@ def test_vi_simclr_in_float32_at_the_papers_size(name):
     z = features(32, 2048)
     pred = (z + 0.5 * features(32, 2048, seed=1)).detach().requires_grad_()
     # Mean resultant lengths from 0.2 to 0.8.
-    scale = 100 if family_named(name).upper_bound == math.inf else 1 / 50
+    scale = 1 / 50 if family_named(name).is_bounded else 100
     kappa = concentrations(32, name=name, scale=scale).float().double().detach().requires_grad_()
     # Directions near one another, so that the loss is no saturated 0.
     shared = 10 * features(1, 2048, seed=2).detach()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,9 +98,8 @@ class KappaHead(nn.Module):
         self.hidden_features = hidden_features
         self.parametrization = parametrization
         self.dim = dim
-        self.distribution = distribution
-        bounded = family_named(distribution).upper_bound < math.inf
-        self.scale = 1 if dim is None or bounded else dim - 1
+        self.distribution = family_named(distribution).name
+        self.scale = 1 if dim is None else dim - 1
         self.hidden = nn.Sequential(
             nn.Linear(in_features, hidden_features, bias=False),
             nn.BatchNorm1d(hidden_features),
@@ -120,8 +117,8 @@ class KappaHead(nn.Module):
         with autocast_disabled(y.device):
             hidden = self.hidden(y.reshape(-1, self.in_features).to(weight.dtype))
             s = F.linear(hidden.to(dtype), weight.to(dtype), bias.to(dtype))
-            kappa = into_domain(s, family_named(self.distribution)).reshape(y.shape[:-1])
-        return kappa if self.scale == 1 else self.scale * kappa
+            kappa = into_domain(s, family_named(self.distribution), self.scale)
+        return kappa.reshape(y.shape[:-1])
 
     def extra_repr(self) -> str:
         return (
