@@ -52,8 +52,8 @@ template <class T> struct Cosine {
   HD explicit Cosine(const T (&sums)[kCosineSums]) {
     const T shortest = T(kShortest * kShortest), mu_mu = sums[kMuMu], xx = sums[kXX];
     const bool none = mu_mu < shortest || xx < shortest;
-    inverse = none ? T(0) : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
-    const T t = none ? T(0) * sums[kMuX] : sums[kMuX] * inverse;
+    inverse = none ? T(0) * sums[kMuX] : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
+    const T t = sums[kMuX] * inverse;
     half_angle = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
     x_part = {none ? T(0) : sums[kMuX] / mu_mu, T(0)};
     mu_part = {none ? T(0) : sums[kMuX] / xx, T(0)};
