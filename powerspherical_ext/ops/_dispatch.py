@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._library import CPU_KERNELS, CUDA_KERNELS
+from .._tensors import savable
 
 __all__ = [
     "BelowAutograd",
@@ -184,6 +185,7 @@ def differentiable_vjp(
     It has an entry for each tensor, None where the gradient is not needed.
     """
     with torch.enable_grad():
+        *tensors, grad = savable(*tensors, grad)
         inputs = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
         output = function(*inputs)
         wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]
