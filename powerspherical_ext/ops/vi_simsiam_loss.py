@@ -25,6 +25,7 @@ from ._dispatch import (
     raw_op,
     register_autograd,
     register_fake,
+    values_are_readable,
 )
 
 __all__ = ["vi_simsiam_loss"]
@@ -133,7 +134,8 @@ class _VISimSiamLoss(torch.autograd.Function):
             upstream = grad if weight is None else grad * weight
             with BelowAutograd():
                 ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
-        elif not (grad.is_cpu and grad.item() == 1):  # asking a GPU would make the CPU wait
+        # Asking a GPU would make the CPU wait.
+        elif not (grad.is_cpu and values_are_readable(grad) and grad.item() == 1):
             for g in ahead:
                 g.mul_(grad)
         grads = [
