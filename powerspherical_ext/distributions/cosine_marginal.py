@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from .. import ops
+from .._tensors import savable
 from ..families import Family
 from ..marginal import cosine
 from ._arguments import as_size, check_float
@@ -176,4 +177,5 @@ class CosineMarginal(Distribution):
                     f"{type(self).__name__}.{method}: value must satisfy {support}, got {value}"
                 )
         dtype = ops.common_dtype(value, self.concentration)
-        return value.to(dtype), self._inside(dtype)
+        value, concentration = savable(value.to(dtype), self._inside(dtype))
+        return value, concentration

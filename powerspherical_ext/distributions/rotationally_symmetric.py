@@ -10,6 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
+from .._tensors import savable
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
@@ -70,6 +71,8 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must broadcast against the batch shape "
                 f"{tuple(loc.shape[:-1])} of loc, got shape {tuple(concentration.shape)}"
             ) from None
+        if loc.requires_grad != concentration.requires_grad:  # then a moment may save the other
+            loc, concentration = savable(loc, concentration)
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
         if loc.dtype != concentration.dtype:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
+from .._tensors import savable
 from ..families import Family, family_named
 from ._autocast import autocast_disabled
 from ._checks import check_finite, check_matrices, values_are_cheap
@@ -155,7 +156,7 @@ def vi_simclr_loss(
     dtype = ops.common_dtype(*views.preds, *views.targets, *kappas)
     with autocast_disabled(views.preds[0].device):
         mus, zs = _directions(views.preds, dtype), _directions(views.targets, dtype)
-        kappas = [k.to(dtype) for k in kappas]
+        kappas = list(savable(*(k.to(dtype) for k in kappas)))
         if gather:
             all_mus, all_kappas = ([gather_rows(x) for x in xs] for xs in (mus, kappas))
         else:

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._library import CPU_KERNELS, CUDA_KERNELS
+from .._tensors import savable
 
 __all__ = [
     "BelowAutograd",
@@ -44,7 +45,7 @@ __all__ = [
     "register_autograd",
     "register_fake",
     "summed",
-    "transform_active",
+    "values_are_readable",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -106,10 +107,21 @@ def has_kernel(x: Tensor) -> bool:
     return on_device and not _functorch_active() and forward_ad._current_level < 0
 
 
-def transform_active() -> bool:
-    """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
-    tests/ops/test_transforms.py checks that they still answer."""
-    return _functorch_active() or forward_ad._current_level >= 0
+def values_are_readable(x: Tensor) -> bool:
+    """Whether Python may look at the values of ``x``.
+
+    It may not in a program that a compiler, a tracer, torch.func or a mode like FakeTensorMode
+    runs, nor where ``x`` is of a class that stands for other values, or for none. Some of the names
+    are private to torch: tests/ops/test_transforms.py checks that they still answer.
+    """
+    return not (
+        is_compiling()
+        or is_tracing()
+        or _functorch_active()
+        or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack()
+        or type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    )
 
 
 def is_differentiable(*tensors: Tensor) -> bool:
@@ -184,6 +196,7 @@ def differentiable_vjp(
     It has an entry for each tensor, None where the gradient is not needed.
     """
     with torch.enable_grad():
+        *tensors, grad = savable(*tensors, grad)
         inputs = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
         output = function(*inputs)
         wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]

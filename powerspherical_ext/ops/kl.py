@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     BelowAutograd,
@@ -57,18 +57,19 @@ def kl(
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)
     if not has_kernel(sin2):
+        kappa_p, kappa_q = savable(kappa_p, kappa_q)
         return _reference(kappa_p, kappa_q, d, sin2, cos2, family_p, family_q)
-    arguments = kappa_p, kappa_q, sin2, cos2, d, family_p.index, family_q.index
+    tensors, others = (kappa_p, kappa_q, sin2, cos2), (d, family_p.index, family_q.index)
     needs_grad = torch.is_grad_enabled() and (
         kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
     )
     if is_compiling() or is_tracing():
-        result = _op(*arguments, 0)
+        result = _op(*tensors, *others, 0)
     elif needs_grad:
-        result = _Kl.apply(*arguments)
+        result = _Kl.apply(*savable(*tensors), *others)
     else:
         with BelowAutograd():
-            result = _kernel(*arguments, 0)
+            result = _kernel(*tensors, *others, 0)
     return result
 
 
@@ -136,7 +137,7 @@ def _kl(
         with BelowAutograd():
             return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
     if function == 0:
-        result = _Kl.apply(*tensors, d, family_p, family_q)
+        result = _Kl.apply(*savable(*tensors), d, family_p, family_q)
         return result
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:

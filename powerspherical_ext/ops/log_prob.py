@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     BelowAutograd,
@@ -41,6 +41,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     """
     result: Tensor
     if not has_kernel(value):
+        value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)
     needs_grad = torch.is_grad_enabled() and (
@@ -49,7 +50,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     if is_compiling() or is_tracing():
         result = _op(value, loc, concentration, family.index)
     elif needs_grad:
-        result = _LogProb.apply(value, loc, concentration, family.index)
+        result = _LogProb.apply(*savable(value, loc, concentration), family.index)
     else:
         with BelowAutograd():
             result = _kernel(value, loc, concentration, family.index)
@@ -86,7 +87,7 @@ class _LogProb(torch.autograd.Function):
 
 @register_autograd("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    result: Tensor = _LogProb.apply(value, mu, kappa, family)
+    result: Tensor = _LogProb.apply(*savable(value, mu, kappa), family)
     return result
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     BelowAutograd,
@@ -41,7 +41,7 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     """
     result: Tensor
     if not has_kernel(loc):
-        loc, concentration = promote(loc, concentration)
+        loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
         return reference.rsample(loc, kappa, rng_state, family.reference)
     loc, concentration = for_kernel(loc, concentration)
@@ -49,7 +49,7 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     if is_compiling() or is_tracing():
         result = _op(loc, concentration, rng_state, family.index)
     elif needs_grad:
-        result = _RSample.apply(loc, concentration, rng_state, family.index)
+        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index)
     else:
         with BelowAutograd():
             result = _kernel(loc, concentration, rng_state, family.index)
@@ -81,7 +81,7 @@ class _RSample(torch.autograd.Function):
 
 @register_autograd("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    result: Tensor = _RSample.apply(mu, kappa, rng_state, family)
+    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family)
     return result
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._tensors import savable
 from ..families import FAMILIES, Family
 from ._dispatch import (
     BelowAutograd,
@@ -85,13 +86,14 @@ def scalar_function(
     if concentration.dtype is not torch.float32:
         (concentration,) = promote(concentration)
     if not has_kernel(concentration):
+        (concentration,) = savable(concentration)
         return _reference(function, concentration, d, family)
     number = int(function)  # the op takes a microsecond longer to read an enum
     needs_grad = torch.is_grad_enabled() and concentration.requires_grad
     if is_compiling() or is_tracing():
         result = _op(concentration, d, family.index, number)
     elif needs_grad:
-        result = _ScalarFunction.apply(concentration, d, family.index, number)
+        result = _ScalarFunction.apply(*savable(concentration), d, family.index, number)
     else:
         with BelowAutograd():
             result = _kernel(concentration, d, family.index, number)
@@ -129,7 +131,7 @@ class _ScalarFunction(torch.autograd.Function):
 def _scalar_function(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
     result: Tensor
     if is_differentiable(kappa):
-        result = _ScalarFunction.apply(kappa, d, family, function)
+        result = _ScalarFunction.apply(*savable(kappa), d, family, function)
     else:
         with BelowAutograd():
             result = _kernel(kappa, d, family, function)

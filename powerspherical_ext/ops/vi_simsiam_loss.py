@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     BelowAutograd,
@@ -25,6 +25,7 @@ from ._dispatch import (
     raw_op,
     register_autograd,
     register_fake,
+    values_are_readable,
 )
 
 __all__ = ["vi_simsiam_loss"]
@@ -54,6 +55,7 @@ def vi_simsiam_loss(
             vectors = dtype
         pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
+        pred, target, kappa = savable(pred, target, kappa)
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (
         pred.requires_grad or target.requires_grad or kappa.requires_grad
@@ -61,7 +63,8 @@ def vi_simsiam_loss(
     if is_compiling() or is_tracing():
         loss = _op(kappa, pred, target, kappa, family.index, beta, 0)[0]
     elif needs_grad:
-        result: Tensor = _VISimSiamLoss.apply(pred, target, kappa, family.index, beta, weight)
+        tensors = savable(pred, target, kappa)
+        result: Tensor = _VISimSiamLoss.apply(*tensors, family.index, beta, weight)
         return result
     else:
         with BelowAutograd():
@@ -131,7 +134,8 @@ class _VISimSiamLoss(torch.autograd.Function):
             upstream = grad if weight is None else grad * weight
             with BelowAutograd():
                 ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
-        elif not (grad.is_cpu and grad.item() == 1):  # asking a GPU would make the CPU wait
+        # Asking a GPU would make the CPU wait.
+        elif not (grad.is_cpu and values_are_readable(grad) and grad.item() == 1):
             for g in ahead:
                 g.mul_(grad)
         grads = [
@@ -156,7 +160,7 @@ def _(
         with BelowAutograd():
             return _kernel(grad, pred, target, kappa, family, beta, needs_grad)  # type: ignore[no-any-return]
     batch = batch_shape(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
-    loss = _VISimSiamLoss.apply(pred, target, kappa, family, beta, None).expand(batch)
+    loss = _VISimSiamLoss.apply(*savable(pred, target, kappa), family, beta, None).expand(batch)
     if not needs_grad:  # as in exported programs, which compute the loss once
         return loss, pred.new_empty(0), target.new_empty(0), kappa.new_empty(0)
     with BelowAutograd():

@@ -20,6 +20,7 @@ from powerspherical_ext.losses import (
     simclr_loss,
     simsiam_loss,
     vi_simclr_loss,
+    vi_simsiam_loss,
 )
 
 # Views
@@ -44,13 +45,15 @@ def test_lists_are_the_mean_over_the_pairs_that_differ(n_preds, n_targets):
 # Types
 
 
-def two_views(criterion):
+KAPPA = torch.full((N,), 5.0)
+
+
+def two_views(criterion, kappa=KAPPA):
     """criterion of two float tensors (N, D), whichever it is."""
-    if criterion == "dino":
-        return DINOLoss(D)
-    if criterion == "vi_simclr":
-        return lambda a, b: vi_simclr_loss(a, b, torch.full((N,), 5.0))
     return {
+        "dino": DINOLoss(D),
+        "vi_simclr": lambda a, b: vi_simclr_loss(a, b, kappa),
+        "vi_simsiam": lambda a, b: vi_simsiam_loss(a, b, kappa),
         "simsiam": simsiam_loss,
         "simclr": simclr_loss,
         "nt_xent": nt_xent_loss,
@@ -58,7 +61,7 @@ def two_views(criterion):
     }[criterion]
 
 
-CRITERIA = ("simsiam", "simclr", "vi_simclr", "nt_xent", "dino", "barlow_twins")
+CRITERIA = ("simsiam", "simclr", "vi_simclr", "vi_simsiam", "nt_xent", "dino", "barlow_twins")
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -70,6 +73,18 @@ def test_half_precision_and_autocast_are_computed_in_float32(criterion):
         loss = two_views(criterion)(a, b)
     assert loss.item() == expected.item()
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_targets_made_in_inference_mode(criterion):
+    """As those of a frozen encoder."""
+    pred, target = (features(N, D, seed=i, dtype=torch.float32) for i in range(2))
+    with torch.inference_mode():
+        made, kappa = target.clone(), KAPPA.clone()
+    expected = two_views(criterion)(pred, target)
+    assert_same(two_views(criterion, kappa)(pred, made), expected, (pred,))
+    with torch.inference_mode():
+        assert two_views(criterion, kappa)(pred, made) == expected
 
 
 # Dynamo itself instantiates the autograd.Function.

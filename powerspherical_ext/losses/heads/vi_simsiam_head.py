@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .kappa_head import KappaHead
@@ -122,12 +123,18 @@ class VISimSiamHead(nn.Module):
         self.kappa_head = kappa_head
 
     def forward(self, y: Tensor) -> VISimSiamOutput:
-        if not y.is_floating_point():
-            raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
-        if y.ndim != 2 or y.shape[-1] != self.in_features:
-            raise ValueError(f"y must have shape (N, {self.in_features}), got {tuple(y.shape)}")
+        y = _checked(y, self.in_features)
         z = self.projector(y)
         return VISimSiamOutput(z, self.predictor(z), self.kappa_head(y))
+
+
+@torch.fx.wrap
+def _checked(y: Tensor, in_features: int) -> Tensor:
+    if not y.is_floating_point():
+        raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
+    if y.ndim != 2 or y.shape[-1] != in_features:
+        raise ValueError(f"y must have shape (N, {in_features}), got {tuple(y.shape)}")
+    return y
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
