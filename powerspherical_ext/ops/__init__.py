@@ -5,6 +5,7 @@ names its kernels. `_dispatch` says which way a call takes.
 """
 
 from ._dispatch import NeedsGrad, common_dtype, transform_active
+from .implicit_gradient import implicit_gradient
 from .kl import KlFunction, kl
 from .log_prob import log_prob
 from .rng_state import new_rng_state
@@ -25,6 +26,7 @@ __all__ = [
     "ScalarFunction",
     "common_dtype",
     "entropy",
+    "implicit_gradient",
     "kl",
     "kl_uniform",
     "log_prob",

@@ -9,6 +9,8 @@ A public function takes one of four ways:
 * to the autograd.Function of the op, where a gradient is wanted;
 * else to the raw op below autograd.
 
+An op that no kernel computes, `python_op`, takes the same ways, on every device.
+
 The last two are the same computations as the second, and spare a small call the Python kernel at
 the Autograd key. That kernel applies the same autograd.Function.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntFlag
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._library import CPU_KERNELS, CUDA_KERNELS
+from ..families import FAMILIES
 
 __all__ = [
     "BelowAutograd",
@@ -38,8 +41,10 @@ __all__ = [
     "has_one_dtype",
     "is_compiling",
     "is_differentiable",
+    "is_traced",
     "is_tracing",
     "promote",
+    "python_op",
     "raw_op",
     "register_autograd",
     "register_fake",
@@ -55,7 +60,8 @@ is_tracing = torch._C._is_tracing  # by torch.jit.trace
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _functorch_active = torch._C._are_functorch_transforms_active
 
-_LIBRARY = torch.library.Library("powerspherical_ext", "IMPL")
+_LIBRARY = torch.library.Library("powerspherical_ext", "FRAGMENT")
+_OPS = torch.ops.powerspherical_ext
 
 
 class NeedsGrad(IntFlag):
@@ -74,15 +80,66 @@ def raw_op(name: str) -> tuple[Any, Any]:
     """
     if not CPU_KERNELS:
         return None, None
-    op = getattr(torch.ops.powerspherical_ext, name).default
+    op = getattr(_OPS, name).default
     return op, op._op
+
+
+def python_op(schema: str) -> Callable[[_Function], _Function]:
+    """Makes an op of a function in plain torch, on every device.
+
+    What traces a program sees one call of the op, and not each step of the function's loops. What
+    takes the function's place calls the op below autograd; within a transform, which has to see
+    the steps, it calls the function.
+    """
+    name = schema.partition("(")[0]
+
+    def define(function: _Function) -> _Function:
+        def kernel(*arguments: Any) -> Any:  # has contiguous outputs, as the fake kernel says
+            _check(name, dict(zip(names, arguments, strict=True)))
+            outputs = function(*arguments)
+            if isinstance(outputs, Tensor):
+                return outputs.contiguous()
+            return tuple(x.contiguous() for x in outputs)
+
+        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+        op = getattr(_OPS, name).default
+        names = [argument.name for argument in op._schema.arguments]
+
+        @wraps(function)
+        def below_autograd(*arguments: Any) -> Any:
+            if transform_active():
+                return function(*arguments)
+            with BelowAutograd():
+                return op(*arguments)
+
+        return below_autograd  # type: ignore[return-value]
+
+    return define
+
+
+def _check(op: str, arguments: dict[str, Any]) -> None:
+    """Refuses what a kernel in plain torch cannot take, as csrc/operands.h does for the others."""
+    operands = {key: x for key, x in arguments.items() if isinstance(x, Tensor)}
+    state = operands.pop("rng_state", None)
+    if state is not None and (state.dtype != torch.int64 or state.shape != (2,)):
+        raise ValueError(
+            f"{op}: rng_state must be int64 of shape (2,), got {state.dtype} {tuple(state.shape)}"
+        )
+    if not has_one_dtype(tuple(operands.values())):
+        dtypes = ", ".join(f"{key} {x.dtype}" for key, x in operands.items())
+        raise TypeError(f"{op}: the operands must be float32, or all float64, got {dtypes}")
+    if arguments["d"] < 2:
+        raise ValueError(f"{op}: the dimension must be d >= 2, got {arguments['d']}")
+    if not 0 <= arguments["family"] < len(FAMILIES):
+        raise ValueError(f"{op}: no family has index {arguments['family']}")
 
 
 def register_autograd(name: str) -> Callable[[_Function], _Function]:
     """Registers what computes a raw op above the Autograd key."""
 
     def register(function: _Function) -> _Function:
-        if CPU_KERNELS:
+        if hasattr(_OPS, name):
             _LIBRARY.impl(name, function, "Autograd")
         return function
 
@@ -93,7 +150,7 @@ def register_fake(name: str) -> Callable[[_Function], _Function]:
     """Registers what gives a raw op's outputs their shapes and dtypes when it is traced."""
 
     def register(function: _Function) -> _Function:
-        if CPU_KERNELS:
+        if hasattr(_OPS, name):
             torch.library.register_fake(f"powerspherical_ext::{name}", function)
         return function
 
@@ -110,6 +167,11 @@ def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
     tests/ops/test_transforms.py checks that they still answer."""
     return _functorch_active() or forward_ad._current_level >= 0
+
+
+def is_traced() -> bool:
+    """Whether a compiler, exporter or torch.jit.trace reads the program, outside of transforms."""
+    return (is_compiling() or is_tracing()) and not transform_active()
 
 
 def is_differentiable(*tensors: Tensor) -> bool:
