@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-__all__ = ["same_shape", "sum_to", "wide"]
+__all__ = ["ROWS", "by_rows", "same_shape", "sum_to", "wide"]
+
+ROWS = 2**16  # elements that a quadrature takes at a time: up to some 400 MB of temporaries
+
+
+def by_rows(f: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """f(*tensors) for an elementwise f, of at most that many elements at a time, which bounds the
+    memory that f takes."""
+    tensors = torch.broadcast_tensors(*tensors)
+    if tensors[0].numel() <= rows:
+        return f(*tensors)
+    parts = zip(*(x.reshape(-1).split(rows) for x in tensors), strict=True)
+    return torch.cat([f(*part) for part in parts]).view(tensors[0].shape)
 
 
 def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._tensors import sum_to, wide
+from .._tensors import ROWS, by_rows, sum_to, wide
 from ..families import FAMILIES, Family
 from ..ops._dispatch import batch_shape, is_traced, python_op, register_autograd, register_fake
 from ..reference import log_area
@@ -81,20 +81,22 @@ _OPS = torch.ops.powerspherical_ext
 def _cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool, dtype: torch.dtype) -> Tensor:
     """To the accuracy of ``dtype``, at least."""
     law = FAMILIES[family]
+
+    def of_mass(t: Tensor, kappa: Tensor, mass: Tensor) -> Tensor:
+        tiny = torch.finfo(t.dtype).tiny
+        sin2, cos2 = ((1 - t) / 2).clamp(tiny, 1), ((1 + t) / 2).clamp(tiny, 1)
+        mode = mode_of(kappa, d, law)
+        h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
+        sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
+        start = Density(law, kappa, d, sin2, cos2)
+        smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
+        result = torch.where((h < 0) != upper, smaller, 1 - smaller)
+        result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
+        result = torch.where(t >= 1, 0.0 if upper else 1.0, result)
+        return torch.where(t.isnan() | kappa.isnan(), torch.nan, result)
+
     below, above = masses(kappa, d, law, dtype)
-    mass = below + above
-    t, kappa = torch.broadcast_tensors(t, kappa)
-    tiny = torch.finfo(t.dtype).tiny
-    sin2, cos2 = ((1 - t) / 2).clamp(tiny, 1), ((1 + t) / 2).clamp(tiny, 1)
-    mode = mode_of(kappa, d, law)
-    h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
-    sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
-    start = Density(law, kappa, d, sin2, cos2)
-    smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
-    result = torch.where((h < 0) != upper, smaller, 1 - smaller)
-    result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
-    result = torch.where(t >= 1, 0.0 if upper else 1.0, result)
-    return torch.where(t.isnan() | kappa.isnan(), torch.nan, result)
+    return by_rows(of_mass, ROWS, t, kappa, below + above)
 
 
 class _Cdf(torch.autograd.Function):
@@ -134,16 +136,18 @@ class _Cdf(torch.autograd.Function):
 def _icdf(q: Tensor, kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> Tensor:
     """To the accuracy of ``dtype``, at least."""
     law = FAMILIES[family]
-    below, above = masses(kappa, d, law, dtype)
-    q, kappa = torch.broadcast_tensors(q, kappa)
-    mode = mode_of(kappa, d, law)
-    lower = q * (below + above) < below
-    sign = torch.where(lower, -1.0, 1.0).to(q.dtype)
-    p = torch.where(lower, q, 1 - q).clamp(torch.finfo(q.dtype).tiny, 1) * (below + above)
-    h = tail_quantile(mode, sign, p, torch.where(lower, below, above), dtype)
-    sin2, cos2 = move(mode.sin2, mode.cos2, h)
-    t = torch.where(q <= 0, -1.0, torch.where(q >= 1, 1.0, cos2 - sin2))
-    return torch.where((q >= 0) & (q <= 1) & ~kappa.isnan(), t, torch.nan)
+
+    def of_masses(q: Tensor, kappa: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        mode = mode_of(kappa, d, law)
+        lower = q * (below + above) < below
+        sign = torch.where(lower, -1.0, 1.0).to(q.dtype)
+        p = torch.where(lower, q, 1 - q).clamp(torch.finfo(q.dtype).tiny, 1) * (below + above)
+        h = tail_quantile(mode, sign, p, torch.where(lower, below, above), dtype)
+        sin2, cos2 = move(mode.sin2, mode.cos2, h)
+        t = torch.where(q <= 0, -1.0, torch.where(q >= 1, 1.0, cos2 - sin2))
+        return torch.where((q >= 0) & (q <= 1) & ~kappa.isnan(), t, torch.nan)
+
+    return by_rows(of_masses, ROWS, q, kappa, *masses(kappa, d, law, dtype))
 
 
 class _Icdf(torch.autograd.Function):

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import wide
+from .._tensors import ROWS, by_rows, wide
 from ..families import FAMILIES, Family
 from ..ops._dispatch import (
-    is_differentiable,
     is_traced,
     python_op,
     register_autograd,
@@ -63,20 +62,15 @@ def _quadrature(kappa: Tensor, d: int, family: int, dtype: torch.dtype, derivati
 
 @python_op("cosine_entropy(Tensor kappa, int d, int family, ScalarType dtype) -> Tensor")
 def _entropy(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> Tensor:
-    return _quadrature(kappa, d, family, dtype, derivative=False)
+    return by_rows(lambda k: _quadrature(k, d, family, dtype, derivative=False), ROWS, kappa)
 
 
 @python_op("cosine_entropy_dkappa(Tensor kappa, int d, int family, ScalarType dtype) -> Tensor")
-def _dkappa(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> Tensor:
-    return _quadrature(kappa, d, family, dtype, derivative=True)
-
-
-@register_autograd("cosine_entropy_dkappa")
 def _entropy_dkappa(kappa: Tensor, d: int, family: int, dtype: torch.dtype) -> Tensor:
-    """Whose own derivative is that of the quadrature."""
-    if is_differentiable(kappa):
-        return _quadrature(kappa, d, family, dtype, derivative=True)
-    return _dkappa(kappa, d, family, dtype)
+    return by_rows(lambda k: _quadrature(k, d, family, dtype, derivative=True), ROWS, kappa)
+
+
+register_autograd("cosine_entropy_dkappa")(_entropy_dkappa)
 
 
 class _Entropy(torch.autograd.Function):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._tensors import ROWS, by_rows
 from ..families import Family
 from ..reference.quadrature import GAUSS_LEGENDRE
 
@@ -108,9 +109,13 @@ def mode_of(kappa: Tensor, d: int, family: Family) -> Density:
 
 def masses(kappa: Tensor, d: int, family: Family, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The masses below and above the mode of u, divided by g(mode)."""
-    mode = mode_of(torch.stack([kappa, kappa]), d, family)
     sign = torch.ones_like(kappa)
-    below, above = mode.tail(torch.stack([-sign, sign]), dtype)
+    below, above = by_rows(
+        lambda kappa, sign: mode_of(kappa, d, family).tail(sign, dtype),
+        ROWS,
+        torch.stack([kappa, kappa]),
+        torch.stack([-sign, sign]),
+    )
     return below, above
 
 

@@ -88,32 +88,36 @@ def python_op(schema: str) -> Callable[[_Function], _Function]:
     """Makes an op of a function in plain torch, on every device.
 
     What traces a program sees one call of the op, and not each step of the function's loops. What
-    takes the function's place calls the op below autograd; within a transform, which has to see
-    the steps, it calls the function.
+    takes the function's place calls the op below autograd. Within a transform, and where autograd
+    would record the steps, it takes the steps itself.
     """
     name = schema.partition("(")[0]
 
     def define(function: _Function) -> _Function:
-        def kernel(*arguments: Any) -> Any:  # has contiguous outputs, as the fake kernel says
+        def checked(*arguments: Any) -> Any:
             _check(name, dict(zip(names, arguments, strict=True)))
-            outputs = function(*arguments)
+            return function(*arguments)
+
+        def kernel(*arguments: Any) -> Any:  # has contiguous outputs, as the fake kernel says
+            outputs = checked(*arguments)
             if isinstance(outputs, Tensor):
                 return outputs.contiguous()
             return tuple(x.contiguous() for x in outputs)
+
+        @wraps(function)
+        def call(*arguments: Any) -> Any:
+            if transform_active() or is_differentiable(
+                *(x for x in arguments if isinstance(x, Tensor))
+            ):
+                return checked(*arguments)
+            with BelowAutograd():
+                return op(*arguments)
 
         _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
         op = getattr(_OPS, name).default
         names = [argument.name for argument in op._schema.arguments]
-
-        @wraps(function)
-        def below_autograd(*arguments: Any) -> Any:
-            if transform_active():
-                return function(*arguments)
-            with BelowAutograd():
-                return op(*arguments)
-
-        return below_autograd  # type: ignore[return-value]
+        return call  # type: ignore[return-value]
 
     return define
 
@@ -128,7 +132,9 @@ def _check(op: str, arguments: dict[str, Any]) -> None:
         )
     if not has_one_dtype(tuple(operands.values())):
         dtypes = ", ".join(f"{key} {x.dtype}" for key, x in operands.items())
-        raise TypeError(f"{op}: the operands must be float32, or all float64, got {dtypes}")
+        raise TypeError(f"{op}: the operands must all be float32, or all float64, got {dtypes}")
+    if arguments.get("dtype", torch.float64) not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: dtype must be float32 or float64, got {arguments['dtype']}")
     if arguments["d"] < 2:
         raise ValueError(f"{op}: the dimension must be d >= 2, got {arguments['d']}")
     if not 0 <= arguments["family"] < len(FAMILIES):
