@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["savable", "sum_to", "wide"]
+__all__ = ["ROWS", "by_rows", "same_shape", "savable", "sum_to", "wide"]
+
+ROWS = 2**16  # elements that a quadrature takes at a time: up to some 400 MB of temporaries
+
+
+def by_rows(f: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """f(*tensors) for an elementwise f, of at most that many elements at a time, which bounds the
+    memory that f takes."""
+    tensors = torch.broadcast_tensors(*tensors)
+    if tensors[0].numel() <= rows:
+        return f(*tensors)
+    parts = zip(*(x.reshape(-1).split(rows) for x in tensors), strict=True)
+    return torch.cat([f(*part) for part in parts]).view(tensors[0].shape)
+
+
+def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether a == b. Python compares (4,) with (n, 5) by asking whether 4 == n, so that a traced
+    program would be valid for batch sizes n other than 4 only."""
+    return len(a) == len(b) and a == b
 
 
 def wide(x: Tensor) -> Tensor:
@@ -15,7 +35,7 @@ def wide(x: Tensor) -> Tensor:
 
 def sum_to(grad: Tensor, like: Tensor) -> Tensor:
     """The gradient of a tensor that was broadcast, summed to the shape of that tensor."""
-    return grad if grad.shape == like.shape else grad.sum_to_size(like.shape)
+    return grad if same_shape(grad.shape, like.shape) else grad.sum_to_size(like.shape)
 
 
 def savable(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -8,6 +8,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from .._tensors import same_shape
+
 __all__ = ["as_size", "broadcast_shapes", "check_float", "check_value"]
 
 
@@ -18,7 +20,7 @@ def as_size(sample_shape: Any) -> Size:
 
 def broadcast_shapes(a: Size, b: Size) -> Size:
     """Like torch's, which takes longer than the density of a small batch."""
-    if a == b or not b:
+    if same_shape(a, b) or not b:
         return a
     return torch.broadcast_shapes(a, b) if a else b
 
@@ -28,7 +30,7 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
     if (
         isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.shape == p._batch_shape + p._event_shape
+        and same_shape(value.shape, p._batch_shape + p._event_shape)
         and value.device == device
     ):
         return  # before any time is spent on messages and broadcasting

@@ -10,7 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from .._tensors import savable
+from .._tensors import same_shape, savable
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
@@ -84,8 +84,8 @@ class RotationallySymmetric(Distribution):
 
     def _set_parameters(self, loc: Tensor, concentration: Tensor) -> None:
         shape = self._batch_shape + self._event_shape
-        self.loc = loc if loc.shape == shape else loc.expand(shape)
-        same = concentration.shape == self._batch_shape
+        self.loc = loc if same_shape(loc.shape, shape) else loc.expand(shape)
+        same = same_shape(concentration.shape, self._batch_shape)
         self.concentration = concentration if same else concentration.expand(self._batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:

@@ -10,12 +10,13 @@ keeps those of all rows until the backward pass. It is a specification, not a ke
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._tensors import wide
+from .._tensors import by_rows, wide
 from . import power_spherical
 from .stirling import x_minus_log1p
 from .von_mises_fisher import kl_uniform, moments
@@ -59,14 +60,12 @@ def kl_from_von_mises_fisher(
     cos2(q)].
     """
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    tensors = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(sin2), wide(cos2))
-    chunks = zip(*(x.reshape(-1).split(ROWS) for x in tensors), strict=True)
-    result = torch.cat([_from_von_mises_fisher(p, q, d, w, rest) for p, q, w, rest in chunks])
-    return result.view(tensors[0].shape).to(dtype)
+    tensors = wide(kappa_p), wide(kappa_q), wide(sin2), wide(cos2)
+    return by_rows(partial(_from_von_mises_fisher, d), ROWS, *tensors).to(dtype)
 
 
-def _from_von_mises_fisher(p: Tensor, q: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
-    """Of flat arguments, in their own dtype."""
+def _from_von_mises_fisher(d: int, p: Tensor, q: Tensor, w: Tensor, rest: Tensor) -> Tensor:
+    """Of arguments of one shape, in their own dtype."""
     b = (d - 1) / 2
     root = (b * b + p * p).sqrt()
     sin2_0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)

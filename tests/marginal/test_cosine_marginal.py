@@ -181,6 +181,7 @@ def test_second_derivatives(family):
             return getattr(marginal(family, 5, kappa), method)(x)
 
         assert torch.autograd.gradgradcheck(function, (x, kappa), rtol=1e-4)
+    assert torch.autograd.gradgradcheck(lambda k: marginal(family, 5, k).entropy(), kappa)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, in jvp
