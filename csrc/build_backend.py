@@ -238,7 +238,7 @@ def _libraries(nvcc: str | None) -> list[str]:
 
 def _stub_torch(cxx: list[str], folder: str) -> str:
     """A stand-in for libtorch_cpu that defines the functions of torch_c.h and no others."""
-    names = re.findall(r"^\w+ \**(\w*torch_\w+)\(", (SOURCES / "torch_c.h").read_text(), re.M)
+    names = re.findall(r"^[\w ]+ \**(\w*torch_\w+)\(", (SOURCES / "torch_c.h").read_text(), re.M)
     source = Path(folder, "stub.cpp")
     source.write_text("".join(f'extern "C" void {name}() {{}}\n' for name in names))
     if sys.platform == "darwin":
