@@ -193,13 +193,12 @@ def batch_shape(*shapes: torch.Size) -> torch.Size:
 
 def fake_batch(vectors: Sequence[Tensor], *scalars: Tensor) -> torch.Size:
     """The batch shape of vectors (..., d) and scalars (...), in a trace."""
-    for x in vectors:
-        if x.dim() == 0:
-            raise RuntimeError("powerspherical_ext: vectors must have at least one dimension")
-        torch._check(
-            x.shape[-1] == vectors[0].shape[-1],
-            lambda: "powerspherical_ext: vectors must have the same last dimension",
-        )
+    if not all(x.dim() for x in vectors):
+        raise RuntimeError("powerspherical_ext: vectors must have at least one dimension")
+    d, *others = (x.shape[-1] for x in vectors)
+    torch._check(d >= 2, lambda: f"powerspherical_ext: the sphere needs d >= 2, got {d}")
+    for other in others:
+        torch._check(other == d, lambda: f"powerspherical_ext: dimensions {others}, expected {d}")
     return batch_shape(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
 
 
