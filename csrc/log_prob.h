@@ -66,8 +66,8 @@ template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Ru
   const Batch batch = broadcast(op, inputs);
   const bool sum_value = needs.summed && needs.value && batch.expands(value);
   const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
-  Tensor grad_value = new_gradient(value, batch, needs.value, sum_value);
-  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_value = new_gradient(value, batch, needs.value, needs.summed);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, needs.summed);
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
 
   const auto launch = [&](bool to_value, bool to_mu, bool to_kappa, int summed) {

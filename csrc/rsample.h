@@ -75,7 +75,7 @@ template <class Run> void unpack_rsample_backward(StableIValue *stack, const Run
       {"grad", grad, true}, {"sample", sample, true}, {"mu", mu, true}, {"kappa", kappa, false}};
   const Batch batch = broadcast(op, inputs);
   const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
-  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, needs.summed);
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
   const Result results[] = {{needs.mu ? &grad_mu : nullptr, true},
                             {needs.kappa ? &grad_kappa : nullptr, false}};

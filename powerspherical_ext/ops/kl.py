@@ -122,6 +122,7 @@ def _kl(
     if function == 0:
         result = _Kl.apply(*tensors, d, family_p, family_q)
         return result
+    _kernel(*tensors, d, family_p, family_q, function)  # checks the arguments
     divergence = FAMILIES[family_p].kl[FAMILIES[family_q].name]
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:

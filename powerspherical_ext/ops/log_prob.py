@@ -95,6 +95,7 @@ def _log_prob_backward(
     """The gradients, which are differentiable where grad mode is on."""
     if not is_differentiable(grad, value, mu, kappa):
         return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, value, mu, kappa, family, 0)  # checks the arguments
     batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
     if not needs_grad & NeedsGrad.SUMMED:
         value, mu = (x.expand(*batch, x.shape[-1]) for x in (value, mu))

@@ -88,6 +88,7 @@ def _rsample_backward(
     """The gradients. Where grad mode is on, differentiating them raises."""
     if not is_differentiable(grad, sample, mu, kappa):
         return _backward_kernel(grad, sample, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, sample, mu, kappa, family, 0)  # checks the arguments
     grad_mu, grad_kappa = reference.rsample_backward(
         grad, sample, mu.to(sample.dtype), kappa, FAMILIES[family].reference
     )
