@@ -126,12 +126,13 @@ template <class T> struct VISimSiamLoss {
 // each in the dtype of its operand. T is the dtype of kappa.
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
-  Tensor grad(stack[0]), kappa(stack[3]);
-  Tensor pred = Tensor(stack[1]).with_dense_rows(), target = Tensor(stack[2]).with_dense_rows();
+  Tensor grad(stack[0]), pred(stack[1]), target(stack[2]), kappa(stack[3]);
   double beta;
   std::memcpy(&beta, &stack[5], sizeof beta);
   const NeedsGrad needs(stack[6]);
   check_same_device(op, kappa, {&grad, &pred, &target});
+  pred.make_rows_dense();
+  target.make_rows_dense();
   const Input inputs[] = {{"grad", grad, false},
                           {"pred", pred, true},
                           {"target", target, true},

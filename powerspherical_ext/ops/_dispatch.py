@@ -17,6 +17,7 @@ the Autograd key. That kernel applies the same autograd.Function.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import reduce, wraps
@@ -31,11 +32,11 @@ from .._tensors import savable
 from ..families import FAMILIES
 
 __all__ = [
-    "BelowAutograd",
     "NeedsGrad",
     "batch_shape",
     "common_dtype",
     "differentiable_vjp",
+    "fake_batch",
     "fake_vectors",
     "for_kernel",
     "has_kernel",
@@ -56,11 +57,12 @@ __all__ = [
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-BelowAutograd = torch._C._AutoDispatchBelowAutograd
 is_compiling = torch.compiler.is_compiling
 is_tracing = torch._C._is_tracing  # by torch.jit.trace
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _functorch_active = torch._C._are_functorch_transforms_active
+_below_autograd = torch._C._AutoDispatchBelowAutograd
+_NO_MEMORY = re.compile(r"powerspherical_ext: cannot allocate (\d+) bytes on (\S+): ")
 
 _LIBRARY = torch.library.Library("powerspherical_ext", "FRAGMENT")
 _OPS = torch.ops.powerspherical_ext
@@ -76,14 +78,25 @@ class NeedsGrad(IntFlag):
 
 
 def raw_op(name: str) -> tuple[Any, Any]:
-    """The raw op of that name, and the function behind it, which spares a call in Python.
+    """The raw op of that name, and its kernel: a function that runs it below autograd.
 
     Both are None where the library is not loaded; then `has_kernel` never says yes.
     """
     if not CPU_KERNELS:
         return None, None
     op = getattr(_OPS, name).default
-    return op, op._op
+    function = op._op  # without the call in Python that op() makes
+
+    def kernel(*arguments: Any) -> Any:
+        try:
+            with _below_autograd():
+                return function(*arguments)
+        except RuntimeError as error:
+            if failed := _NO_MEMORY.match(str(error)):  # raises what a function of torch raises
+                torch.empty(int(failed[1]), dtype=torch.uint8, device=failed[2])
+            raise
+
+    return op, kernel
 
 
 def python_op(schema: str) -> Callable[[_Function], _Function]:
@@ -112,7 +125,7 @@ def python_op(schema: str) -> Callable[[_Function], _Function]:
                 *(x for x in arguments if isinstance(x, Tensor))
             ):
                 return checked(*arguments)
-            with BelowAutograd():
+            with _below_autograd():
                 return op(*arguments)
 
         _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -158,8 +171,18 @@ def register_fake(name: str) -> Callable[[_Function], _Function]:
     """Registers what gives a raw op's outputs their shapes and dtypes when it is traced."""
 
     def register(function: _Function) -> _Function:
+        @wraps(function)
+        def on_one_device(*arguments: Any) -> Any:
+            devices = sorted({str(x.device) for x in arguments if isinstance(x, Tensor)})
+            if len(devices) > 1:  # such as meta and cpu, which torch sends here
+                raise RuntimeError(
+                    f"powerspherical_ext: {name}: all tensors must be on one device, "
+                    f"got {' and '.join(devices)}"
+                )
+            return function(*arguments)
+
         if hasattr(_OPS, name):
-            torch.library.register_fake(f"powerspherical_ext::{name}", function)
+            torch.library.register_fake(f"powerspherical_ext::{name}", on_one_device)
         return function
 
     return register
@@ -241,13 +264,27 @@ def has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
 
 
 def summed(grad: Tensor) -> int:
-    """The bit that asks for the gradients of expanded vectors summed, where kernels can do that."""
-    return NeedsGrad.SUMMED if grad.is_cpu else 0
+    """The bit that asks for the gradients of expanded vectors summed, where kernels can do that.
+
+    They have room for eight batch dimensions; kMaxBatchDims in csrc/operands.h.
+    """
+    return NeedsGrad.SUMMED if grad.is_cpu and grad.dim() <= 8 else 0
 
 
 def batch_shape(*shapes: torch.Size) -> torch.Size:
     shape: torch.Size = torch.broadcast_shapes(*shapes)
     return shape
+
+
+def fake_batch(vectors: Sequence[Tensor], *scalars: Tensor) -> torch.Size:
+    """The batch shape of vectors (..., d) and scalars (...), in a trace."""
+    if not all(x.dim() for x in vectors):
+        raise RuntimeError("powerspherical_ext: vectors must have at least one dimension")
+    d, *others = (x.shape[-1] for x in vectors)
+    torch._check(d >= 2, lambda: f"powerspherical_ext: the sphere needs d >= 2, got {d}")
+    for other in others:
+        torch._check(other == d, lambda: f"powerspherical_ext: dimensions {others}, expected {d}")
+    return batch_shape(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
 
 
 def fake_vectors(like: Tensor, batch: torch.Size, needs_grad: int, bit: NeedsGrad) -> Tensor:

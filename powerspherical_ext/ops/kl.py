@@ -12,7 +12,6 @@ from .. import reference
 from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     batch_shape,
     differentiable_vjp,
     has_kernel,
@@ -68,8 +67,7 @@ def kl(
     elif needs_grad:
         result = _Kl.apply(*savable(*tensors), *others)
     else:
-        with BelowAutograd():
-            result = _kernel(*tensors, *others, 0)
+        result = _kernel(*tensors, *others, 0)
     return result
 
 
@@ -100,8 +98,7 @@ class _Kl(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(kappa_p, kappa_q, sin2, cos2)
         ctx.arguments = d, family_p, family_q
-        with BelowAutograd():
-            result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
+        result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
         return result
 
     @staticmethod
@@ -134,11 +131,11 @@ def _kl(
     result: Tensor
     tensors = kappa_p, kappa_q, sin2, cos2
     if not is_differentiable(*tensors):
-        with BelowAutograd():
-            return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
+        return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
     if function == 0:
         result = _Kl.apply(*savable(*tensors), d, family_p, family_q)
         return result
+    _kernel(*tensors, d, family_p, family_q, function)  # checks the arguments
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:
         rest = cos2.detach() + (sin2.detach() - sin2)

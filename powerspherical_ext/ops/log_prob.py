@@ -11,10 +11,10 @@ from .. import reference
 from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     NeedsGrad,
     batch_shape,
     differentiable_vjp,
+    fake_batch,
     fake_vectors,
     for_kernel,
     has_kernel,
@@ -52,8 +52,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     elif needs_grad:
         result = _LogProb.apply(*savable(value, loc, concentration), family.index)
     else:
-        with BelowAutograd():
-            result = _kernel(value, loc, concentration, family.index)
+        result = _kernel(value, loc, concentration, family.index)
     return result
 
 
@@ -67,8 +66,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
         ctx.save_for_backward(value, mu, kappa)
         ctx.family = family
-        with BelowAutograd():
-            result: Tensor = _kernel(value, mu, kappa, family)
+        result: Tensor = _kernel(value, mu, kappa, family)
         return result
 
     @staticmethod
@@ -97,8 +95,8 @@ def _log_prob_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients, which are differentiable where grad mode is on."""
     if not is_differentiable(grad, value, mu, kappa):
-        with BelowAutograd():
-            return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+        return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, value, mu, kappa, family, 0)  # checks the arguments
     batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
     if not needs_grad & NeedsGrad.SUMMED:
         value, mu = (x.expand(*batch, x.shape[-1]) for x in (value, mu))
@@ -118,14 +116,14 @@ def _log_prob_backward(
 
 @register_fake("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    return kappa.new_empty(batch_shape(value.shape[:-1], mu.shape[:-1], kappa.shape))
+    return kappa.new_empty(fake_batch((value, mu), kappa))
 
 
 @register_fake("log_prob_backward")
 def _(
     grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+    batch = fake_batch((value, mu), grad, kappa)
     return (
         fake_vectors(value, batch, needs_grad, NeedsGrad.VALUE),
         fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),

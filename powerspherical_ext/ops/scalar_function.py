@@ -13,7 +13,6 @@ from .. import reference
 from .._tensors import savable
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     differentiable_vjp,
     has_kernel,
     is_compiling,
@@ -95,8 +94,7 @@ def scalar_function(
     elif needs_grad:
         result = _ScalarFunction.apply(*savable(concentration), d, family.index, number)
     else:
-        with BelowAutograd():
-            result = _kernel(concentration, d, family.index, number)
+        result = _kernel(concentration, d, family.index, number)
     return result
 
 
@@ -111,8 +109,7 @@ class _ScalarFunction(torch.autograd.Function):
     def forward(ctx: Any, kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         ctx.save_for_backward(kappa)
         ctx.arguments = d, family, function
-        with BelowAutograd():
-            result: Tensor = _kernel(kappa, d, family, function)
+        result: Tensor = _kernel(kappa, d, family, function)
         return result
 
     @staticmethod
@@ -133,8 +130,7 @@ def _scalar_function(kappa: Tensor, d: int, family: int, function: int) -> Tenso
     if is_differentiable(kappa):
         result = _ScalarFunction.apply(*savable(kappa), d, family, function)
     else:
-        with BelowAutograd():
-            result = _kernel(kappa, d, family, function)
+        result = _kernel(kappa, d, family, function)
     return result
 
 
