@@ -14,6 +14,7 @@ from .scalar_function import (
     entropy,
     kl_uniform,
     log_prob_at_mode,
+    log_prob_at_mode_over_uniform,
     mean_resultant_length,
     scalar_function,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "kl_uniform",
     "log_prob",
     "log_prob_at_mode",
+    "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "new_rng_state",
     "rsample",
