@@ -17,6 +17,7 @@
 namespace spherical {
 
 struct PowerSpherical : ExponentialForm<PowerSpherical> {
+  using Identities = ExponentialForm<PowerSpherical>;
   static constexpr const char *name = "power_spherical";
   static constexpr double upper_bound = kUpperBound;
 
@@ -63,6 +64,16 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
       sum += term;
     }
     return -sum;
+  }
+
+  // log p(mu) + log_area. Where the two nearly cancel, for large d, it is the series about
+  // kappa = 0. The identity of the exponential form serves for small kappa, and for all in float.
+  template <class T> static HD T log_prob_at_mode_over_uniform(T kappa, const Dim<T> &dim) {
+    if (is_float32<T> || kappa < T(1))
+      return Identities::log_prob_at_mode_over_uniform(kappa, dim);
+    if (dim.b >= Range<T>::stirling && kappa < T(4) * dim.b)
+      return at_mode_near_zero(kappa, dim.b, T(0), T(0));
+    return log_prob_at_mode(kappa, dim) + dim.log_area;
   }
 
   // E[t] = kappa / (d - 1 + kappa).

@@ -33,10 +33,6 @@ template <class T> Dim<T> make_dim(int64_t d) {
   return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
 }
 
-template <class T> HD Dim<T> convert_dim(const Dim<double> &dim) {
-  return {static_cast<T>(dim.d), static_cast<T>(dim.b), static_cast<T>(dim.log_area)};
-}
-
 // The angle theta between x and mu, with t = mu . x = cos theta, as the two fractions that keep
 // their relative accuracy at either pole (docs/numerics.md#half-angle):
 //   sin2 = sin^2(theta/2) = (1 - t)/2 = |x - mu|^2 / S

@@ -149,7 +149,8 @@ class CosineMarginal(Distribution):
     @property
     def variance(self) -> Tensor:
         """Var[t], shape (...)."""
-        return variances(self.concentration, self.dim, self._family)[0]
+        variance = variances(self.concentration, self.dim, self._family)[0]
+        return variance.to(ops.common_dtype(self.concentration))
 
     def entropy(self) -> Tensor:
         """Differential entropy of t in nats, shape (...); by quadrature."""

@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -80,6 +81,6 @@ class PowerSpherical(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
-        return ops.log_prob_at_mode(self.concentration, self._dim, self._family) - (
-            self.concentration * math.log(2)
-        )
+        kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa * math.log(2)
+        return value.to(ops.common_dtype(self.concentration))

@@ -10,7 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from .._tensors import same_shape, savable
+from .._tensors import same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
@@ -152,22 +152,29 @@ class RotationallySymmetric(Distribution):
     def variance(self) -> Tensor:
         """Diagonal of `covariance_matrix`, shape (..., d)."""
         along, orthogonal = variances(self.concentration, self._dim, self._family)
-        square = self.loc.to(along.dtype).square()
-        return along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * (1 - square)
+        square, rest = _squares(self.loc)
+        variance = along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * rest
+        return variance.to(ops.common_dtype(self.loc))
 
     @property
     def covariance_matrix(self) -> Tensor:
-        r"""Var[t] :math:`\mu\mu^\top` + E[1 - t^2]/(d-1) (I - :math:`\mu\mu^\top`), (..., d, d)."""
-        along, orthogonal = (
-            x[..., None, None] for x in variances(self.concentration, self._dim, self._family)
-        )
-        loc = self.loc.to(along.dtype)
-        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
-        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
-        return along * outer + orthogonal * (identity - outer)
+        r"""Var[t] :math:`mm^\top` + E[1 - t^2]/(d-1) (I - :math:`mm^\top`) with m = loc/\|loc\|,
+        (..., d, d)."""
+        along, orthogonal = variances(self.concentration, self._dim, self._family)
+        dtype = ops.common_dtype(self.loc)
+        m = wide(self.loc)
+        m = (m / m.square().sum(-1, keepdim=True).sqrt()).to(dtype)
+        excess = (along - orthogonal).to(dtype)[..., None, None]
+        diagonal = torch.eye(self._dim, dtype=torch.bool, device=m.device)
+        others = excess * (m.unsqueeze(-1) * m.unsqueeze(-2))
+        return torch.where(diagonal, self.variance.unsqueeze(-1), others)
 
     def entropy(self) -> Tensor:
-        """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
+        """Differential entropy in nats, shape (...): log surface area - KL(p || uniform).
+
+        It is 0 at some concentration. Beside it a float32 entropy is right to a rounding of its
+        own. A float64 entropy is right to a few roundings of the two terms, which nearly cancel.
+        """
         return ops.entropy(self.concentration, self._dim, self._family)
 
     @classmethod
@@ -289,3 +296,16 @@ class RotationallySymmetric(Distribution):
     @property
     def _dim(self) -> int:
         return self._event_shape[0]
+
+
+def _squares(loc: Tensor) -> tuple[Tensor, Tensor]:
+    """m_i^2 and 1 - m_i^2 of m = loc/|loc|, (..., d), in float64 on devices that have it.
+
+    For the largest of them, which may be near 1, 1 - m_i^2 is the sum of the others. In float32 it
+    would be right to 6e-8 only, while Var[t] can be a millionth of what it is multiplied by.
+    """
+    square = wide(loc).square()
+    largest = square.argmax(-1, keepdim=True)
+    others = square.scatter(-1, largest, 0.0).sum(-1, keepdim=True)
+    total = square.sum(-1, keepdim=True)
+    return square / total, (total - square).scatter(-1, largest, others) / total

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -54,9 +57,9 @@ class VonMisesFisher(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
-        return (
-            ops.log_prob_at_mode(self.concentration, self._dim, self._family) - self.concentration
-        )
+        kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa
+        return value.to(ops.common_dtype(self.concentration))
 
     @classmethod
     def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:
@@ -81,11 +84,12 @@ class VonMisesFisher(RotationallySymmetric):
                 "VonMisesFisher.product: all experts must live on the same sphere, got event "
                 f"shapes {sorted(map(tuple, dims))}"
             )
+        dtype = reduce(torch.promote_types, (p.loc.dtype for p in experts))
         first, *others = (
-            cls._family.inside(p.concentration).unsqueeze(-1) * p.loc for p in experts
+            cls._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
         )
         total = sum(others, start=first)
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0
         loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
-        return cls(loc, kappa.squeeze(-1), validate_args=False)
+        return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=False)

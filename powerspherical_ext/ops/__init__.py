@@ -15,6 +15,7 @@ from .scalar_function import (
     entropy,
     kl_uniform,
     log_prob_at_mode,
+    log_prob_at_mode_over_uniform,
     mean_resultant_length,
     scalar_function,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "kl_uniform",
     "log_prob",
     "log_prob_at_mode",
+    "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "new_rng_state",
     "rsample",

@@ -29,6 +29,7 @@ __all__ = [
     "entropy",
     "kl_uniform",
     "log_prob_at_mode",
+    "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "scalar_function",
 ]
@@ -46,20 +47,33 @@ class ScalarFunction(IntEnum):
     MEAN_RESULTANT_LENGTH_DKAPPA = 4
     KL_UNIFORM = 5
     KL_UNIFORM_DKAPPA = 6
+    LOG_PROB_AT_MODE_OVER_UNIFORM = 7
+    ENTROPY = 8
 
 
-# The index of the derivative. A function that is not here takes the derivative of its reference.
-_DERIVATIVE: dict[int, int] = {
-    ScalarFunction.LOG_PROB_AT_MODE.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value,
-    ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA2.value,
-    ScalarFunction.MEAN_RESULTANT_LENGTH.value: ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA.value,
-    ScalarFunction.KL_UNIFORM.value: ScalarFunction.KL_UNIFORM_DKAPPA.value,
+# The sign and the index of the derivative. A function that is not here takes the derivative of its
+# reference.
+_DERIVATIVE: dict[int, tuple[int, int]] = {
+    function.value: (sign, derivative.value)
+    for function, sign, derivative in (
+        (ScalarFunction.LOG_PROB_AT_MODE, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA),
+        (ScalarFunction.LOG_PROB_AT_MODE_DKAPPA, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA2),
+        (ScalarFunction.MEAN_RESULTANT_LENGTH, 1, ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA),
+        (ScalarFunction.KL_UNIFORM, 1, ScalarFunction.KL_UNIFORM_DKAPPA),
+        (ScalarFunction.LOG_PROB_AT_MODE_OVER_UNIFORM, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA),
+        (ScalarFunction.ENTROPY, -1, ScalarFunction.KL_UNIFORM_DKAPPA),
+    )
 }
 
 
 def log_prob_at_mode(concentration: Tensor, d: int, family: Family) -> Tensor:
     """log p(mu), shape (...): the log-density at the mode."""
     return scalar_function(ScalarFunction.LOG_PROB_AT_MODE, concentration, d, family)
+
+
+def log_prob_at_mode_over_uniform(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """log p(mu) + log surface area, shape (...): the log-ratio to the uniform density."""
+    return scalar_function(ScalarFunction.LOG_PROB_AT_MODE_OVER_UNIFORM, concentration, d, family)
 
 
 def mean_resultant_length(concentration: Tensor, d: int, family: Family) -> Tensor:
@@ -74,7 +88,7 @@ def kl_uniform(concentration: Tensor, d: int, family: Family) -> Tensor:
 
 def entropy(concentration: Tensor, d: int, family: Family) -> Tensor:
     """log surface area - KL(p || uniform), shape (...)."""
-    return reference.log_area(d) - kl_uniform(concentration, d, family)
+    return scalar_function(ScalarFunction.ENTROPY, concentration, d, family)
 
 
 def scalar_function(
@@ -100,8 +114,7 @@ def scalar_function(
 
 def _reference(function: int, kappa: Tensor, d: int, family: Family) -> Tensor:
     name = ScalarFunction(function).name.lower()
-    result: Tensor = getattr(family.reference, name)(family.inside(kappa), d)
-    return result
+    return reference.scalar_function(name, family.inside(kappa), d, family.reference)
 
 
 class _ScalarFunction(torch.autograd.Function):
@@ -120,7 +133,9 @@ class _ScalarFunction(torch.autograd.Function):
                 lambda k: _reference(function, k, d, FAMILIES[family]), [kappa], [True], grad
             )
         else:
-            result = grad * _scalar_function(kappa, d, family, _DERIVATIVE[function])
+            sign, derivative = _DERIVATIVE[function]
+            slope = _scalar_function(kappa, d, family, derivative)
+            result = grad * slope if sign > 0 else -grad * slope
         return result, None, None, None
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from powerspherical_ext.families import FAMILIES, Family, family_named
+from powerspherical_ext.ops import ScalarFunction
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
@@ -236,7 +237,7 @@ def test_no_rows(dtype: torch.dtype) -> None:
 
 
 @each_float
-@pytest.mark.parametrize("function", range(7))
+@pytest.mark.parametrize("function", range(len(ScalarFunction)))
 @each_index
 def test_scalar_function(family: int, function: int, dtype: torch.dtype) -> None:
     kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20)
