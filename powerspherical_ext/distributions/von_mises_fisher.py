@@ -78,11 +78,11 @@ class VonMisesFisher(RotationallySymmetric):
         """
         if not experts:
             raise ValueError("VonMisesFisher.product: at least one expert is wanted, got none")
-        dims = {p.event_shape for p in experts}
-        if len(dims) > 1:
+        shapes = [tuple(p.event_shape) for p in experts]
+        if any(shape != shapes[0] for shape in shapes):
             raise ValueError(
                 "VonMisesFisher.product: all experts must live on the same sphere, got event "
-                f"shapes {sorted(map(tuple, dims))}"
+                f"shapes {sorted(shapes)}"
             )
         dtype = reduce(torch.promote_types, (p.loc.dtype for p in experts))
         first, *others = (

@@ -33,10 +33,8 @@ def check_shape(arguments: Arguments, any_batch: bool = False) -> None:
     shape = first.shape
     if any_batch and (not shape or shape[-1] < 2):
         raise ValueError(f"{first_name} must have shape (..., d) with d >= 2, got {tuple(shape)}")
-    if not any_batch and (len(shape) != 2 or shape[0] < 1 or shape[1] < 2):
-        raise ValueError(
-            f"{first_name} must have shape (N, d) with N >= 1 and d >= 2, got {tuple(shape)}"
-        )
+    if not any_batch and (len(shape) != 2 or shape[1] < 2):
+        raise ValueError(f"{first_name} must have shape (N, d) with d >= 2, got {tuple(shape)}")
     for name, tensors in arguments:
         for x in tensors:
             if x.shape != shape:

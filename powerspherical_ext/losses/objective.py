@@ -280,9 +280,7 @@ def log_renormalizer(*experts: RotationallySymmetric) -> Tensor:
 def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
     """- E_q [log (1/N) sum_k p_k(z)], ``(N,)``."""
     _check_pair(q, p)
-    if p.batch_shape[0] < 1:
-        raise ValueError("p must hold one sample or more, got none")
-    log_n = math.log(p.batch_shape[0])
+    log_n = math.log(max(p.batch_shape[0], 1))  # without samples the result is empty
     if isinstance(q, CATEGORICAL) and isinstance(p, CATEGORICAL):
         log_mean = torch.logsumexp(p.logits, dim=0) - log_n  # (K,)
         cross_entropy: Tensor = -(q.probs * log_mean).sum(-1)

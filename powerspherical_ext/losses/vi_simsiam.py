@@ -16,7 +16,7 @@ from ..reference import log_area
 from ._autocast import autocast_disabled
 from ._checks import values_are_cheap
 from ._domain import check_inside
-from ._reduction import check_reduction
+from ._reduction import check_reduction, reduce
 from ._views import Tensors, detached_targets, views_of
 
 __all__ = ["VISimSiamLoss", "vi_simsiam_loss"]
@@ -276,6 +276,7 @@ for _field in fields(Options):
     setattr(VISimSiamLoss, _field.name, _option(_field.name))
 
 
+@torch.fx.wrap  # torch.fx records a call of it, and does not look inside
 def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> Tensor:
     views = views_of(pred, target, kappa, any_batch=True)
     preds, kappas = views.preds, views.kappas or ()
@@ -300,7 +301,9 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
             for i, j in pairs
         ]
         loss = views.stacked(losses)
-        if scale is not None and not views.is_pair:
+        if scale is None:
+            loss = reduce(loss, options.reduction)
+        elif not views.is_pair:
             loss = loss.sum()
     if check:
         _check_loss(loss, preds, targets)
@@ -308,12 +311,10 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
 
 
 def _scale(reduction: str, count: int) -> float | None:
-    """The factor of the sum of all losses, or None if they are not summed."""
-    if reduction == "none":
+    """The factor of the sum of all losses, or None where the sum is not taken of each pair."""
+    if reduction == "none" or count == 0:
         return None
-    if reduction == "sum":
-        return 1.0
-    return 1 / count if count else math.nan
+    return 1.0 if reduction == "sum" else 1 / count
 
 
 def _direction_loss(
