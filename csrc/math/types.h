@@ -27,9 +27,19 @@ template <class T> struct Dim {
   T log_area; // log surface area of S^{d-1} = log(2 pi^{d/2} / Gamma(d/2))
 };
 
+// log Gamma(x), x > 0. std::lgamma writes the sign of Gamma(x) to a variable that threads share.
+inline long double log_gamma(long double x) {
+#ifdef __GLIBC__
+  int sign;
+  return lgammal_r(x, &sign);
+#else
+  return std::lgamma(x);
+#endif
+}
+
 template <class T> Dim<T> make_dim(int64_t d) {
   const long double half = 0.5L * static_cast<long double>(d);
-  const long double log_area = std::log(2.0L) + half * std::log(kPi) - std::lgamma(half);
+  const long double log_area = std::log(2.0L) + half * std::log(kPi) - log_gamma(half);
   return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
 }
 
