@@ -13,6 +13,7 @@ from .. import ops
 from .._tensors import same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
+from ..fit.maximum_likelihood import estimate, without_repeats
 from ._arguments import as_size, broadcast_shapes, check_float, check_value
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
@@ -231,8 +232,8 @@ class RotationallySymmetric(Distribution):
             tensor([0.4982, 0.8671])
         """
         name = f"{cls.__name__}.fit"
-        estimate = cls._family.fit
-        if estimate is None:
+        estimator = cls._family.fit
+        if estimator is None:
             raise NotImplementedError(
                 f"{name}: no maximum likelihood estimator is known for {cls._family.name}"
             )
@@ -260,22 +261,14 @@ class RotationallySymmetric(Distribution):
             ) from None
         if shape[axis + 1] == 0:
             raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
+        samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
         if cls._validate_args if validate_args is None else validate_args:
-            if not sphere.check(samples).all():
-                raise ValueError(f"{name}: samples must be unit vectors")
-            if not finite_nonnegative.check(weights).all():
-                raise ValueError(f"{name}: weights must be non-negative and finite")
-            if not weights.expand(shape).sum(axis + 1).gt(0).all():
-                raise ValueError(f"{name}: weights must not all be 0")
+            _check_samples(name, without_repeats(samples))
+            _check_weights(name, weights)
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
-        result = estimate(
-            samples.expand(*shape, samples.shape[-1]).movedim(axis, -2),
-            weights.expand(shape).movedim(axis + 1, -1),
-            max_iterations,
-            tolerance,
-        )
+        result = estimate(cls._family, estimator, samples, weights, max_iterations, tolerance)
         failed = (result.gradient > tolerance) | (result.change > tolerance)
         if failed.any():
             warnings.warn(
@@ -309,3 +302,26 @@ def _squares(loc: Tensor) -> tuple[Tensor, Tensor]:
     others = square.scatter(-1, largest, 0.0).sum(-1, keepdim=True)
     total = square.sum(-1, keepdim=True)
     return square / total, (total - square).scatter(-1, largest, others) / total
+
+
+def _check_samples(name: str, samples: Tensor) -> None:
+    if not sphere.check(samples).all():
+        raise ValueError(f"{name}: samples must be unit vectors")
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    """``weights`` (..., n) may be expanded."""
+    if not finite_nonnegative.check(weights).all():
+        raise ValueError(f"{name}: weights must be non-negative and finite")
+    empty = ~(weights.sum(-1) > 0)
+    if not empty.any():
+        return
+    if empty.dim() == 0:
+        raise ValueError(f"{name}: weights must not all be 0")
+    indices = [tuple(index) for index in empty.nonzero().tolist()]
+    shown = ", ".join(str(i[0] if len(i) == 1 else i) for i in indices[:8])
+    more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+    raise ValueError(
+        f"{name}: the weights of one fit must not all be 0, as they are at index {shown}{more} of "
+        f"the batch {tuple(empty.shape)}; validate_args=False makes such a fit NaN"
+    )
