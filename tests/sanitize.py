@@ -1,7 +1,7 @@
 """The CPU kernels under sanitizers: accesses outside of a tensor, undefined behaviour, data races.
 
-`make sanitize` builds the library twice, in folders of its own below build/sanitize: for the address
-and undefined-behaviour sanitizers, and for the thread sanitizer. It runs the tests below on each.
+`make sanitize` builds the library twice, in folders of its own below build/sanitize: for the
+address and undefined-behaviour sanitizers, and for the thread sanitizer. It runs the tests below on each.
 `make sanitize-fast` runs fewer of them. It needs GCC with the runtimes of its sanitizers; one whose
 runtime is missing is skipped.
 """
@@ -110,7 +110,8 @@ def check(sanitizer: str, fast: bool) -> int:
         "POWERSPHERICAL_FUZZ_EXAMPLES": EXAMPLES["fast" if fast else "full"],
     }
     folder = build(sanitizer)
-    tests = [*(FAST if fast else TESTS[sanitizer]), "-m", "not slow", "-q", "-p", "no:cacheprovider"]
+    tests = [*(FAST if fast else TESTS[sanitizer]), "-m", "not slow", "-q"]
+    tests += ["-p", "no:cacheprovider"]
     tests.append("--capture=sys")  # the report of a sanitizer goes to the terminal
     command = [sys.executable, __file__, "--in", str(folder), *tests]
     return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, ClassVar, TypeVar
 
@@ -285,6 +286,14 @@ class RotationallySymmetric(Distribution):
     def marginal_t(self) -> CosineMarginal:
         r"""The distribution of :math:`t = \mu^\top x`, with `cdf` and `icdf`."""
         return CosineMarginal(self)
+
+    def _in_float64(self: _Self) -> _Self:
+        """The same distribution with its parameters in float64 (on devices that have it), for
+        differences of its quantities that nearly cancel."""
+        new = copy.copy(self)
+        new._unbroadcasted_loc = wide(self._unbroadcasted_loc)
+        new._set_parameters(wide(self.loc), wide(self.concentration))
+        return new
 
     @property
     def _dim(self) -> int:

@@ -325,8 +325,8 @@ def _implicit_gradient_quadrature(kappa: Tensor, d: int, sin2: Tensor, cos2: Ten
     g0 = (1 - kept).clamp(min=0).sqrt().unsqueeze(-1)
 
     nodes, weights = (row(column, kappa) for column in GAUSS_LEGENDRE[64])
-    g = g0 + (1 - g0) * nodes
-    step = near.unsqueeze(-1) * (1 - g) * (1 + g)
+    gap = (1 - g0) * nodes
+    g, step = 1 - gap, near.unsqueeze(-1) * gap * (2 - gap)
     exponent = (b - 1) * (step / far.unsqueeze(-1)).log1p() + rate.unsqueeze(-1) * step
     exponent = exponent + 2 * (b - 1) * g.log()
     total = (weights * exponent.exp() * (off.unsqueeze(-1) + step) * g).sum(-1)
