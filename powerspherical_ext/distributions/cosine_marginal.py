@@ -157,6 +157,10 @@ class CosineMarginal(Distribution):
         concentration = self.concentration.to(ops.common_dtype(self.concentration))
         return cosine.entropy(concentration, self.dim, self._family)
 
+    def __repr__(self) -> str:
+        parameters = super().__repr__().partition("(")[2]
+        return f"{type(self).__name__}(family: {self._family.name}, dim: {self.dim}, {parameters}"
+
     def _prepare(
         self, method: str, value: Tensor, support: constraints.Constraint | None = None
     ) -> tuple[Tensor, Tensor]:
