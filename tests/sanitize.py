@@ -1,7 +1,8 @@
 """The CPU kernels under sanitizers: accesses outside of a tensor, undefined behaviour, data races.
 
 `make sanitize` builds the library twice, in folders of its own below build/sanitize: for the
-address and undefined-behaviour sanitizers, and for the thread sanitizer. It runs the tests below on each.
+address and undefined-behaviour sanitizers, and for the thread sanitizer. It runs the tests below on
+each.
 `make sanitize-fast` runs fewer of them. It needs GCC with the runtimes of its sanitizers; one whose
 runtime is missing is skipped.
 """

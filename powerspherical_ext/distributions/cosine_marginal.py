@@ -161,6 +161,10 @@ class CosineMarginal(Distribution):
         """The concentration, and NaN outside of its domain."""
         return self._family.inside(self.concentration.to(dtype))
 
+    def __repr__(self) -> str:
+        parameters = super().__repr__().partition("(")[2]
+        return f"{type(self).__name__}(family: {self._family.name}, dim: {self.dim}, {parameters}"
+
     def _prepare(
         self, method: str, value: Tensor, support: constraints.Constraint | None = None
     ) -> tuple[Tensor, Tensor]:

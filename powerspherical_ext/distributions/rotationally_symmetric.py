@@ -15,7 +15,7 @@ from .._tensors import same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
-from ._arguments import as_size, broadcast_shapes, check_float, check_value
+from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -36,7 +36,8 @@ class RotationallySymmetric(Distribution):
             uniform distribution.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
 
-    The batch dimensions of the two broadcast; both are promoted to their common dtype.
+    The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
+    Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}
@@ -58,9 +59,7 @@ class RotationallySymmetric(Distribution):
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
-        if isinstance(concentration, int | float):
-            concentration = loc.new_tensor(concentration)
-        check_float(name, "concentration", concentration)
+        concentration = as_concentration(name, concentration, loc)
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -91,7 +90,7 @@ class RotationallySymmetric(Distribution):
         self.concentration = concentration if same else concentration.expand(self._batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)  # no subclass adds parameters
+        new = self._get_checked_instance(RotationallySymmetric, _instance)
         super(RotationallySymmetric, new).__init__(
             Size(batch_shape), self.event_shape, validate_args=False
         )

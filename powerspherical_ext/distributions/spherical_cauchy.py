@@ -33,8 +33,9 @@ class SphericalCauchy(RotationallySymmetric):
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
 
-    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
-    quantities are computed and returned in that dtype, and in float32 for half precision.
+    Dtypes: both are promoted to their common dtype, which samples have; a number or a tensor of
+    integers takes the dtype of ``loc``. Densities and all other quantities are computed and
+    returned in that dtype, and in float32 for half precision.
 
     Precision: the distribution depends on :math:`1 - \rho`, and the numbers of a dtype below 1 are
     6e-8 (float32), 1e-16 (float64), 5e-4 (float16) and 4e-3 (bfloat16) apart. So float32 holds
@@ -46,7 +47,8 @@ class SphericalCauchy(RotationallySymmetric):
     concentrations that close to 1 in float64.
 
     Raises:
-        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
+            a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
             a unit vector or a concentration is outside [0, 1) or NaN.
 

@@ -32,11 +32,13 @@ class VonMisesFisher(RotationallySymmetric):
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
 
-    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
-    quantities are computed and returned in that dtype, and in float32 for half precision.
+    Dtypes: both are promoted to their common dtype, which samples have; a number or a tensor of
+    integers takes the dtype of ``loc``. Densities and all other quantities are computed and
+    returned in that dtype, and in float32 for half precision.
 
     Raises:
-        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
+            a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
             a unit vector or a concentration is negative, NaN or infinite.
 
