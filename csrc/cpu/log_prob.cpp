@@ -1,98 +1,118 @@
 // log_prob and its gradients: one pass over the rows of a tile, then the scalars of the family.
 #include "../log_prob.h"
 #include "../registration.h"
+#include "angles.h"
 #include "family_rows.h"
 #include "reduce.h"
-#include "sums.h"
 
 namespace {
 using namespace spherical;
 
 constexpr int64_t kRowCost = 128; // see row_grain
 
-// minus[r] = |x - mu|^2 and plus[r] = |x + mu|^2 of each row of a tile, summed in S. x and mu are
-// [n] pointers to [d].
-template <class T, class S>
-SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d, S *minus,
-                            S *plus) {
-  if (d < kColumnwiseBelow)
-    return with_width(d, [=](auto width) __attribute__((always_inline)) {
-      Columns<T> by_x, by_mu;
-      by_x.read(x, n, width);
-      by_mu.read(mu, n, width);
-      for (int64_t r = 0; r < n; ++r) {
-        S sums[2] = {};
-        for (int64_t i = 0; i < width; ++i) {
-          S terms[2];
-          chord_terms(S(by_x.at[i][r]), S(by_mu.at[i][r]), terms);
-          sums[0] += terms[0];
-          sums[1] += terms[1];
-        }
-        minus[r] = sums[0];
-        plus[r] = sums[1];
-      }
-    });
-  for (int64_t r = 0; r < n; ++r) {
-    const T *xr = x[r], *mur = mu[r];
-    S sums[2];
-    row_sums<S, 2>(d, sums, [=](int64_t i, S(&out)[2]) __attribute__((always_inline)) {
-      chord_terms(S(xr[i]), S(mur[i]), out);
-    });
-    minus[r] = sums[0];
-    plus[r] = sums[1];
-  }
-}
+// log p = log p(mu) + log_prob_ratio cancels where p is of size 1, and keeps its last digits only
+// if both terms are known better than T. So float rows use double, and a row for which that does
+// not suffice is computed again in a longer type. It suffices if the error of log p, in units of
+// max(|log p|, 1), is below kAllowed: for float a quarter of what rounding the result adds, for
+// double the rounding of terms of up to twice that size.
+template <class T> using Longer = std::conditional_t<is_float32<T>, double, long double>;
+template <class T> constexpr double kAllowed = is_float32<T> ? 0x1p-27 : 0x1p-51;
 
-// The scalars of the rows of a tile. Densities are in double; `rounded` says why.
+// The sums of products lose too much for a gradient where sin2 or cos2 is below this.
+constexpr double kNearest = 0x1p-23;
+
+// The scalars of the rows of a tile.
 template <class T> struct LogDensities {
   T kappa[kTile];
-  double minus[kTile], plus[kTile], log_prob_at_mode[kTile], log_p[kTile];
+  double sums[kChordSums][kTile], log_prob_at_mode[kTile], log_p[kTile], error[kTile];
 };
 template <class T> struct Gradients {
-  T kappa[kTile], minus[kTile], plus[kTile];
-  T upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
-  DensityGradient<T> vectors[kTile];
+  T kappa[kTile], upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
+  double sums[kChordSums][kTile];
+  HalfAngle<T> half_angle[kTile];
+  AngleGradient value[kTile], mu[kTile];
 };
+
+HD_INLINE Chords<double> chords_of_row(const double (&sums)[kChordSums][kTile], int64_t r) {
+  const double of_row[kChordSums] = {sums[0][r], sums[1][r], sums[2][r]};
+  return Chords<double>(of_row);
+}
 
 template <class Family, class T>
 SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.log_p[r] = s.log_prob_at_mode[r] +
-                 Family::log_prob_ratio(double{s.kappa[r]}, dim, half_angle(s.minus[r], s.plus[r]));
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  for (int64_t r = 0; r < n; ++r) {
+    const Chords<double> chords = chords_of_row(s.sums, r);
+    const HalfAngle<double> c = chords.half_angle();
+    const double ratio = Family::log_prob_ratio(double{s.kappa[r]}, dim, c);
+    s.log_p[r] = s.log_prob_at_mode[r] + ratio;
+    if constexpr (is_float32<T>) {
+      const double nearer = c.sin2 < c.cos2 ? c.sin2 : c.cos2;
+      const bool lost = nearer < 4 * kProductError || chords.lengths_differ();
+      s.error[r] = lost ? infinity : kProductError * std::fabs(ratio) / nearer;
+    } else {
+      constexpr double eps = std::numeric_limits<double>::epsilon();
+      s.error[r] = chords.cancels() ? infinity : eps * std::fabs(s.log_prob_at_mode[r]);
+    }
+  }
 }
+
+// Returns log p of row r as T.
+template <class Family, class T>
+T rounded(const Dim<double> &dim, const LogDensities<T> &s, int64_t r, const T *x, const T *mu,
+          int64_t d) {
+  const double result = s.log_p[r];
+  if (s.error[r] <= kAllowed<T> * std::max(std::fabs(result), 1.0))
+    return static_cast<T>(result);
+  using S = Longer<T>;
+  const T ratio = ratio_for(chords_of_row(s.sums, r), x, mu, d);
+  const HalfAngle<S> c = scaled_chords<S>(ratio, x, mu, d).half_angle();
+  if constexpr (is_float32<T>)
+    return static_cast<T>(s.log_prob_at_mode[r] + Family::log_prob_ratio(S{s.kappa[r]}, dim, c));
+  else
+    return static_cast<T>(log_density<Family, S>(s.kappa[r], make_dim<S>(d), c));
+}
+
+// Sets the angles of the rows of a tile; the step of their gradients is set later.
+template <class T>
+void set_angles(const T *const *x, const T *const *mu, int64_t n, int64_t d, Gradients<T> &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    const Chords<double> chords = chords_of_row(s.sums, r);
+    auto cosine = Cosine<double>::from(chords);
+    const HalfAngle<double> &c = cosine.half_angle;
+    const bool cancels = chords.cancels();
+    if (cancels || (is_float32<T> && std::min(c.sin2, c.cos2) < kNearest)) {
+      const T ratio = ratio_for(chords, x[r], mu[r], d);
+      cosine = Cosine<double>::from(scaled_chords<double>(ratio, x[r], mu[r], d), ratio);
+    }
+    s.half_angle[r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
+    s.value[r] = {cosine.inverse, cosine.mu_part, cancels};
+    s.mu[r] = {cosine.inverse, cosine.x_part, cancels};
+  }
+}
+
 template <class Family, class T>
 SIMD_CLONES FLATTEN void vector_gradients(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.vectors[r] = density_gradient<Family>(s.upstream[r], s.kappa[r], dim, s.minus[r], s.plus[r]);
+  for (int64_t r = 0; r < n; ++r) {
+    const T slope = Family::log_prob_ratio_dt(s.kappa[r], dim, s.half_angle[r]);
+    const double step = s.value[r].step * double{s.upstream[r] * slope};
+    s.value[r].step = s.mu[r].step = step;
+  }
 }
 template <class Family, class T>
 SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
     s.kappa_grad[r] = density_gradient_kappa<Family>(
-        s.upstream[r], s.kappa[r], dim, s.log_prob_at_mode_dkappa[r], s.minus[r], s.plus[r]);
-}
-
-// Returns log p of row r as T. log p = log p(mu) + log_prob_ratio cancels where p is of size 1, and
-// keeps its last digits only if both terms are known better than T. Therefore float rows use double
-// (the sums are bound by memory anyway), and the double rows in which that happens are computed
-// again in long double.
-template <class Family, class T>
-T rounded(const LogDensities<T> &s, int64_t r, const T *x, const T *mu, int64_t d) {
-  const double result = s.log_p[r];
-  if (is_float32<T> || std::fabs(s.log_prob_at_mode[r]) <= 2 * std::max(std::fabs(result), 1.0))
-    return static_cast<T>(result);
-  long double wide[2];
-  row_sums<long double, 2>(d, wide, [=](int64_t i, long double (&out)[2]) {
-    chord_terms<long double>(x[i], mu[i], out);
-  });
-  return static_cast<T>(
-      log_density<Family, long double>(s.kappa[r], make_dim<long double>(d), wide[0], wide[1]));
+        s.upstream[r], s.kappa[r], dim, s.log_prob_at_mode_dkappa[r], s.half_angle[r]);
 }
 
 template <class Family, class T> void forward(const LogProb<T> &args) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
-  const int64_t d = operands.rows.d, most = tile_rows(d);
+  const int64_t d = operands.rows.d;
+  // Rows in place are read once. Those that are converted must stay in the first cache.
+  const bool in_place = operands.is_native(Args::kValue) && operands.is_native(Args::kMu);
+  const int64_t most = in_place ? kTile : tile_rows(d);
   const auto dim = make_dim<double>(d);
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
@@ -108,13 +128,13 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       const T *const *x = read_rows(operands, Args::kValue, first, n, value_rows);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       read_scalars(operands, Args::kKappa, first, n, s.kappa);
-      chord_sums(x, mu, n, d, s.minus, s.plus);
+      chord_sums(x, mu, n, d, s.sums);
       if (!one_kappa)
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       log_densities<Family>(dim, n, s);
       T log_prob[kTile];
       for (int64_t r = 0; r < n; ++r)
-        log_prob[r] = rounded<Family>(s, r, x[r], mu[r], d);
+        log_prob[r] = rounded<Family>(dim, s, r, x[r], mu[r], d);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
     }
   });
@@ -139,13 +159,16 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     Gradients<T> s;
     read_scalars(operands, Args::kKappa, first, n, s.kappa);
     read_scalars(operands, Args::kGrad, first, n, s.upstream);
-    chord_sums(x, mu, n, d, s.minus, s.plus);
+    chord_sums(x, mu, n, d, s.sums);
+    set_angles(x, mu, n, d, s);
     vector_gradients<Family>(args.dim, n, s);
-    const T *const *a = sums_mu ? mu : x, *const *b = sums_mu ? x : mu;
+    const auto gradient = [&](bool of_mu, T *const *to) {
+      angle_gradients(of_mu ? s.mu : s.value, of_mu ? mu : x, of_mu ? x : mu, n, d, to);
+    };
     if (out)
-      gradients(s.vectors, a, b, n, d, out);
+      gradient(sums_mu, out);
     if (operands.needs(other)) {
-      gradients(s.vectors, b, a, n, d, result_rows(operands, other, first, n, scratch.out));
+      gradient(!sums_mu, result_rows(operands, other, first, n, scratch.out));
       finish_rows(operands, other, first, n, scratch.out);
     }
     if (!needs_kappa)

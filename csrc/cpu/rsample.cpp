@@ -62,15 +62,6 @@ template <class T> struct Samples {
   SampleCoefficients<T> coefficients[kTile];
 };
 
-// a . mu, |mu|^2 and |a|^2
-template <class T> HD_INLINE void dots(const T *a, const T *mu, int64_t d, T (&sums)[3]) {
-  row_sums<T, 3>(d, sums, [=](int64_t i, T(&out)[3]) __attribute__((always_inline)) {
-    out[0] = a[i] * mu[i];
-    out[1] = mu[i] * mu[i];
-    out[2] = a[i] * a[i];
-  });
-}
-
 // Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu
 // later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
 // |g|^2 (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
@@ -78,12 +69,15 @@ template <class T>
 HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                             Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
-    T sums[3];
-    dots(g + r * width, mu[r], d, sums);
-    s.length[r] = std::sqrt(sums[1]);
-    s.p[r] = sums[0] / s.length[r];
-    s.s[r] = T(0.5) * (sums[2] - s.p[r] * s.p[r]);
-    s.removed[r] = sums[0] / sums[1];
+    const T *const rows[2] = {g + r * width, mu[r]};
+    T sums[kProductSums];
+    row_sums(rows, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+      product_terms(in[0], in[1], out);
+    });
+    s.length[r] = std::sqrt(sums[kMuMu]);
+    s.p[r] = sums[kXMu] / s.length[r];
+    s.s[r] = T(0.5) * (sums[kXX] - s.p[r] * s.p[r]);
+    s.removed[r] = sums[kXMu] / sums[kMuMu];
   }
 }
 
@@ -213,37 +207,18 @@ template <class Family, class T> void forward(const RSample<T> &args) {
 }
 
 template <class T>
-SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T *const *mu,
-                               int64_t n, int64_t d, SampleGradient<T> *g) {
-  if (d < kColumnwiseBelow) {
-    Columns<T> by_grad, by_x, by_mu;
-    by_grad.read(grad, n, d);
-    by_x.read(x, n, d);
-    by_mu.read(mu, n, d);
-    T sums[kSampleSums][kTile] = {};
-    for (int64_t i = 0; i < d; ++i)
-      for (int64_t r = 0; r < n; ++r) {
-        T terms[kSampleSums];
-        sample_terms(by_grad.at[i][r], by_x.at[i][r], by_mu.at[i][r], terms);
-        for (int k = 0; k < kSampleSums; ++k)
-          sums[k][r] += terms[k];
-      }
-    for (int64_t r = 0; r < n; ++r) {
-      T of_one_row[kSampleSums];
-      for (int k = 0; k < kSampleSums; ++k)
-        of_one_row[k] = sums[k][r];
-      g[r] = SampleGradient<T>(of_one_row);
-    }
-    return;
-  }
+SIMD_CLONES void sample_gradients(const T *const *grad, const T *const *x, const T *const *mu,
+                                  int64_t n, int64_t d, SampleGradient<T> *g) {
+  const T *const *const rows[3] = {grad, x, mu};
+  T sums[kSampleSums][kTile];
+  tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+    sample_terms(in[0], in[1], in[2], out);
+  });
   for (int64_t r = 0; r < n; ++r) {
-    const T *gr = grad[r], *xr = x[r], *mur = mu[r];
-    T sums[kSampleSums];
-    row_sums<T, kSampleSums>(d, sums,
-                             [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                               sample_terms(gr[i], xr[i], mur[i], out);
-                             });
-    g[r] = SampleGradient<T>(sums);
+    T of_row[kSampleSums];
+    for (int k = 0; k < kSampleSums; ++k)
+      of_row[k] = sums[k][r];
+    g[r] = SampleGradient<T>(of_row);
   }
 }
 
@@ -271,7 +246,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[2]);
     SampleGradient<T> g[kTile];
     HalfAngle<T> half_angle[kTile];
-    backward_sums(grad, x, mu, n, d, g);
+    sample_gradients(grad, x, mu, n, d, g);
     if (grad_mu)
       gradients(g, grad, x, n, d, grad_mu);
     if (!operands.needs(Args::kGradKappa))
