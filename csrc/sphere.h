@@ -2,6 +2,7 @@
 // scalars of a density, a sample and their gradients. For host and device, torch-free.
 #pragma once
 #include "math/normal.h"
+#include "math/types.h"
 
 namespace spherical {
 

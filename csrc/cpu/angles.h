@@ -131,33 +131,52 @@ SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d)
   return Chords<S>(sums);
 }
 
-// The gradient in a vector a of a function of the angle between a and b: `step` times the part of b
-// that is orthogonal to a.
-struct AngleGradient {
-  double step;
-  Orthogonal<double> part;
-  bool exact; // the part is small beside b, and is computed in double
+// The angles of the rows of a tile: Cosine by columns, and the steps of the gradients.
+struct Angles {
+  struct Parts {
+    double ratio[kTile], rest[kTile];
+  };
+  double sin2[kTile], cos2[kTile], inverse[kTile], step[kTile];
+  Parts x_part, mu_part;
+  int64_t exact[kTile]; // whether the parts are small beside the vectors, and computed in double
+
+  template <class T> HD_INLINE HalfAngle<T> half_angle(int64_t r) const {
+    return {static_cast<T>(sin2[r]), static_cast<T>(cos2[r])};
+  }
+  HD_INLINE bool is_within(double limit, int64_t r) const {
+    return sin2[r] < limit || cos2[r] < limit;
+  }
+  HD_INLINE void set(int64_t r, const Cosine<double> &c) {
+    sin2[r] = c.half_angle.sin2;
+    cos2[r] = c.half_angle.cos2;
+    inverse[r] = c.inverse;
+    x_part.ratio[r] = c.x_part.ratio;
+    x_part.rest[r] = c.x_part.rest;
+    mu_part.ratio[r] = c.mu_part.ratio;
+    mu_part.rest[r] = c.mu_part.rest;
+  }
 };
 
-// The rows of the gradients in a, from [n] pointers to [d].
+// The rows of the gradients in a of functions of the angle between a and b: `step` times the part
+// of b that is orthogonal to a. a, b and out are [n] pointers to [d].
 template <class T>
-SIMD_CLONES void angle_gradients(const AngleGradient *g, const T *const *a, const T *const *b,
-                                 int64_t n, int64_t d, T *const *out) {
-  with_width(d, [=](auto width) __attribute__((always_inline)) {
+SIMD_CLONES void angle_gradients(const Angles &angles, const Angles::Parts &part,
+                                 const T *const *a, const T *const *b, int64_t n, int64_t d,
+                                 T *const *out) {
+  with_width(d, [&](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
       const T *ar = a[r], *br = b[r];
       T *to = out[r];
-      if (g[r].exact) {
-        const double step = g[r].step;
-        const Orthogonal<double> part = g[r].part;
+      const Orthogonal<double> exact{part.ratio[r], part.rest[r]};
+      const double step = angles.step[r];
+      if (angles.exact[r]) {
         for (int64_t i = 0; i < width; ++i)
-          to[i] = static_cast<T>(step * part.exact_element(br[i], ar[i]));
-      } else {
-        const T step = static_cast<T>(g[r].step);
-        const Orthogonal<T> part{static_cast<T>(g[r].part.ratio), static_cast<T>(g[r].part.rest)};
-        for (int64_t i = 0; i < width; ++i)
-          to[i] = step * part.element(br[i], ar[i]);
+          to[i] = static_cast<T>(step * exact.exact_element(br[i], ar[i]));
+        continue;
       }
+      const Orthogonal<T> rounded{static_cast<T>(exact.ratio), static_cast<T>(exact.rest)};
+      for (int64_t i = 0; i < width; ++i)
+        to[i] = static_cast<T>(step) * rounded.element(br[i], ar[i]);
     }
   });
 }

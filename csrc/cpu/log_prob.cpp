@@ -29,8 +29,7 @@ template <class T> struct LogDensities {
 template <class T> struct Gradients {
   T kappa[kTile], upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
   double sums[kChordSums][kTile];
-  HalfAngle<T> half_angle[kTile];
-  AngleGradient value[kTile], mu[kTile];
+  Angles angles;
 };
 
 HD_INLINE Chords<double> chords_of_row(const double (&sums)[kChordSums][kTile], int64_t r) {
@@ -73,37 +72,40 @@ T rounded(const Dim<double> &dim, const LogDensities<T> &s, int64_t r, const T *
     return static_cast<T>(log_density<Family, S>(s.kappa[r], make_dim<S>(d), c));
 }
 
-// Sets the angles of the rows of a tile; the step of their gradients is set later.
-template <class T>
-void set_angles(const T *const *x, const T *const *mu, int64_t n, int64_t d, Gradients<T> &s) {
+// Sets the angles of the rows of a tile from their sums.
+template <class T> SIMD_CLONES void set_angles(int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
     const Chords<double> chords = chords_of_row(s.sums, r);
-    auto cosine = Cosine<double>::from(chords);
-    const HalfAngle<double> &c = cosine.half_angle;
-    const bool cancels = chords.cancels();
-    if (cancels || (is_float32<T> && std::min(c.sin2, c.cos2) < kNearest)) {
-      const T ratio = ratio_for(chords, x[r], mu[r], d);
-      cosine = Cosine<double>::from(scaled_chords<double>(ratio, x[r], mu[r], d), ratio);
-    }
-    s.half_angle[r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
-    s.value[r] = {cosine.inverse, cosine.mu_part, cancels};
-    s.mu[r] = {cosine.inverse, cosine.x_part, cancels};
+    s.angles.set(r, Cosine<double>::from(chords));
+    s.angles.exact[r] = chords.cancels() ? 1 : 0;
   }
 }
 
+template <class T>
+void measure(const T *const *x, const T *const *mu, int64_t n, int64_t d, Gradients<T> &s) {
+  chord_sums(x, mu, n, d, s.sums);
+  set_angles(n, s);
+  for (int64_t r = 0; r < n; ++r)
+    if (s.angles.exact[r] || (is_float32<T> && s.angles.is_within(kNearest, r))) {
+      const T ratio = ratio_for(chords_of_row(s.sums, r), x[r], mu[r], d);
+      const Chords<double> chords = scaled_chords<double>(ratio, x[r], mu[r], d);
+      s.angles.set(r, Cosine<double>::from(chords, ratio));
+    }
+}
+
 template <class Family, class T>
-SIMD_CLONES FLATTEN void vector_gradients(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
+SIMD_CLONES FLATTEN void set_steps(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
-    const T slope = Family::log_prob_ratio_dt(s.kappa[r], dim, s.half_angle[r]);
-    const double step = s.value[r].step * double{s.upstream[r] * slope};
-    s.value[r].step = s.mu[r].step = step;
+    const T slope = Family::log_prob_ratio_dt(s.kappa[r], dim, s.angles.template half_angle<T>(r));
+    s.angles.step[r] = double{s.upstream[r]} * slope * s.angles.inverse[r];
   }
 }
 template <class Family, class T>
 SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    s.kappa_grad[r] = density_gradient_kappa<Family>(
-        s.upstream[r], s.kappa[r], dim, s.log_prob_at_mode_dkappa[r], s.half_angle[r]);
+    s.kappa_grad[r] = density_gradient_kappa<Family>(s.upstream[r], s.kappa[r], dim,
+                                                     s.log_prob_at_mode_dkappa[r],
+                                                     s.angles.template half_angle<T>(r));
 }
 
 template <class Family, class T> void forward(const LogProb<T> &args) {
@@ -159,11 +161,13 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     Gradients<T> s;
     read_scalars(operands, Args::kKappa, first, n, s.kappa);
     read_scalars(operands, Args::kGrad, first, n, s.upstream);
-    chord_sums(x, mu, n, d, s.sums);
-    set_angles(x, mu, n, d, s);
-    vector_gradients<Family>(args.dim, n, s);
+    measure(x, mu, n, d, s);
+    set_steps<Family>(args.dim, n, s);
     const auto gradient = [&](bool of_mu, T *const *to) {
-      angle_gradients(of_mu ? s.mu : s.value, of_mu ? mu : x, of_mu ? x : mu, n, d, to);
+      if (of_mu)
+        angle_gradients(s.angles, s.angles.x_part, mu, x, n, d, to);
+      else
+        angle_gradients(s.angles, s.angles.mu_part, x, mu, n, d, to);
     };
     if (out)
       gradient(sums_mu, out);

@@ -50,6 +50,21 @@ template <class V, class F> HD_INLINE void fill_elements(V &v, const F &f) {
   fill_elements(v, f, std::make_integer_sequence<int, kWidth<V>>());
 }
 
+// The sum of the elements of v, by halves.
+template <class V, int... I>
+HD_INLINE ElementOf<V> sum_of_elements(const V &v, std::integer_sequence<int, I...>) {
+  constexpr int half = sizeof...(I);
+  if constexpr (half == 1)
+    return v[0] + v[1];
+  else
+    return sum_of_elements(__builtin_shufflevector(v, v, I...) +
+                               __builtin_shufflevector(v, v, (half + I)...),
+                           std::make_integer_sequence<int, half / 2>());
+}
+template <class V> HD_INLINE ElementOf<V> sum_of_elements(const V &v) {
+  return sum_of_elements(v, std::make_integer_sequence<int, kWidth<V> / 2>());
+}
+
 // v[i] = from[i], converted.
 template <class V, class T> HD_INLINE void load_as(const T *from, V &v) {
   using S = ElementOf<V>;

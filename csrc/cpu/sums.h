@@ -67,11 +67,7 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sum
   if constexpr (vectors >= 2)
     fold(0, 1);
   unrolled<N>([&](int k) __attribute__((always_inline)) {
-    const V &v = partial[0][k];
-    if constexpr (width == 4)
-      sums[k] += (v[0] + v[2]) + (v[1] + v[3]);
-    else
-      sums[k] += ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    sums[k] += sum_of_elements(partial[0][k]);
   });
 }
 

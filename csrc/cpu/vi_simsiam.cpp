@@ -23,13 +23,6 @@ inline int64_t loss_tile_rows(int64_t d, bool writes_vectors) {
 // serve until the half angle is this near to a pole.
 template <class T> constexpr double kDigitsLost = is_float32<T> ? 1e-6 : kNearPole;
 
-// The geometry of the rows of a tile.
-struct LossRows {
-  HalfAngle<double> half_angle[kTile];
-  double inverse[kTile]; // see Cosine
-  AngleGradient pred[kTile], target[kTile];
-};
-
 // The scalars of a block of rows, which is divided into tiles. The functions of kappa are evaluated
 // for a block at once, and loss and kappa_grad written.
 struct LossBlock {
@@ -37,55 +30,67 @@ struct LossBlock {
   double log_prob_at_mode_dkappa[kTile], loss[kTile], kappa_grad[kTile];
 };
 
-// The scalars of rows first to first + n - 1 of a block, from their geometry.
-template <class Family, bool needs_kappa>
-void losses(const Dim<double> &dim, double beta, int64_t first, int64_t n, LossRows &rows,
-            LossBlock &s) {
+// Sets the angles of the rows of a tile from the sums of products; to those near a pole belongs
+// more.
+template <class T>
+SIMD_CLONES void set_angles(const double (&sums)[kProductSums][kTile], int64_t n, Angles &angles) {
   for (int64_t r = 0; r < n; ++r) {
-    const int64_t i = first + r;
-    const HalfAngle<double> c = rows.half_angle[r];
-    const double kappa = s.kappa[i], upstream = s.upstream[i];
-    s.loss[i] = row_loss<Family>(kappa, dim, s.log_prob_at_mode_over_uniform[i], c);
-    rows.pred[r].step = rows.target[r].step =
-        upstream * rows.inverse[r] * row_loss_dt<Family>(kappa, dim, beta, c);
-    if (needs_kappa)
-      s.kappa_grad[i] =
-          upstream * row_loss_dkappa<Family>(kappa, dim, s.log_prob_at_mode_dkappa[i], c);
+    const double of_row[kProductSums] = {sums[kXX][r], sums[kMuMu][r], sums[kXMu][r]};
+    angles.set(r, cosine_of_products(of_row));
+    angles.exact[r] = angles.is_within(kNearPole, r) ? 1 : 0;
   }
 }
 
-// Sets the geometry of the rows of a tile, but for the steps of gradients; mu and x are [n]
-// pointers to [d].
 template <class T>
-void measure(const T *const *mu, const T *const *x, int64_t n, int64_t d, LossRows &rows) {
+void measure(const T *const *mu, const T *const *x, int64_t n, int64_t d, Angles &angles) {
   double sums[kProductSums][kTile];
   product_sums(x, mu, n, d, sums);
-  for (int64_t r = 0; r < n; ++r) {
-    const double of_row[kProductSums] = {sums[kXX][r], sums[kMuMu][r], sums[kXMu][r]};
-    auto cosine = cosine_of_products(of_row);
-    const bool near_pole = is_within(cosine.half_angle, kNearPole);
-    if (near_pole && is_within(cosine.half_angle, kDigitsLost<T>)) {
-      const T ratio = static_cast<T>(length_ratio(of_row));
-      cosine = Cosine<double>::from(scaled_chords<double>(ratio, x[r], mu[r], d), ratio);
+  set_angles<T>(sums, n, angles);
+  for (int64_t r = 0; r < n; ++r)
+    if (angles.exact[r] && angles.is_within(kDigitsLost<T>, r)) {
+      const T ratio = static_cast<T>(std::sqrt(sums[kXX][r]) / std::sqrt(sums[kMuMu][r]));
+      const Chords<double> chords = scaled_chords<double>(ratio, x[r], mu[r], d);
+      angles.set(r, Cosine<double>::from(chords, ratio));
     }
-    rows.half_angle[r] = cosine.half_angle;
-    rows.inverse[r] = cosine.inverse;
-    rows.pred[r] = {0, cosine.x_part, near_pole};
-    rows.target[r] = {0, cosine.mu_part, near_pole};
-  }
+}
+
+// The scalars of rows first to first + n - 1 of a block, which are those of the tile.
+template <class Family>
+SIMD_CLONES FLATTEN void losses(const Dim<double> &dim, int64_t first, int64_t n,
+                                const Angles &angles, LossBlock &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.loss[first + r] =
+        row_loss<Family>(s.kappa[first + r], dim, s.log_prob_at_mode_over_uniform[first + r],
+                         angles.half_angle<double>(r));
+}
+template <class Family>
+SIMD_CLONES FLATTEN void kappa_gradients(const Dim<double> &dim, int64_t first, int64_t n,
+                                         const Angles &angles, LossBlock &s) {
+  for (int64_t r = 0; r < n; ++r)
+    s.kappa_grad[first + r] = s.upstream[first + r] *
+                              row_loss_dkappa<Family>(s.kappa[first + r], dim,
+                                                      s.log_prob_at_mode_dkappa[first + r],
+                                                      angles.half_angle<double>(r));
+}
+template <class Family>
+SIMD_CLONES FLATTEN void set_steps(const Dim<double> &dim, double beta, int64_t first, int64_t n,
+                                   const LossBlock &s, Angles &angles) {
+  for (int64_t r = 0; r < n; ++r)
+    angles.step[r] =
+        s.upstream[first + r] * angles.inverse[r] *
+        row_loss_dt<Family>(s.kappa[first + r], dim, beta, angles.half_angle<double>(r));
 }
 
 template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
   using Args = VISimSiamLoss<T>;
   const auto &operands = args.operands;
-  const bool needs_pred = operands.needs(Args::kGradPred);
-  const bool needs_target = operands.needs(Args::kGradTarget);
-  const int64_t d = operands.rows.d, most = loss_tile_rows(d, needs_pred || needs_target);
+  const bool writes_vectors = operands.needs(Args::kGradPred) || operands.needs(Args::kGradTarget);
+  const int64_t d = operands.rows.d, most = loss_tile_rows(d, writes_vectors);
   const auto dim = make_dim<double>(d);
   const bool needs_kappa = operands.needs(Args::kGradKappa);
   parallel_for(operands.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> pred_rows, target_rows, grad_pred, grad_target;
-    LossRows tile;
+    Angles angles;
     LossBlock s;
     for (int64_t block = begin; block < end; block += kTile) {
       const int64_t size = std::min(kTile, end - block);
@@ -99,20 +104,23 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
         const int64_t n = std::min(most, size - r), first = block + r;
         const T *const *mu = read_rows(operands, Args::kPred, first, n, pred_rows);
         const T *const *x = read_rows(operands, Args::kTarget, first, n, target_rows);
-        measure(mu, x, n, d, tile);
+        measure(mu, x, n, d, angles);
+        losses<Family>(dim, r, n, angles, s);
         if (needs_kappa)
-          losses<Family, true>(dim, static_cast<double>(args.beta), r, n, tile, s);
-        else
-          losses<Family, false>(dim, static_cast<double>(args.beta), r, n, tile, s);
-        const auto gradient = [&](int k, const AngleGradient *g, const T *const *a,
+          kappa_gradients<Family>(dim, r, n, angles, s);
+        if (!writes_vectors)
+          continue;
+        set_steps<Family>(dim, static_cast<double>(args.beta), r, n, s, angles);
+        const auto gradient = [&](int k, const Angles::Parts &part, const T *const *a,
                                   const T *const *b, TileRows<T> &results) {
           if (!operands.needs(k))
             return;
-          angle_gradients(g, a, b, n, d, result_rows(operands, k, first, n, results));
+          angle_gradients(angles, part, a, b, n, d,
+                          result_rows(operands, k, first, n, results));
           finish_rows(operands, k, first, n, results);
         };
-        gradient(Args::kGradPred, tile.pred, mu, x, grad_pred);
-        gradient(Args::kGradTarget, tile.target, x, mu, grad_target);
+        gradient(Args::kGradPred, angles.x_part, mu, x, grad_pred);
+        gradient(Args::kGradTarget, angles.mu_part, x, mu, grad_target);
       }
       write_scalars(operands, Args::kLoss, block, size, s.loss);
       if (needs_kappa)
