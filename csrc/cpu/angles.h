@@ -131,7 +131,7 @@ SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d)
   return Chords<S>(sums);
 }
 
-// The angles of the rows of a tile: Cosine by columns, and the steps of the gradients.
+// The angles of the rows of a block: Cosine by columns, and the steps of the gradients.
 struct Angles {
   struct Parts {
     double ratio[kTile], rest[kTile];
@@ -158,18 +158,19 @@ struct Angles {
 };
 
 // The rows of the gradients in a of functions of the angle between a and b: `step` times the part
-// of b that is orthogonal to a. a, b and out are [n] pointers to [d].
+// of b that is orthogonal to a. a, b and out are [n] pointers to [d], and the angles those from row
+// `at` on.
 template <class T>
 SIMD_CLONES void angle_gradients(const Angles &angles, const Angles::Parts &part,
-                                 const T *const *a, const T *const *b, int64_t n, int64_t d,
-                                 T *const *out) {
+                                 const T *const *a, const T *const *b, int64_t at, int64_t n,
+                                 int64_t d, T *const *out) {
   with_width(d, [&](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
       const T *ar = a[r], *br = b[r];
       T *to = out[r];
-      const Orthogonal<double> exact{part.ratio[r], part.rest[r]};
-      const double step = angles.step[r];
-      if (angles.exact[r]) {
+      const Orthogonal<double> exact{part.ratio[at + r], part.rest[at + r]};
+      const double step = angles.step[at + r];
+      if (angles.exact[at + r]) {
         for (int64_t i = 0; i < width; ++i)
           to[i] = static_cast<T>(step * exact.exact_element(br[i], ar[i]));
         continue;

@@ -26,9 +26,8 @@ template <class T> struct LogDensities {
   T kappa[kTile];
   double sums[kChordSums][kTile], log_prob_at_mode[kTile], log_p[kTile], error[kTile];
 };
-template <class T> struct Gradients {
+template <class T> struct Gradients : Scratch<T> {
   T kappa[kTile], upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
-  double sums[kChordSums][kTile];
   Angles angles;
 };
 
@@ -72,31 +71,36 @@ T rounded(const Dim<double> &dim, const LogDensities<T> &s, int64_t r, const T *
     return static_cast<T>(log_density<Family, S>(s.kappa[r], make_dim<S>(d), c));
 }
 
-// Sets the angles of the rows of a tile from their sums.
-template <class T> SIMD_CLONES void set_angles(int64_t n, Gradients<T> &s) {
+// Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
+template <class T>
+SIMD_CLONES void set_angles(const double (&sums)[kChordSums][kTile], int64_t at, int64_t n,
+                            Angles &angles) {
   for (int64_t r = 0; r < n; ++r) {
-    const Chords<double> chords = chords_of_row(s.sums, r);
-    s.angles.set(r, Cosine<double>::from(chords));
-    s.angles.exact[r] = chords.cancels() ? 1 : 0;
+    const Chords<double> chords = chords_of_row(sums, r);
+    angles.set(at + r, Cosine<double>::from(chords));
+    angles.exact[at + r] = chords.cancels() ? 1 : 0;
   }
 }
 
 template <class T>
-void measure(const T *const *x, const T *const *mu, int64_t n, int64_t d, Gradients<T> &s) {
-  chord_sums(x, mu, n, d, s.sums);
-  set_angles(n, s);
+void measure(const T *const *x, const T *const *mu, int64_t at, int64_t n, int64_t d,
+             Angles &angles) {
+  double sums[kChordSums][kTile];
+  chord_sums(x, mu, n, d, sums);
+  set_angles<T>(sums, at, n, angles);
   for (int64_t r = 0; r < n; ++r)
-    if (s.angles.exact[r] || (is_float32<T> && s.angles.is_within(kNearest, r))) {
-      const T ratio = ratio_for(chords_of_row(s.sums, r), x[r], mu[r], d);
+    if (angles.exact[at + r] || (is_float32<T> && angles.is_within(kNearest, at + r))) {
+      const T ratio = ratio_for(chords_of_row(sums, r), x[r], mu[r], d);
       const Chords<double> chords = scaled_chords<double>(ratio, x[r], mu[r], d);
-      s.angles.set(r, Cosine<double>::from(chords, ratio));
+      angles.set(at + r, Cosine<double>::from(chords, ratio));
     }
 }
 
 template <class Family, class T>
-SIMD_CLONES FLATTEN void set_steps(const Dim<T> &dim, int64_t n, Gradients<T> &s) {
-  for (int64_t r = 0; r < n; ++r) {
-    const T slope = Family::log_prob_ratio_dt(s.kappa[r], dim, s.angles.template half_angle<T>(r));
+SIMD_CLONES FLATTEN void set_steps(const Dim<T> &dim, int64_t at, int64_t n, Gradients<T> &s) {
+  for (int64_t r = at; r < at + n; ++r) {
+    const T slope =
+        Family::log_prob_ratio_dt(s.kappa[r], dim, s.angles.template half_angle<T>(r));
     s.angles.step[r] = double{s.upstream[r]} * slope * s.angles.inverse[r];
   }
 }
@@ -111,10 +115,7 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients
 template <class Family, class T> void forward(const LogProb<T> &args) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
-  const int64_t d = operands.rows.d;
-  // Rows in place are read once. Those that are converted must stay in the first cache.
-  const bool in_place = operands.is_native(Args::kValue) && operands.is_native(Args::kMu);
-  const int64_t most = in_place ? kTile : tile_rows(d);
+  const int64_t d = operands.rows.d, most = tile_rows(operands, false);
   const auto dim = make_dim<double>(d);
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
@@ -155,26 +156,30 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   if (one_kappa && needs_kappa)
     OverRows<Family>::log_prob_at_mode_dkappa(args.dim, 1, operands.row(Args::kKappa, 0),
                                               &shared_dkappa);
-  const auto tile = [&](int64_t first, int64_t n, T *const *out, Scratch<T> &scratch) {
-    const T *const *x = read_rows(operands, Args::kValue, first, n, scratch.in[0]);
-    const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[1]);
-    Gradients<T> s;
-    read_scalars(operands, Args::kKappa, first, n, s.kappa);
-    read_scalars(operands, Args::kGrad, first, n, s.upstream);
-    measure(x, mu, n, d, s);
-    set_steps<Family>(args.dim, n, s);
+  const bool writes_vectors = operands.needs(Args::kGradValue) || operands.needs(Args::kGradMu);
+  const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *out, Gradients<T> &s) {
+    const T *const *x = read_rows(operands, Args::kValue, first, n, s.in[0]);
+    const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[1]);
+    read_scalars(operands, Args::kKappa, first, n, s.kappa + at);
+    read_scalars(operands, Args::kGrad, first, n, s.upstream + at);
+    measure(x, mu, at, n, d, s.angles);
+    if (!writes_vectors)
+      return;
+    set_steps<Family>(args.dim, at, n, s);
     const auto gradient = [&](bool of_mu, T *const *to) {
       if (of_mu)
-        angle_gradients(s.angles, s.angles.x_part, mu, x, n, d, to);
+        angle_gradients(s.angles, s.angles.x_part, mu, x, at, n, d, to);
       else
-        angle_gradients(s.angles, s.angles.mu_part, x, mu, n, d, to);
+        angle_gradients(s.angles, s.angles.mu_part, x, mu, at, n, d, to);
     };
     if (out)
       gradient(sums_mu, out);
     if (operands.needs(other)) {
-      gradient(!sums_mu, result_rows(operands, other, first, n, scratch.out));
-      finish_rows(operands, other, first, n, scratch.out);
+      gradient(!sums_mu, result_rows(operands, other, first, n, s.out));
+      finish_rows(operands, other, first, n, s.out);
     }
+  };
+  const auto scalars = [&](int64_t first, int64_t n, Gradients<T> &s) {
     if (!needs_kappa)
       return;
     if (one_kappa)
@@ -184,7 +189,8 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     kappa_gradients<Family>(args.dim, n, s);
     write_scalars(operands, Args::kGradKappa, first, n, s.kappa_grad);
   };
-  for_each_tile(operands, args.sums, row_grain(d, 1, kRowCost), tile);
+  for_each_tile<Gradients<T>>(operands, args.sums, tile_rows(operands, writes_vectors),
+                              row_grain(d, 1, kRowCost), tile, scalars);
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {

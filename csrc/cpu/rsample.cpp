@@ -60,10 +60,11 @@ template <class T> struct Samples {
   T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
   T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
   SampleCoefficients<T> coefficients[kTile];
+  T along_mu[kTile], along_g[kTile]; // the sample is along_mu mu + along_g g
 };
 
-// Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu
-// later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
+// Projects each row of normals g, [n, width], on mu. `set_coefficients` removes the component along
+// mu later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
 // |g|^2 (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
 template <class T>
 HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
@@ -164,16 +165,10 @@ SIMD_CLONES FLATTEN void tile_coefficients(const RowStream &first, const Dim<T> 
   }
 }
 
-// out[r] = t m + r g' for each row; mu and out are [n] pointers to [d], g is [n, width].
-template <class T>
-SIMD_CLONES void combine(const Samples<T> &s, const T *const *mu, const T *g, int64_t width,
-                         int64_t n, int64_t d, T *const *out) {
-  for (int64_t r = 0; r < n; ++r, g += width) {
-    const T b = s.coefficients[r].r, a = s.coefficients[r].t / s.length[r] - b * s.removed[r];
-    const T *m = mu[r];
-    T *x = out[r];
-    for (int64_t i = 0; i < d; ++i)
-      x[i] = a * m[i] + b * g[i];
+template <class T> SIMD_CLONES void set_coefficients(int64_t n, Samples<T> &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    s.along_g[r] = s.coefficients[r].r;
+    s.along_mu[r] = s.coefficients[r].t / s.length[r] - s.along_g[r] * s.removed[r];
   }
 }
 
@@ -184,6 +179,9 @@ template <class Family, class T> void forward(const RSample<T> &args) {
   parallel_for(operands.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> normals(static_cast<size_t>(most * width));
     T *g = normals.data();
+    const T *g_rows[kTile];
+    for (int64_t r = 0; r < most; ++r)
+      g_rows[r] = g + r * width;
     TileRows<T> mu_rows, sample_rows;
     Samples<T> s;
     WordBlocks proposals{};
@@ -201,14 +199,23 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
       tile_coefficients<Family>(stream, args.dim, n, s);
-      combine(s, mu, g, width, n, d, result_rows(operands, Args::kSample, first, n, sample_rows));
+      set_coefficients(n, s);
+      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d,
+                   result_rows(operands, Args::kSample, first, n, sample_rows));
     }
   });
 }
 
+// SampleGradient by columns, for the rows of a block.
+template <class T> struct SampleGradients : Scratch<T> {
+  T along_grad[kTile], along_x[kTile], outward[kTile];
+  HalfAngle<T> half_angle[kTile];
+};
+
+// Sets those of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
 SIMD_CLONES void sample_gradients(const T *const *grad, const T *const *x, const T *const *mu,
-                                  int64_t n, int64_t d, SampleGradient<T> *g) {
+                                  int64_t at, int64_t n, int64_t d, SampleGradients<T> &s) {
   const T *const *const rows[3] = {grad, x, mu};
   T sums[kSampleSums][kTile];
   tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
@@ -218,7 +225,11 @@ SIMD_CLONES void sample_gradients(const T *const *grad, const T *const *x, const
     T of_row[kSampleSums];
     for (int k = 0; k < kSampleSums; ++k)
       of_row[k] = sums[k][r];
-    g[r] = SampleGradient<T>(of_row);
+    const SampleGradient<T> g(of_row);
+    s.along_grad[at + r] = g.along_grad;
+    s.along_x[at + r] = g.along_x;
+    s.outward[at + r] = g.outward;
+    s.half_angle[at + r] = g.half_angle;
   }
 }
 
@@ -240,27 +251,28 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   using Args = RSampleBackward<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d;
-  const auto tile = [&](int64_t first, int64_t n, T *const *grad_mu, Scratch<T> &scratch) {
-    const T *const *grad = grad_rows(args, first, n, scratch.in[0]);
-    const T *const *x = read_rows(operands, Args::kSample, first, n, scratch.in[1]);
-    const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[2]);
-    SampleGradient<T> g[kTile];
-    HalfAngle<T> half_angle[kTile];
-    sample_gradients(grad, x, mu, n, d, g);
+  const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *grad_mu,
+                        SampleGradients<T> &s) {
+    const T *const *grad = grad_rows(args, first, n, s.in[0]);
+    const T *const *x = read_rows(operands, Args::kSample, first, n, s.in[1]);
+    const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[2]);
+    sample_gradients(grad, x, mu, at, n, d, s);
     if (grad_mu)
-      gradients(g, grad, x, n, d, grad_mu);
+      combine_rows(s.along_grad + at, grad, s.along_x + at, x, n, d, grad_mu);
+  };
+  const auto scalars = [&](int64_t first, int64_t n, SampleGradients<T> &s) {
     if (!operands.needs(Args::kGradKappa))
       return;
     T kappa[kTile], kappa_grad[kTile];
     read_scalars(operands, Args::kKappa, first, n, kappa);
+    OverRows<Family>::implicit_gradient(args.dim, n, kappa, s.half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
-      half_angle[r] = g[r].half_angle;
-    OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);
-    for (int64_t r = 0; r < n; ++r)
-      kappa_grad[r] *= g[r].outward;
+      kappa_grad[r] *= s.outward[r];
     write_scalars(operands, Args::kGradKappa, first, n, kappa_grad);
   };
-  for_each_tile(operands, args.sums, row_grain(d, 1, kBackwardRowCost), tile);
+  const bool reads_again = operands.needs(Args::kGradMu) || args.uniform_grad;
+  for_each_tile<SampleGradients<T>>(operands, args.sums, tile_rows(operands, reads_again),
+                                    row_grain(d, 1, kBackwardRowCost), tile, scalars);
 }
 
 void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {

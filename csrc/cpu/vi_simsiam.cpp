@@ -13,118 +13,112 @@ using namespace spherical;
 constexpr int64_t kRowCost = 300; // see row_grain
 
 // The rows of a tile. Where gradients are written, the tiles of pred, of target and of their
-// gradients fill half of the first cache. Else nothing is read twice, and a few rows share the
-// calls that a tile needs, which take 7 % of the time of a row of 2048 floats.
-inline int64_t loss_tile_rows(int64_t d, bool writes_vectors) {
-  return std::clamp<int64_t>(1024 / d, writes_vectors ? 1 : 4, kTile);
+// gradients fill half of the first cache.
+template <class T> int64_t loss_tile_rows(const VISimSiamLoss<T> &args, bool writes_vectors) {
+  const int64_t most = tile_rows(args.operands, writes_vectors);
+  return writes_vectors ? std::max<int64_t>(1, most / 2) : most;
 }
 
 // Rows are summed in double, which leaves floats 29 bits to lose. So the products of float rows
 // serve until the half angle is this near to a pole.
 template <class T> constexpr double kDigitsLost = is_float32<T> ? 1e-6 : kNearPole;
 
-// The scalars of a block of rows, which is divided into tiles. The functions of kappa are evaluated
-// for a block at once, and loss and kappa_grad written.
+// The scalars of a block of rows, which is divided into tiles.
 struct LossBlock {
   double kappa[kTile], upstream[kTile], log_prob_at_mode_over_uniform[kTile];
   double log_prob_at_mode_dkappa[kTile], loss[kTile], kappa_grad[kTile];
+  Angles angles;
 };
 
-// Sets the angles of the rows of a tile from the sums of products; to those near a pole belongs
-// more.
+// Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
-SIMD_CLONES void set_angles(const double (&sums)[kProductSums][kTile], int64_t n, Angles &angles) {
+SIMD_CLONES void set_angles(const double (&sums)[kProductSums][kTile], int64_t at, int64_t n,
+                            Angles &angles) {
   for (int64_t r = 0; r < n; ++r) {
     const double of_row[kProductSums] = {sums[kXX][r], sums[kMuMu][r], sums[kXMu][r]};
-    angles.set(r, cosine_of_products(of_row));
-    angles.exact[r] = angles.is_within(kNearPole, r) ? 1 : 0;
+    angles.set(at + r, cosine_of_products(of_row));
+    angles.exact[at + r] = angles.is_within(kNearPole, at + r) ? 1 : 0;
   }
 }
 
 template <class T>
-void measure(const T *const *mu, const T *const *x, int64_t n, int64_t d, Angles &angles) {
+void measure(const T *const *mu, const T *const *x, int64_t at, int64_t n, int64_t d,
+             Angles &angles) {
   double sums[kProductSums][kTile];
   product_sums(x, mu, n, d, sums);
-  set_angles<T>(sums, n, angles);
+  set_angles<T>(sums, at, n, angles);
   for (int64_t r = 0; r < n; ++r)
-    if (angles.exact[r] && angles.is_within(kDigitsLost<T>, r)) {
+    if (angles.exact[at + r] && angles.is_within(kDigitsLost<T>, at + r)) {
       const T ratio = static_cast<T>(std::sqrt(sums[kXX][r]) / std::sqrt(sums[kMuMu][r]));
       const Chords<double> chords = scaled_chords<double>(ratio, x[r], mu[r], d);
-      angles.set(r, Cosine<double>::from(chords, ratio));
+      angles.set(at + r, Cosine<double>::from(chords, ratio));
     }
 }
 
-// The scalars of rows first to first + n - 1 of a block, which are those of the tile.
 template <class Family>
-SIMD_CLONES FLATTEN void losses(const Dim<double> &dim, int64_t first, int64_t n,
-                                const Angles &angles, LossBlock &s) {
-  for (int64_t r = 0; r < n; ++r)
-    s.loss[first + r] =
-        row_loss<Family>(s.kappa[first + r], dim, s.log_prob_at_mode_over_uniform[first + r],
-                         angles.half_angle<double>(r));
+SIMD_CLONES FLATTEN void set_steps(const Dim<double> &dim, double beta, int64_t at, int64_t n,
+                                   LossBlock &s) {
+  for (int64_t r = at; r < at + n; ++r)
+    s.angles.step[r] =
+        s.upstream[r] * s.angles.inverse[r] *
+        row_loss_dt<Family>(s.kappa[r], dim, beta, s.angles.half_angle<double>(r));
 }
 template <class Family>
-SIMD_CLONES FLATTEN void kappa_gradients(const Dim<double> &dim, int64_t first, int64_t n,
-                                         const Angles &angles, LossBlock &s) {
+SIMD_CLONES FLATTEN void losses(const Dim<double> &dim, int64_t n, LossBlock &s) {
   for (int64_t r = 0; r < n; ++r)
-    s.kappa_grad[first + r] = s.upstream[first + r] *
-                              row_loss_dkappa<Family>(s.kappa[first + r], dim,
-                                                      s.log_prob_at_mode_dkappa[first + r],
-                                                      angles.half_angle<double>(r));
+    s.loss[r] = row_loss<Family>(s.kappa[r], dim, s.log_prob_at_mode_over_uniform[r],
+                                 s.angles.half_angle<double>(r));
 }
 template <class Family>
-SIMD_CLONES FLATTEN void set_steps(const Dim<double> &dim, double beta, int64_t first, int64_t n,
-                                   const LossBlock &s, Angles &angles) {
+SIMD_CLONES FLATTEN void kappa_gradients(const Dim<double> &dim, int64_t n, LossBlock &s) {
   for (int64_t r = 0; r < n; ++r)
-    angles.step[r] =
-        s.upstream[first + r] * angles.inverse[r] *
-        row_loss_dt<Family>(s.kappa[first + r], dim, beta, angles.half_angle<double>(r));
+    s.kappa_grad[r] =
+        s.upstream[r] * row_loss_dkappa<Family>(s.kappa[r], dim, s.log_prob_at_mode_dkappa[r],
+                                                s.angles.half_angle<double>(r));
 }
 
 template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
   using Args = VISimSiamLoss<T>;
   const auto &operands = args.operands;
   const bool writes_vectors = operands.needs(Args::kGradPred) || operands.needs(Args::kGradTarget);
-  const int64_t d = operands.rows.d, most = loss_tile_rows(d, writes_vectors);
+  const int64_t d = operands.rows.d, most = loss_tile_rows(args, writes_vectors);
   const auto dim = make_dim<double>(d);
   const bool needs_kappa = operands.needs(Args::kGradKappa);
   parallel_for(operands.rows.n, row_grain(d, 2, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> pred_rows, target_rows, grad_pred, grad_target;
-    Angles angles;
     LossBlock s;
     for (int64_t block = begin; block < end; block += kTile) {
       const int64_t size = std::min(kTile, end - block);
       read_scalars(operands, Args::kKappa, block, size, s.kappa);
       read_scalars(operands, Args::kGrad, block, size, s.upstream);
-      OverRows<Family>::log_prob_at_mode_over_uniform(dim, size, s.kappa,
-                                                      s.log_prob_at_mode_over_uniform);
-      if (needs_kappa)
-        OverRows<Family>::log_prob_at_mode_dkappa(dim, size, s.kappa, s.log_prob_at_mode_dkappa);
-      for (int64_t r = 0; r < size; r += most) {
-        const int64_t n = std::min(most, size - r), first = block + r;
+      for (int64_t at = 0; at < size; at += most) {
+        const int64_t n = std::min(most, size - at), first = block + at;
         const T *const *mu = read_rows(operands, Args::kPred, first, n, pred_rows);
         const T *const *x = read_rows(operands, Args::kTarget, first, n, target_rows);
-        measure(mu, x, n, d, angles);
-        losses<Family>(dim, r, n, angles, s);
-        if (needs_kappa)
-          kappa_gradients<Family>(dim, r, n, angles, s);
+        measure(mu, x, at, n, d, s.angles);
         if (!writes_vectors)
           continue;
-        set_steps<Family>(dim, static_cast<double>(args.beta), r, n, s, angles);
+        set_steps<Family>(dim, static_cast<double>(args.beta), at, n, s);
         const auto gradient = [&](int k, const Angles::Parts &part, const T *const *a,
                                   const T *const *b, TileRows<T> &results) {
           if (!operands.needs(k))
             return;
-          angle_gradients(angles, part, a, b, n, d,
+          angle_gradients(s.angles, part, a, b, at, n, d,
                           result_rows(operands, k, first, n, results));
           finish_rows(operands, k, first, n, results);
         };
-        gradient(Args::kGradPred, angles.x_part, mu, x, grad_pred);
-        gradient(Args::kGradTarget, angles.mu_part, x, mu, grad_target);
+        gradient(Args::kGradPred, s.angles.x_part, mu, x, grad_pred);
+        gradient(Args::kGradTarget, s.angles.mu_part, x, mu, grad_target);
       }
+      OverRows<Family>::log_prob_at_mode_over_uniform(dim, size, s.kappa,
+                                                      s.log_prob_at_mode_over_uniform);
+      losses<Family>(dim, size, s);
       write_scalars(operands, Args::kLoss, block, size, s.loss);
-      if (needs_kappa)
-        write_scalars(operands, Args::kGradKappa, block, size, s.kappa_grad);
+      if (!needs_kappa)
+        continue;
+      OverRows<Family>::log_prob_at_mode_dkappa(dim, size, s.kappa, s.log_prob_at_mode_dkappa);
+      kappa_gradients<Family>(dim, size, s);
+      write_scalars(operands, Args::kGradKappa, block, size, s.kappa_grad);
     }
   });
 }
