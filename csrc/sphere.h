@@ -19,24 +19,24 @@ HD_INLINE void chord_terms(const T &minus, const T &plus, T (&out)[kChordSums]) 
   out[kSquares] = minus * plus;
 }
 
-// The sums |x|^2, |mu|^2 and x . mu, which say the same where nothing cancels.
-enum ProductSum { kXX, kMuMu, kXMu, kProductSums };
+// The sums |x|^2, |mu|^2 and x . mu, which say the same where nothing cancels. Gradients of samples
+// need two more, with the upstream gradient G.
+enum ProductSum { kXX, kMuMu, kXMu, kAngleProducts, kGX = kAngleProducts, kGMu, kSampleProducts };
 
-template <class T> HD_INLINE void product_terms(const T &x, const T &mu, T (&out)[kProductSums]) {
+template <class T>
+HD_INLINE void product_terms(const T &x, const T &mu, T (&out)[kAngleProducts]) {
   out[kXX] = x * x;
   out[kMuMu] = mu * mu;
   out[kXMu] = x * mu;
 }
 
-template <class T>
-HD_INLINE void chords_of_products(const T (&products)[kProductSums], T (&out)[kChordSums]) {
-  const T squares = products[kXX] + products[kMuMu], twice = T(2) * products[kXMu];
-  out[kMinus] = squares - twice;
-  out[kPlus] = squares + twice;
-  out[kSquares] = products[kXX] - products[kMuMu];
+template <class T> HD_INLINE void chords_of_products(T xx, T mu_mu, T x_mu, T *out) {
+  out[kMinus] = (xx + mu_mu) - T(2) * x_mu;
+  out[kPlus] = (xx + mu_mu) + T(2) * x_mu;
+  out[kSquares] = xx - mu_mu;
 }
 
-// What the sums of chords say of two vectors.
+// What the sums of chords, [kChordSums], say of two vectors.
 template <class T> struct Chords {
   T minus;      // |x - mu|^2
   T plus;       // |x + mu|^2
@@ -44,7 +44,7 @@ template <class T> struct Chords {
   T product;    // 4 |x| |mu|
   T excess;     // (|x| - |mu|)^2
 
-  HD_INLINE explicit Chords(const T (&sums)[kChordSums]) : minus(sums[kMinus]), plus(sums[kPlus]) {
+  HD_INLINE explicit Chords(const T *sums) : minus(sums[kMinus]), plus(sums[kPlus]) {
     const T sum = minus + plus; // 2 (|x|^2 + |mu|^2)
     inequality = T(2) * sums[kSquares] / sum;
     const T root = std::sqrt((T(1) - inequality) * (T(1) + inequality)); // 4 |x| |mu| / sum
@@ -164,9 +164,8 @@ template <class T> struct SampleGradient {
   T outward; // G . (m - t x): times implicit_gradient the gradient in kappa
 
   SampleGradient() = default;
-  HD_INLINE explicit SampleGradient(const T (&sums)[kSampleSums]) {
-    const T chord_sums[kChordSums] = {sums[kMinus], sums[kPlus], sums[kSquares]};
-    const Chords<T> c(chord_sums);
+  HD_INLINE explicit SampleGradient(const T *sums) {
+    const Chords<T> c(sums);
     const T sum = c.minus + c.plus, mu_mu = T(0.25) * sum - T(0.5) * sums[kSquares];
     const T x_rest = (T(2) * c.minus / sum + c.inequality) / (T(1) + c.inequality);
     const T inverse = T(1) / std::sqrt(mu_mu);

@@ -20,7 +20,7 @@ constexpr double kNearPole = 1.0 / 64;
 // The angle between x and mu from the sums of their products. sin2 and cos2 have an absolute error
 // of one rounding. Where one of them is below kNearPole, chords of x and length_ratio mu give it a
 // relative error of that size.
-template <class T> HD Cosine<T> cosine_of_products(const T (&sums)[kProductSums]) {
+template <class T> HD Cosine<T> cosine_of_products(const T (&sums)[kAngleProducts]) {
   const T shortest = T(kShortest * kShortest), xx = sums[kXX], mu_mu = sums[kMuMu];
   const bool none = mu_mu < shortest || xx < shortest;
   const T inverse = none ? T(0) : T(1) / (std::sqrt(xx) * std::sqrt(mu_mu));
@@ -35,7 +35,7 @@ template <class T> HD_INLINE bool is_within(HalfAngle<T> c, T limit) {
   return c.sin2 < limit || c.cos2 < limit;
 }
 
-template <class T> HD_INLINE T length_ratio(const T (&sums)[kProductSums]) {
+template <class T> HD_INLINE T length_ratio(const T (&sums)[kAngleProducts]) {
   return std::sqrt(sums[kXX]) / std::sqrt(sums[kMuMu]);
 }
 

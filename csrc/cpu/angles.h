@@ -6,67 +6,77 @@
 
 namespace spherical {
 
-// The sums of products of x and mu, in double. x and mu are [n] pointers to [d]. Floats have exact
-// products, so that it makes no difference to a sum whether its products are fused.
-template <int bytes, bool fused>
-HD_INLINE void float_product_sums(const float *const *x, const float *const *mu, int64_t n,
-                                  int64_t d, double (&sums)[kProductSums][kTile]) {
+// The sums of products of R = 2 or 3 float rows x, mu (and G), in double. rows[k] is [n] pointers
+// to [d]. Floats have exact products there, so fusing a product and a sum changes no bits.
+template <int bytes, bool fused, int R>
+HD_INLINE void float_products(const float *const *const *rows, int64_t n, int64_t d,
+                              double (*sums)[kTile]) {
+  constexpr int N = R == 2 ? kAngleProducts : kSampleProducts;
+  constexpr int left[] = {0, 1, 0, 2, 2}, right[] = {0, 1, 1, 0, 1}; // see ProductSum
   using V = Vector<double, bytes>;
-  const auto add = [](const V(&in)[2], V(&total)[kProductSums]) __attribute__((always_inline)) {
-    if constexpr (fused) {
-      add_fused(in[0], in[0], total[kXX]);
-      add_fused(in[1], in[1], total[kMuMu]);
-      add_fused(in[0], in[1], total[kXMu]);
-    } else {
-      V terms[kProductSums];
-      product_terms(in[0], in[1], terms);
-      unrolled<kProductSums>([&](int k) __attribute__((always_inline)) { total[k] += terms[k]; });
-    }
+  const auto add = [](const V(&in)[R], V(&total)[N]) __attribute__((always_inline)) {
+    unrolled<N>([&](auto k) __attribute__((always_inline)) {
+      if constexpr (fused)
+        add_fused(in[left[k]], in[right[k]], total[k]);
+      else
+        total[k] += in[left[k]] * in[right[k]];
+    });
   };
   for (int64_t r = 0; r < n; ++r) {
-    const float *const rows[2] = {x[r], mu[r]};
-    double of_row[kProductSums];
-    vector_sums<V>(rows, d, of_row, add);
-    for (int k = 0; k < kProductSums; ++k)
+    const float *row[R];
+    for (int k = 0; k < R; ++k)
+      row[k] = rows[k][r];
+    double of_row[N];
+    vector_sums<V>(row, d, of_row, add);
+    for (int k = 0; k < N; ++k)
       sums[k][r] = of_row[k];
   }
+}
+template <int bytes, bool fused>
+HD_INLINE void float_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                              double (*sums)[kTile]) {
+  if (R == 2)
+    float_products<bytes, fused, 2>(rows, n, d, sums);
+  else
+    float_products<bytes, fused, 3>(rows, n, d, sums);
 }
 #ifdef SIMD_VERSIONS
 __attribute__((target("default")))
 #endif
-inline void wide_product_sums(const float *const *x, const float *const *mu, int64_t n, int64_t d,
-                              double (&sums)[kProductSums][kTile]) {
-  float_product_sums<32, false>(x, mu, n, d, sums);
+inline void wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                          double (*sums)[kTile]) {
+  float_products<32, false>(rows, R, n, d, sums);
 }
 #ifdef SIMD_VERSIONS
 __attribute__((target("arch=x86-64-v3"))) inline void
-wide_product_sums(const float *const *x, const float *const *mu, int64_t n, int64_t d,
-                  double (&sums)[kProductSums][kTile]) {
-  float_product_sums<32, true>(x, mu, n, d, sums);
+wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+              double (*sums)[kTile]) {
+  float_products<32, true>(rows, R, n, d, sums);
 }
 __attribute__((target("arch=x86-64-v4"))) inline void
-wide_product_sums(const float *const *x, const float *const *mu, int64_t n, int64_t d,
-                  double (&sums)[kProductSums][kTile]) {
-  float_product_sums<64, true>(x, mu, n, d, sums);
+wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+              double (*sums)[kTile]) {
+  float_products<64, true>(rows, R, n, d, sums);
 }
 #endif
 
-template <class T>
-SIMD_CLONES void plain_product_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d,
-                                     double (&sums)[kProductSums][kTile]) {
-  const T *const *const rows[2] = {x, mu};
-  tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
-    product_terms(in[0], in[1], out);
-  });
-}
-
-template <class T>
-void product_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d,
-                  double (&sums)[kProductSums][kTile]) {
+// The same for rows of any type, see ProductSum.
+template <class T, int R, int N>
+SIMD_CLONES void product_sums(const T *const *const (&rows)[R], int64_t n, int64_t d,
+                              double (&sums)[N][kTile]) {
+  static_assert(N == (R == 2 ? kAngleProducts : kSampleProducts));
   if constexpr (is_float32<T>)
-    if (d >= kAccumulators)
-      return wide_product_sums(x, mu, n, d, sums);
-  plain_product_sums(x, mu, n, d, sums);
+    if (d >= kWide)
+      return wide_products(rows, R, n, d, sums);
+  tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+    out[kXX] = in[0] * in[0];
+    out[kMuMu] = in[1] * in[1];
+    out[kXMu] = in[0] * in[1];
+    if constexpr (R == 3) {
+      out[kGX] = in[2] * in[0];
+      out[kGMu] = in[2] * in[1];
+    }
+  });
 }
 
 // The sums of chords, in double. From the products of float rows they have an absolute error of at
@@ -77,23 +87,56 @@ constexpr double kProductError = 16 * std::numeric_limits<double>::epsilon();
 template <class T>
 SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d,
                             double (&sums)[kChordSums][kTile]) {
+  const T *const *const rows[2] = {x, mu};
   if constexpr (is_float32<T>) {
-    product_sums(x, mu, n, d, sums);
+    product_sums(rows, n, d, sums);
     for (int64_t r = 0; r < n; ++r) {
-      const double products[kProductSums] = {sums[0][r], sums[1][r], sums[2][r]};
       double chords[kChordSums];
-      chords_of_products(products, chords);
+      chords_of_products(sums[kXX][r], sums[kMuMu][r], sums[kXMu][r], chords);
       for (int k = 0; k < kChordSums; ++k)
         sums[k][r] = chords[k];
     }
   } else {
-    const T *const *const rows[2] = {x, mu};
     tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
       const auto minus = in[0] - in[1], plus = in[0] + in[1];
       chord_terms(minus, plus, out);
     });
   }
 }
+
+// The sums of SampleSum, likewise.
+template <class T>
+SIMD_CLONES void sample_sums(const T *const *grad, const T *const *x, const T *const *mu,
+                             int64_t n, int64_t d, double (&sums)[kSampleSums][kTile]) {
+  if constexpr (is_float32<T>) {
+    const T *const *const rows[3] = {x, mu, grad};
+    double products[kSampleProducts][kTile];
+    product_sums(rows, n, d, products);
+    for (int64_t r = 0; r < n; ++r) {
+      double chords[kChordSums];
+      chords_of_products(products[kXX][r], products[kMuMu][r], products[kXMu][r], chords);
+      for (int k = 0; k < kChordSums; ++k)
+        sums[k][r] = chords[k];
+      sums[kGradMu][r] = products[kGMu][r];
+      sums[kGradMinus][r] = products[kGX][r] - products[kGMu][r];
+      sums[kGradX][r] = products[kGX][r];
+    }
+  } else {
+    const T *const *const rows[3] = {grad, x, mu};
+    tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+      sample_terms(in[0], in[1], in[2], out);
+    });
+  }
+}
+
+template <int N>
+HD_INLINE Chords<double> chords_of_row(const double (&sums)[N][kTile], int64_t r) {
+  const double of_row[kChordSums] = {sums[kMinus][r], sums[kPlus][r], sums[kSquares][r]};
+  return Chords<double>(of_row);
+}
+
+// The sums of products lose too much for a gradient where sin2 or cos2 is below this.
+template <class T> constexpr double kNearest = is_float32<T> ? 0x1p-25 : 0;
 
 // The ratio for which the chords of x and ratio mu do not cancel, given those of x and mu.
 template <class T>

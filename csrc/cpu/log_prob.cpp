@@ -18,9 +18,6 @@ constexpr int64_t kRowCost = 128; // see row_grain
 template <class T> using Longer = std::conditional_t<is_float32<T>, double, long double>;
 template <class T> constexpr double kAllowed = is_float32<T> ? 0x1p-27 : 0x1p-51;
 
-// The sums of products lose too much for a gradient where sin2 or cos2 is below this.
-constexpr double kNearest = 0x1p-23;
-
 // The scalars of the rows of a tile.
 template <class T> struct LogDensities {
   T kappa[kTile];
@@ -30,11 +27,6 @@ template <class T> struct Gradients : Scratch<T> {
   T kappa[kTile], upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
   Angles angles;
 };
-
-HD_INLINE Chords<double> chords_of_row(const double (&sums)[kChordSums][kTile], int64_t r) {
-  const double of_row[kChordSums] = {sums[0][r], sums[1][r], sums[2][r]};
-  return Chords<double>(of_row);
-}
 
 template <class Family, class T>
 SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
@@ -89,7 +81,7 @@ void measure(const T *const *x, const T *const *mu, int64_t at, int64_t n, int64
   chord_sums(x, mu, n, d, sums);
   set_angles<T>(sums, at, n, angles);
   for (int64_t r = 0; r < n; ++r)
-    if (angles.exact[at + r] || (is_float32<T> && angles.is_within(kNearest, at + r))) {
+    if (angles.exact[at + r] || angles.is_within(kNearest<T>, at + r)) {
       const T ratio = ratio_for(chords_of_row(sums, r), x[r], mu[r], d);
       const Chords<double> chords = scaled_chords<double>(ratio, x[r], mu[r], d);
       angles.set(at + r, Cosine<double>::from(chords, ratio));

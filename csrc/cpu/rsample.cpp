@@ -2,10 +2,10 @@
 // without a division by a norm that can vanish, a reflection or a clamp (docs/numerics.md#sampler).
 #include "../rsample.h"
 #include "../registration.h"
+#include "angles.h"
 #include "family_rows.h"
 #include "random_words.h"
 #include "reduce.h"
-#include "sums.h"
 
 namespace {
 using namespace spherical;
@@ -63,29 +63,27 @@ template <class T> struct Samples {
   T along_mu[kTile], along_g[kTile]; // the sample is along_mu mu + along_g g
 };
 
-// Projects each row of normals g, [n, width], on mu. `set_coefficients` removes the component along
-// mu later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
-// |g|^2 (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
+// Projects each row of normals on mu. set_coefficients removes the component along mu later:
+// |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside |g|^2
+// (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
 template <class T>
-HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
-                            Samples<T> &s) {
+SIMD_CLONES void project_wide(const T *const *g, const T *const *mu, int64_t n, int64_t d, Samples<T> &s) {
+  const T *const *const rows[2] = {g, mu};
+  double sums[kAngleProducts][kTile];
+  product_sums(rows, n, d, sums);
   for (int64_t r = 0; r < n; ++r) {
-    const T *const rows[2] = {g + r * width, mu[r]};
-    T sums[kProductSums];
-    row_sums(rows, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
-      product_terms(in[0], in[1], out);
-    });
-    s.length[r] = std::sqrt(sums[kMuMu]);
-    s.p[r] = sums[kXMu] / s.length[r];
-    s.s[r] = T(0.5) * (sums[kXX] - s.p[r] * s.p[r]);
-    s.removed[r] = sums[kXMu] / sums[kMuMu];
+    const double length = std::sqrt(sums[kMuMu][r]), p = sums[kXMu][r] / length;
+    s.length[r] = static_cast<T>(length);
+    s.p[r] = static_cast<T>(p);
+    s.s[r] = static_cast<T>(0.5 * (sums[kXX][r] - p * p));
+    s.removed[r] = static_cast<T>(sums[kXMu][r] / sums[kMuMu][r]);
   }
 }
 
 // Projects each row in few dimensions, where that difference can be small: the component along mu
 // is removed twice.
 template <class T>
-HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
                               Samples<T> &s) {
   Columns<T> by_g, by_mu;
   by_mu.read(mu, n, d);
@@ -121,16 +119,6 @@ HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n
     for (int64_t i = 0; i < d; ++i)
       g[r * width + i] = by_g.at[i][r];
   }
-}
-
-template <class T>
-SIMD_CLONES void project(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
-                         Samples<T> &s) {
-  static_assert(kColumnwiseBelow == kReorthogonalised);
-  if (d < kColumnwiseBelow)
-    project_narrow(g, width, mu, n, d, s);
-  else
-    project_wide(g, width, mu, n, d, s);
 }
 
 // The exponentials of the first proposal of each row, from its words [n, 4].
@@ -192,7 +180,11 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       const RowStream stream = args.stream(first);
       fill_normals(stream, n, d, g);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
-      project(g, width, mu, n, d, s);
+      static_assert(kColumnwiseBelow == kReorthogonalised);
+      if (d < kColumnwiseBelow)
+        project_narrow(g, width, mu, n, d, s);
+      else
+        project_wide(g_rows, mu, n, d, s);
       read_scalars(operands, Args::kKappa, first, n, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
@@ -210,27 +202,40 @@ template <class Family, class T> void forward(const RSample<T> &args) {
 template <class T> struct SampleGradients : Scratch<T> {
   T along_grad[kTile], along_x[kTile], outward[kTile];
   HalfAngle<T> half_angle[kTile];
+  int64_t again[kTile]; // whether the sums have lost too much for the half angle
 };
 
 // Sets those of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
-SIMD_CLONES void sample_gradients(const T *const *grad, const T *const *x, const T *const *mu,
-                                  int64_t at, int64_t n, int64_t d, SampleGradients<T> &s) {
-  const T *const *const rows[3] = {grad, x, mu};
-  T sums[kSampleSums][kTile];
-  tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
-    sample_terms(in[0], in[1], in[2], out);
-  });
+SIMD_CLONES void set_gradients(const double (&sums)[kSampleSums][kTile], int64_t at, int64_t n,
+                               SampleGradients<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
-    T of_row[kSampleSums];
+    double of_row[kSampleSums];
     for (int k = 0; k < kSampleSums; ++k)
       of_row[k] = sums[k][r];
-    const SampleGradient<T> g(of_row);
-    s.along_grad[at + r] = g.along_grad;
-    s.along_x[at + r] = g.along_x;
-    s.outward[at + r] = g.outward;
-    s.half_angle[at + r] = g.half_angle;
+    const SampleGradient<double> g(of_row);
+    s.along_grad[at + r] = static_cast<T>(g.along_grad);
+    s.along_x[at + r] = static_cast<T>(g.along_x);
+    s.outward[at + r] = static_cast<T>(g.outward);
+    const HalfAngle<double> c = g.half_angle;
+    s.half_angle[at + r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
+    const bool near = c.sin2 < kNearest<T> || c.cos2 < kNearest<T>;
+    s.again[at + r] = near || Chords<double>(of_row).cancels() ? 1 : 0;
   }
+}
+
+template <class T>
+void measure(const T *const *grad, const T *const *x, const T *const *mu, int64_t at, int64_t n,
+             int64_t d, SampleGradients<T> &s) {
+  double sums[kSampleSums][kTile];
+  sample_sums(grad, x, mu, n, d, sums);
+  set_gradients(sums, at, n, s);
+  for (int64_t r = 0; r < n; ++r)
+    if (s.again[at + r]) {
+      const T ratio = ratio_for(chords_of_row(sums, r), x[r], mu[r], d);
+      const auto c = scaled_chords<double>(ratio, x[r], mu[r], d).half_angle();
+      s.half_angle[at + r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
+    }
 }
 
 // Returns the rows of the upstream gradient. In sum().backward() each is one value, repeated.
@@ -256,7 +261,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *grad = grad_rows(args, first, n, s.in[0]);
     const T *const *x = read_rows(operands, Args::kSample, first, n, s.in[1]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[2]);
-    sample_gradients(grad, x, mu, at, n, d, s);
+    measure(grad, x, mu, at, n, d, s);
     if (grad_mu)
       combine_rows(s.along_grad + at, grad, s.along_x + at, x, n, d, grad_mu);
   };

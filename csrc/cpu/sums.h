@@ -6,19 +6,19 @@
 namespace spherical {
 
 // Element i of a row goes to accumulator i mod kAccumulators, and a halving tree adds these. They
-// are few enough to stay in registers while three sums are added up, and enough to hide the latency
-// of an addition.
-constexpr int kAccumulators = 16;
-static_assert(kColumnwiseBelow >= kAccumulators, "narrower rows are summed by columns");
+// are few enough to stay in registers, and enough to hide the latency of an addition.
+template <int sums> constexpr int kAccumulators = sums <= 3 ? 16 : 8;
+constexpr int kWide = 16; // accumulators at most; narrower rows are summed by columns
+static_assert(kColumnwiseBelow == kWide);
 
-// Elements that are added up on their own: 64 to an accumulator. So the error does not grow with d.
+// Elements that are added up on their own, 64 or 128 to an accumulator. So the error does not grow with d.
 constexpr int64_t kSumBlock = 1024;
 
-// The bits of kAccumulators numbers to drop, then those of as many to keep.
+// The bits of kWide numbers to drop, then those of as many to keep.
 template <class Bits> struct Kept {
-  Bits bits[2 * kAccumulators];
+  Bits bits[2 * kWide];
   constexpr Kept() : bits() {
-    for (int i = kAccumulators; i < 2 * kAccumulators; ++i)
+    for (int i = kWide; i < 2 * kWide; ++i)
       bits[i] = Bits(-1);
   }
 };
@@ -32,12 +32,13 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sum
                          const Add &add) {
   using Bits = std::conditional_t<is_float32<ElementOf<V>>, int32_t, int64_t>;
   using Mask = Vector<Bits, sizeof(V)>;
-  constexpr int width = kWidth<V>, vectors = kAccumulators / width;
+  constexpr int width = kWidth<V>, accumulators = kAccumulators<N>;
+  constexpr int vectors = accumulators / width;
   V partial[vectors][N];
   unrolled<vectors>([&](int j) __attribute__((always_inline)) {
     unrolled<N>([&](int k) __attribute__((always_inline)) { partial[j][k] = V{}; });
   });
-  for (; n >= kAccumulators; n -= kAccumulators)
+  for (; n >= accumulators; n -= accumulators)
     unrolled<vectors>([&](int j) __attribute__((always_inline)) {
       V in[R];
       unrolled<R>([&](int k) __attribute__((always_inline)) {
@@ -49,9 +50,9 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sum
     unrolled<vectors>([&](int j) __attribute__((always_inline)) {
       V in[R];
       Mask kept;
-      memcpy(&kept, kKept<Bits>.bits + n + j * width, sizeof kept);
+      memcpy(&kept, kKept<Bits>.bits + kWide - accumulators + n + j * width, sizeof kept);
       unrolled<R>([&](int k) __attribute__((always_inline)) {
-        load_as(end[k] - kAccumulators + j * width, in[k]);
+        load_as(end[k] - accumulators + j * width, in[k]);
         in[k] = (V)((Mask)in[k] & kept);
       });
       add(in, partial[j]);
@@ -71,7 +72,7 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sum
   });
 }
 
-// sums = N sums over R rows of d >= kAccumulators elements, in vectors V.
+// sums = N sums over R rows of d >= kWide elements, in vectors V.
 template <class V, int N, int R, class T, class Add>
 HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<V> (&sums)[N],
                            const Add &add) {
@@ -90,7 +91,7 @@ HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<V> (&
 template <class S, int N, int R, class T, class Terms>
 HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], const Terms &terms) {
   if constexpr (!std::is_same_v<S, long double>)
-    if (d >= kAccumulators)
+    if (d >= kWide)
       return vector_sums<Vector<S>>(
           rows, d, sums, [=](const auto &in, auto &total) __attribute__((always_inline)) {
             Vector<S> out[N];

@@ -32,10 +32,10 @@ struct LossBlock {
 
 // Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
-SIMD_CLONES void set_angles(const double (&sums)[kProductSums][kTile], int64_t at, int64_t n,
+SIMD_CLONES void set_angles(const double (&sums)[kAngleProducts][kTile], int64_t at, int64_t n,
                             Angles &angles) {
   for (int64_t r = 0; r < n; ++r) {
-    const double of_row[kProductSums] = {sums[kXX][r], sums[kMuMu][r], sums[kXMu][r]};
+    const double of_row[kAngleProducts] = {sums[kXX][r], sums[kMuMu][r], sums[kXMu][r]};
     angles.set(at + r, cosine_of_products(of_row));
     angles.exact[at + r] = angles.is_within(kNearPole, at + r) ? 1 : 0;
   }
@@ -44,8 +44,9 @@ SIMD_CLONES void set_angles(const double (&sums)[kProductSums][kTile], int64_t a
 template <class T>
 void measure(const T *const *mu, const T *const *x, int64_t at, int64_t n, int64_t d,
              Angles &angles) {
-  double sums[kProductSums][kTile];
-  product_sums(x, mu, n, d, sums);
+  double sums[kAngleProducts][kTile];
+  const T *const *const pairs[2] = {x, mu};
+  product_sums(pairs, n, d, sums);
   set_angles<T>(sums, at, n, angles);
   for (int64_t r = 0; r < n; ++r)
     if (angles.exact[at + r] && angles.is_within(kDigitsLost<T>, at + r)) {
