@@ -200,9 +200,8 @@ template <class Family, class T> void forward(const RSample<T> &args) {
 
 // SampleGradient by columns, for the rows of a block.
 template <class T> struct SampleGradients : Scratch<T> {
-  T along_grad[kTile], along_x[kTile], outward[kTile];
-  HalfAngle<T> half_angle[kTile];
-  int64_t again[kTile]; // whether the sums have lost too much for the half angle
+  double along_grad[kTile], along_x[kTile], outward[kTile], sin2[kTile], cos2[kTile];
+  int64_t again[kTile]; // whether the half angle cancels
 };
 
 // Sets those of the n rows of a tile, which are those from row `at` on of the block.
@@ -214,13 +213,12 @@ SIMD_CLONES void set_gradients(const double (&sums)[kSampleSums][kTile], int64_t
     for (int k = 0; k < kSampleSums; ++k)
       of_row[k] = sums[k][r];
     const SampleGradient<double> g(of_row);
-    s.along_grad[at + r] = static_cast<T>(g.along_grad);
-    s.along_x[at + r] = static_cast<T>(g.along_x);
-    s.outward[at + r] = static_cast<T>(g.outward);
-    const HalfAngle<double> c = g.half_angle;
-    s.half_angle[at + r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
-    const bool near = c.sin2 < kNearest<T> || c.cos2 < kNearest<T>;
-    s.again[at + r] = near || Chords<double>(of_row).cancels() ? 1 : 0;
+    s.along_grad[at + r] = g.along_grad;
+    s.along_x[at + r] = g.along_x;
+    s.outward[at + r] = g.outward;
+    s.sin2[at + r] = g.half_angle.sin2;
+    s.cos2[at + r] = g.half_angle.cos2;
+    s.again[at + r] = Chords<double>(of_row).cancels() ? 1 : 0;
   }
 }
 
@@ -231,10 +229,11 @@ void measure(const T *const *grad, const T *const *x, const T *const *mu, int64_
   sample_sums(grad, x, mu, n, d, sums);
   set_gradients(sums, at, n, s);
   for (int64_t r = 0; r < n; ++r)
-    if (s.again[at + r]) {
+    if (s.again[at + r] || std::min(s.sin2[at + r], s.cos2[at + r]) < kNearest<T>) {
       const T ratio = ratio_for(chords_of_row(sums, r), x[r], mu[r], d);
       const auto c = scaled_chords<double>(ratio, x[r], mu[r], d).half_angle();
-      s.half_angle[at + r] = {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
+      s.sin2[at + r] = c.sin2;
+      s.cos2[at + r] = c.cos2;
     }
 }
 
@@ -269,10 +268,13 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     if (!operands.needs(Args::kGradKappa))
       return;
     T kappa[kTile], kappa_grad[kTile];
+    HalfAngle<T> half_angle[kTile];
     read_scalars(operands, Args::kKappa, first, n, kappa);
-    OverRows<Family>::implicit_gradient(args.dim, n, kappa, s.half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
-      kappa_grad[r] *= s.outward[r];
+      half_angle[r] = {static_cast<T>(s.sin2[r]), static_cast<T>(s.cos2[r])};
+    OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);
+    for (int64_t r = 0; r < n; ++r)
+      kappa_grad[r] = static_cast<T>(s.outward[r] * kappa_grad[r]);
     write_scalars(operands, Args::kGradKappa, first, n, kappa_grad);
   };
   const bool reads_again = operands.needs(Args::kGradMu) || args.uniform_grad;
