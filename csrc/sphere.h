@@ -47,7 +47,7 @@ template <class T> struct Chords {
   HD_INLINE explicit Chords(const T *sums) : minus(sums[kMinus]), plus(sums[kPlus]) {
     const T sum = minus + plus; // 2 (|x|^2 + |mu|^2)
     inequality = T(2) * sums[kSquares] / sum;
-    const T root = std::sqrt((T(1) - inequality) * (T(1) + inequality)); // 4 |x| |mu| / sum
+    const T root = std::sqrt(T(1) - inequality * inequality); // 4 |x| |mu| / sum
     product = sum * root;
     excess = sums[kSquares] * inequality / (T(1) + root);
   }

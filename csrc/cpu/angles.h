@@ -152,8 +152,8 @@ T ratio_for(const Chords<double> &chords, const T *x, const T *mu, int64_t d) {
   return static_cast<T>(std::sqrt(sums[0]) / std::sqrt(sums[1]));
 }
 
-// The chords of x and ratio mu, of one row, each difference rounded once. For a ratio of type T the
-// product is exact in double if T is float; if T is double, it is fused.
+// The chords of x and ratio mu, of one row. Each difference is rounded once: the products of floats
+// are exact in double, and those of doubles are fused, or have their rounding error subtracted too.
 template <class S, class T>
 SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d) {
   const T *const rows[2] = {x, mu};
@@ -164,10 +164,15 @@ SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d)
       const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
       add_fused(factor, in[1], plus);
       add_fused(opposite, in[1], minus);
+    } else if constexpr (std::is_same_v<S, double>) {
+      const auto product = S{ratio} * in[1];
+      minus -= product;
+      plus += product;
     } else {
-      const auto scaled = S{ratio} * in[1];
-      minus -= scaled;
-      plus += scaled;
+      const T factor = static_cast<T>(in[1]), product = ratio * factor;
+      const T rest = std::fma(ratio, factor, -product);
+      minus = (minus - product) - rest;
+      plus = (plus + product) + rest;
     }
     chord_terms(minus, plus, out);
   });

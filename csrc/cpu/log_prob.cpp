@@ -30,7 +30,7 @@ template <class T> struct Gradients : Scratch<T> {
 
 template <class Family, class T>
 SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
+  constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
   for (int64_t r = 0; r < n; ++r) {
     const Chords<double> chords = chords_of_row(s.sums, r);
     const HalfAngle<double> c = chords.half_angle();
@@ -39,10 +39,10 @@ SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDen
     if constexpr (is_float32<T>) {
       const double nearer = c.sin2 < c.cos2 ? c.sin2 : c.cos2;
       const bool lost = nearer < 4 * kProductError || chords.lengths_differ();
-      s.error[r] = lost ? infinity : kProductError * std::fabs(ratio) / nearer;
+      s.error[r] = lost ? unknown : kProductError * std::fabs(ratio) / nearer;
     } else {
       constexpr double eps = std::numeric_limits<double>::epsilon();
-      s.error[r] = chords.cancels() ? infinity : eps * std::fabs(s.log_prob_at_mode[r]);
+      s.error[r] = chords.cancels() ? unknown : eps * std::fabs(s.log_prob_at_mode[r]);
     }
   }
 }
