@@ -1,4 +1,4 @@
-// torch_parallel_for for the libraries of tests/sanitize.py. Its threads are std::threads, which the
+// torch_parallel_for for the libraries of tests/sanitizers.py. Its threads are std::threads, which the
 // sanitizers understand, unlike those of torch's pool. Every call is shared out, whatever its grain,
 // so that small tensors take the same paths as large ones.
 #include "torch_c.h"
