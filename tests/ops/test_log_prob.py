@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -19,11 +20,14 @@ from cases import (
     each_family,
     each_float,
     exact_log_prob,
+    exact_y,
     path,
     quadrature,
     ulps,
     unit,
 )
+
+from powerspherical_ext import reference
 
 pytestmark = pytest.mark.usefixtures(path.__name__)
 
@@ -141,6 +145,41 @@ def test_accuracy_where_the_terms_cancel(family, dtype, path):
             peak = exact_log_prob(family, mu, mu, concentration.item())
             error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
     assert error <= BOUND[path, dtype]
+
+
+NEAR_A_POLE = (1.98, 1.9, 1.5, 1.0, 0.5)  # eps to these powers is y
+
+
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_half_angle_of_plain_torch_near_the_poles(dtype, d):
+    """That of the directions, of vectors whose lengths are 1 but for one rounding, or for 100."""
+    mu, eps = unit(d, dtype=dtype), torch.finfo(dtype).eps
+    for power, length in itertools.product(NEAR_A_POLE, (1, 1 + 100 * eps)):
+        x = length * at_distance(mu, torch.tensor(eps**power).double()).to(dtype)
+        for value in (x, -x):
+            sin2, cos2 = reference.half_angle(value, mu)
+            for actual, direction in ((sin2, mu), (cos2, -mu)):
+                expected = exact_y(value, direction)
+                error = abs(mpmath.mpf(actual.item()) / expected - 1)
+                assert error <= 8 * eps * (1 + (length - 1) ** 2 / (4 * expected)), power
+
+
+@each_concentrated
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_accuracy_of_plain_torch_near_the_poles(family, d, path):
+    """In float32, where the lengths of x and mu are felt at these angles."""
+    if path == "kernels":
+        pytest.skip("they take the angle of the chord formula")
+    mu, eps = unit(d, dtype=torch.float32), torch.finfo(torch.float32).eps
+    for power, kappa in itertools.product(NEAR_A_POLE, map(torch.tensor, family.kappas)):
+        x = at_distance(mu, torch.tensor(eps**power).double()).float()
+        peak = exact_log_prob(family, mu, mu, kappa.item())
+        for value in (x, -x):
+            actual = family.make(mu, kappa, validate_args=False).log_prob(value)
+            expected = exact_log_prob(family, value, mu, kappa.item())
+            error = ulps(actual.item(), expected, torch.float32, scale(path, expected, peak))
+            assert error <= BOUND[path, torch.float32], (power, kappa)
 
 
 @each_family
