@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..distributions import transform_to
 from ..families import Family
 
 __all__ = ["check_inside", "into_domain"]
 
 
-def into_domain(s: Tensor, family: Family) -> Tensor:
-    """Maps real numbers to the inside of the domain: by a softplus, or a sigmoid if it is bounded.
-
-    Rounding reaches neither end. softplus(s) is 0 for s < -100 in float32, and sigmoid(s) is 1 for
-    s > 17: the smallest normal number and the largest number below the bound take their place.
-    """
-    tiny, end = torch.finfo(s.dtype).tiny, family.upper_bound
-    if end == math.inf:
-        return F.softplus(s).clamp(min=tiny)
-    last = end * (1 - torch.finfo(s.dtype).eps / 2)
-    return (end * torch.sigmoid(s)).clamp(tiny, last)
+def into_domain(s: Tensor, family: Family, scale: float = 1.0) -> Tensor:
+    """Maps real numbers to the inside of the family's domain; see `transform_to.into_domain`."""
+    return transform_to.into_domain(s, family.upper_bound, scale)
 
 
 def check_inside(kappa: Tensor, family: Family) -> None:

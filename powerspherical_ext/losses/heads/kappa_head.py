@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -101,8 +99,8 @@ class KappaHead(nn.Module):
         self.parametrization = parametrization
         self.dim = dim
         self.distribution = distribution
-        bounded = family_named(distribution).upper_bound < math.inf
-        self.scale = 1 if dim is None or bounded else dim - 1
+        family_named(distribution)  # raises if there is none of that name
+        self.scale = 1 if dim is None else dim - 1
         self.hidden = nn.Sequential(
             _Linear(in_features, hidden_features, bias=False),
             nn.BatchNorm1d(hidden_features),
@@ -146,8 +144,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, wide: bool) -> Tenso
 def _concentration(s: Tensor, y: Tensor, distribution: str, scale: int) -> Tensor:
     """kappa (...) of s (N, 1), for the features y (..., in_features). It is no view of a tensor,
     since an in-place operation on a view drops the hooks that FSDP has put on it."""
-    kappa = into_domain(s.reshape(y.shape[:-1]), family_named(distribution))
-    return kappa if scale == 1 else scale * kappa
+    return into_domain(s.reshape(y.shape[:-1]), family_named(distribution), scale)
 
 
 class _Linear(nn.Linear):
