@@ -101,7 +101,9 @@ class _Direction(Transform):
         first = torch.zeros_like(wide)
         first[..., 0] = 1
         scaled = torch.where(none, first, scaled)
-        return (scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)).to(x.dtype)
+        length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+        result: Tensor = (scaled / length).to(x.dtype)
+        return result
 
     def _inverse(self, y: Tensor) -> Tensor:
         return y
