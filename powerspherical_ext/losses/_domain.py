@@ -6,27 +6,17 @@ to its inside, which excludes 0.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..distributions import transform_to
 from ..families import Family
 
 __all__ = ["check_inside", "into_domain"]
 
 
 def into_domain(s: Tensor, family: Family, scale: float = 1.0) -> Tensor:
-    """Maps real numbers to the inside of the domain.
-
-    The map is a sigmoid for a family that bounds kappa, and else ``scale`` times a softplus.
-    Rounding and overflow reach neither end. softplus(s) is 0 for s < -100 in float32, sigmoid(s) is
-    1 for s > 17, and s itself may be beyond the bound: the smallest normal number and the largest
-    number below the bound take their place.
-    """
-    info, end = torch.finfo(s.dtype), family.upper_bound
-    last = min(end * (1 - info.eps / 2), info.max)
-    kappa = end * torch.sigmoid(s) if family.is_bounded else scale * F.softplus(s)
-    return kappa.clamp(info.tiny, last)
+    """Maps real numbers to the inside of the family's domain; see `transform_to.into_domain`."""
+    return transform_to.into_domain(s, family.upper_bound, scale)
 
 
 def check_inside(kappa: Tensor, family: Family) -> None:
