@@ -47,7 +47,8 @@ class SphericalCauchy(RotationallySymmetric):
     Raises:
         TypeError: an argument is no tensor, or not of a floating-point dtype.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is outside [0, 1) or NaN.
+            a unit vector or a concentration is outside [0, 1) or NaN. Without ``validate_args``
+            everything is NaN for such a concentration.
 
     Example:
         >>> import torch
