@@ -171,7 +171,7 @@ def test_divergences(p: str, q: str, compiled: ctypes.CDLL) -> None:
     struct = f"Kl{p}" if p == q else f"Kl{p}{q}"
     names = {"PowerSpherical": "power_spherical", "VonMisesFisher": "von_mises_fisher"}
     reference = family_named(names[p]).kl[names[q]]
-    for d, kp in ((d, kp) for d, kp in GRID if d in (2, 3, 64) and kp in KAPPAS[::2]):
+    for d, kp in ((d, kp) for d, kp in GRID if d != 4 and kp in KAPPAS[::2]):
         kappa_p, sin2 = np.full(5, kp), ANGLE.astype(np.float32).astype(np.float64)
         kappa_q = (kp * RATIO).astype(np.float32).astype(np.float64)
         points = zip(kappa_q.tolist(), sin2.tolist(), strict=True)
