@@ -2,7 +2,6 @@
 // sample. Torch-free.
 #pragma once
 #include "portable.h"
-#include <limits>
 
 namespace spherical {
 
@@ -14,8 +13,7 @@ constexpr double kUpperBound = 0x1p50;
 // [0, Family::upper_bound), and -0 becomes 0. Every kernel reads a concentration through this
 // function, so that the functions see a number of the domain or NaN, and return NaN for NaN.
 template <class Family, class T> HD_INLINE T in_domain(T kappa) {
-  return kappa >= T(0) && kappa < T(Family::upper_bound) ? std::fabs(kappa)
-                                                         : std::numeric_limits<T>::quiet_NaN();
+  return kappa >= T(0) && kappa < T(Family::upper_bound) ? std::fabs(kappa) : T(NAN);
 }
 
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. make_dim computes in

@@ -34,7 +34,8 @@ class RotationallySymmetric(Distribution):
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
         concentration: :math:`\kappa` in the family's domain, shape (...) or a number; 0 is the
             uniform distribution.
-        validate_args: check values as well as shapes and dtypes (torch's default: yes).
+        validate_args: check values as well as shapes and dtypes (torch's default: yes). Unchecked,
+            every quantity is NaN for a concentration outside of the domain.
 
     The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
     Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.

@@ -50,7 +50,8 @@ class SphericalCauchy(RotationallySymmetric):
         TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
             a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is outside [0, 1) or NaN.
+            a unit vector or a concentration is outside [0, 1) or NaN. Without ``validate_args``
+            everything is NaN for such a concentration.
 
     Example:
         >>> import torch

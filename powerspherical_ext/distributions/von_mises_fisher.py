@@ -26,7 +26,9 @@ class VonMisesFisher(RotationallySymmetric):
 
     Args:
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
-        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        concentration: :math:`0 \le \kappa < 2^{50}`, shape (...) or a number; 0 is the uniform
+            distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
+            concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
 
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
@@ -40,7 +42,8 @@ class VonMisesFisher(RotationallySymmetric):
         TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
             a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is negative, NaN or infinite.
+            a unit vector or a concentration is negative, NaN or not below the bound. Without
+            ``validate_args`` everything is NaN for such a concentration.
 
     Example:
         >>> import torch

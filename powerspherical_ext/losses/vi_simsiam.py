@@ -131,7 +131,9 @@ def vi_simsiam_loss(
             and to kappa.
         target: z before normalisation, of pred's shape; or T such tensors, T <= V.
         kappa: concentration of each prediction, ``(...)`` or ``(..., 1)``; or V such tensors. It is
-            positive, and below the end of the distribution's domain if the domain has one.
+            positive, and below the end of the distribution's domain: 1 for
+            ``"spherical_cauchy"``, and 2^50, which a :class:`KappaHead` never reaches, for the
+            others.
         distribution: name of the family: ``"power_spherical"``, ``"von_mises_fisher"``, or another
             of ``powerspherical_ext.families.FAMILIES``.
         beta: from 0, the paper's eq. 33, to 1.
@@ -144,7 +146,8 @@ def vi_simsiam_loss(
         detach_target: stop the gradient at the target.
         check_kappa: verify that kappa is inside its domain and the result not NaN. ``None``
             verifies CPU tensors outside of torch.compile and torch.func. ``True`` verifies
-            everywhere and makes a GPU wait.
+            everywhere and makes a GPU wait. Unverified, a kappa outside of its domain makes the
+            loss and its gradients NaN, and 0 is the uniform distribution.
 
     Returns:
         A scalar. With ``reduction="none"`` it is the loss of each sample, ``(...)``, and in the
