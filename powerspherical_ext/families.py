@@ -65,6 +65,10 @@ class Family:
                 names = ", ".join(missing)
                 raise TypeError(f"family {self.name} lacks {names} of {protocol.__name__}")
 
+    def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:
+        """Copies and pickles of what refers to a family refer to the same one, by its name."""
+        return family_named, (self.name,)
+
     @property
     def upper_bound(self) -> float:
         """The end of the domain of kappa, which starts at 0; upper_bound in csrc/families.h."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import mpmath
 import numpy as np
@@ -286,6 +288,14 @@ def test_citizenship():
     half = PowerSpherical(loc.bfloat16(), torch.ones(3, dtype=torch.bfloat16)).marginal_t
     assert half.sample().dtype == torch.bfloat16
     assert half.cdf(torch.tensor(0.5, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+@each_concentrated
+def test_copies(family):
+    law, t = marginal(family, 4, family.at(2.0)), torch.tensor(0.3, dtype=torch.float64)
+    for copied in (copy.copy(law), copy.deepcopy(law), pickle.loads(pickle.dumps(law))):
+        assert type(copied) is CosineMarginal
+        assert torch.equal(copied.cdf(t), law.cdf(t))
 
 
 @pytest.mark.parametrize("method", ["log_prob", "cdf", "survival", "icdf"])
