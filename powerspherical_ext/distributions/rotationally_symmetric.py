@@ -269,6 +269,7 @@ class RotationallySymmetric(Distribution):
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
+        samples, weights = savable(samples, weights)
         result = estimate(cls._family, estimator, samples, weights, max_iterations, tolerance)
         failed = (result.gradient > tolerance) | (result.change > tolerance)
         if failed.any():

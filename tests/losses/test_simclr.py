@@ -122,7 +122,7 @@ def test_vi_simclr_in_float32_near_the_poles(name, pole):
     """Vectors of any length, at angles below the rounding of a cosine to float32; against float64
     at the same numbers. Errors are those of the largest log-density ratio."""
     kappa = torch.linspace(0.9, 1.0, N)
-    kappa = 1e6 * kappa if family_named(name).upper_bound == math.inf else 1 - 1e-4 * kappa
+    kappa = 1 - 1e-4 * kappa if family_named(name).is_bounded else 1e6 * kappa
     near = unit(features(1, D)).detach() + 1e-4 * features(N, D, seed=1).detach()
     pred = pole * (near + 1e-4 * features(N, D, seed=2).detach())
     single = [x.float().requires_grad_() for x in (3 * pred, near / 3, kappa)]

@@ -282,7 +282,7 @@ def test_citizenship():
         torch.testing.assert_close(getattr(law.expand((2, 3)), method)(t), getattr(law, method)(t))
     assert wide.mean.shape == wide.variance.shape == wide.entropy().shape == (5, 3)
     assert constraints.is_dependent(law.support) is False
-    assert repr(law).startswith("CosineMarginal(concentration")
+    assert repr(law).startswith("CosineMarginal(family: ")
     first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     assert torch.equal(law.sample((4,), generator=first), law.sample((4,), generator=second))
     half = PowerSpherical(loc.bfloat16(), torch.ones(3, dtype=torch.bfloat16)).marginal_t
