@@ -2,8 +2,8 @@
 the means.
 
 See csrc/math/kl_power_spherical.h for the derivation, ranges and errors. sin2 = |mu_p - mu_q|^2/S
-and cos2 = 1 - sin2. Derivatives of any order are autograd's, on fixed quadrature nodes. The value is
-computed in float64 and rounded once (in float32 on devices without float64).
+and cos2 = 1 - sin2. Derivatives of any order are autograd's, on fixed quadrature nodes. The value
+is computed in float64 and rounded once (in float32 on devices without float64).
 """
 
 from __future__ import annotations
