@@ -49,7 +49,8 @@ def kl_from_power_spherical(
     own = power_spherical.log_prob_at_mode(p, d) - p * power_spherical.log_prob_at_mode_dkappa(p, d)
     closed = own - (moments(q, d).log_prob_at_mode - q * (2 * b / (2 * b + p)))
     length = power_spherical.mean_resultant_length(p, d)
-    return (torch.where(near, excess, closed) + 2 * q * w * length).to(dtype)
+    result: Tensor = torch.where(near, excess, closed) + 2 * q * w * length
+    return result.to(dtype)
 
 
 def kl_from_von_mises_fisher(
