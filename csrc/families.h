@@ -58,10 +58,11 @@ template <class Family> constexpr bool is_family() {
                   return {};
                 }),
                 "this family lacks the constant name of csrc/families.h");
-  static_assert(compiles<Family>([](auto family) -> std::enable_if_t<double {
-                                   float(decltype(family)::upper_bound)
-                                 } == decltype(family)::upper_bound>{}),
-                "this family lacks the constant upper_bound of csrc/families.h");
+  static_assert(
+      compiles<Family>(
+          [](auto family) -> std::enable_if_t<(double(float(decltype(family)::upper_bound)) ==
+                                               decltype(family)::upper_bound)> {}),
+      "this family lacks the constant upper_bound of csrc/families.h");
   using T = double;
   using D = Dim<double>;
   using H = HalfAngle<double>;

@@ -9,8 +9,8 @@
 
 namespace spherical {
 
-// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0, unless the other
-// vector is NaN.
+// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0, unless the
+// other vector is NaN.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
 // A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its

@@ -57,7 +57,8 @@ template <class T> HD_INLINE T log_of(T x) {
   return finite ? value : x > T(0) ? x : x == T(0) ? T(-HUGE_VAL) : T(NAN);
 }
 
-// log(1 + x); -infinity at -1, and NaN below. u = 1 + x is rounded; the rounding error is added to first order.
+// log(1 + x); -infinity at -1, and NaN below. u = 1 + x is rounded; the rounding error is added to
+// first order.
 template <class T> HD_INLINE T log1p_of(T x) {
   const T u = T(1) + x, lost = x - (u - T(1)), value = log_of(u);
   return u > T(0) && u <= std::numeric_limits<T>::max() ? value + lost / u : value;
