@@ -154,9 +154,7 @@ class RotationallySymmetric(Distribution):
     def variance(self) -> Tensor:
         """Diagonal of `covariance_matrix`, shape (..., d)."""
         along, orthogonal = variances(self.concentration, self._dim, self._family)
-        square, rest = _squares(self.loc)
-        variance = along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * rest
-        return variance.to(ops.common_dtype(self.loc))
+        return _diagonal(self.loc, along, orthogonal)
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -169,7 +167,7 @@ class RotationallySymmetric(Distribution):
         excess = (along - orthogonal).to(dtype)[..., None, None]
         diagonal = torch.eye(self._dim, dtype=torch.bool, device=m.device)
         others = excess * (m.unsqueeze(-1) * m.unsqueeze(-2))
-        return torch.where(diagonal, self.variance.unsqueeze(-1), others)
+        return torch.where(diagonal, _diagonal(self.loc, along, orthogonal).unsqueeze(-1), others)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...): log surface area - KL(p || uniform).
@@ -301,17 +299,20 @@ class RotationallySymmetric(Distribution):
         return self._event_shape[0]
 
 
-def _squares(loc: Tensor) -> tuple[Tensor, Tensor]:
-    """m_i^2 and 1 - m_i^2 of m = loc/|loc|, (..., d), in float64 on devices that have it.
+def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:
+    """along m_i^2 + orthogonal (1 - m_i^2) of m = loc/|loc|, (..., d), for variances (...).
 
-    For the largest of them, which may be near 1, 1 - m_i^2 is the sum of the others. In float32 it
-    would be right to 6e-8 only, while Var[t] can be a millionth of what it is multiplied by.
+    It is computed in float64, on devices that have it. For the largest m_i^2, which may be near 1,
+    1 - m_i^2 is the sum of the others, since Var[t] can be a millionth of what it is multiplied by.
     """
+    along, orthogonal = along.unsqueeze(-1), orthogonal.unsqueeze(-1)
     square = wide(loc).square()
-    largest = square.argmax(-1, keepdim=True)
-    others = square.scatter(-1, largest, 0.0).sum(-1, keepdim=True)
     total = square.sum(-1, keepdim=True)
-    return square / total, (total - square).scatter(-1, largest, others) / total
+    index = square.argmax(-1, keepdim=True)
+    largest, others = square.gather(-1, index), square.scatter(-1, index, 0.0)
+    exact = (along * largest + orthogonal * others.sum(-1, keepdim=True)) / total
+    diagonal = torch.addcmul(orthogonal, (along - orthogonal) / total, square)
+    return diagonal.scatter(-1, index, exact).to(ops.common_dtype(loc))
 
 
 def _check_samples(name: str, samples: Tensor) -> None:
