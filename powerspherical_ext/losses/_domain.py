@@ -1,4 +1,4 @@
-"""The domain of a family's concentration: what a head maps into, and what a loss checks.
+"""The check that a concentration is in its family's domain, which the losses share.
 
 The domain is [0, family.upper_bound), and the distribution is uniform at 0. Heads and losses keep
 to its inside, which excludes 0.
@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..distributions import transform_to
 from ..families import Family
 
-__all__ = ["check_inside", "into_domain"]
-
-
-def into_domain(s: Tensor, family: Family, scale: float = 1.0) -> Tensor:
-    """Maps real numbers to the inside of the family's domain; see `transform_to.into_domain`."""
-    return transform_to.into_domain(s, family.upper_bound, scale)
+__all__ = ["check_inside"]
 
 
 def check_inside(kappa: Tensor, family: Family) -> None:
