@@ -19,6 +19,7 @@
 #pragma once
 #include "../math/half.h"
 #include "../operands.h"
+#include "../sphere.h"
 #include "device.cuh"
 #include "plan.h"
 
@@ -167,6 +168,16 @@ __device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int 
   store(static_cast<T *>(data) + row, at, pack);
 }
 
+// A pack of step times the part of a that is orthogonal to b.
+template <class T>
+__device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step, const Pack<T> &a,
+                                            const Pack<T> &b) {
+  Pack<T> out;
+  for (int k = 0; k < kPackWidth<T>; ++k)
+    out.element[k] = step * part.exact_element(a.element[k], b.element[k]);
+  return out;
+}
+
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
 template <class T> struct Work {
@@ -193,8 +204,8 @@ template <class Kernel> struct RowWorker {
 
   // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by
   // pack. terms(held, k, out) gives the terms of element k of a pack.
-  template <bool again, int N, class Terms>
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[N],
+  template <bool again, class S, int N, class Terms>
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, S (&sums)[N],
                                       const Terms &terms) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
       if (!again) {
@@ -212,9 +223,9 @@ template <class Kernel> struct RowWorker {
       }
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
-        T pack_sums[N] = {};
+        S pack_sums[N] = {};
         for (int k = 0; k < kPackWidth<T>; ++k) {
-          T out[N];
+          S out[N];
           terms(held[q], k, out);
           for (int s = 0; s < N; ++s)
             pack_sums[s] += out[s];
@@ -238,14 +249,15 @@ template <class Kernel> struct RowWorker {
     }
   }
 
-  // The sums over all parts of the item, in every thread. Thread r of the team adds parts r, r +
-  // size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the same
-  // bits.
-  template <bool again, int N, class Terms>
-  __device__ __forceinline__ void sum_parts(T (&sums)[N], const Terms &terms) {
-    const bool one = item.last - item.first == 1;
-    for (int32_t p = item.first; p < item.last; ++p) {
-      T part[N] = {};
+  // The sums over these parts of the row, in every thread. Thread r of the team adds parts r,
+  // r + size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the
+  // same bits.
+  template <bool again, class S, int N, class Terms>
+  __device__ __forceinline__ void sum_parts(int32_t first, int32_t last, S (&sums)[N],
+                                            const Terms &terms) {
+    const bool one = last - first == 1;
+    for (int32_t p = first; p < last; ++p) {
+      S part[N] = {};
       add<again>(work.plan.begin(p), work.plan.begin(p + 1), part, terms);
       team.sum(part);
       if (one || p % team.size == team.rank)
@@ -256,18 +268,18 @@ template <class Kernel> struct RowWorker {
       team.sum(sums);
   }
   __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
-    sum_parts<false>(sums, [this](const typename Kernel::Held &held, int k, T(&out)[kSums]) {
-      kernel.terms(held, k, out);
-    });
+    sum_parts<false>(item.first, item.last, sums,
+                     [this](const typename Kernel::Held &held, int k, T(&out)[kSums]) {
+                       kernel.terms(held, k, out);
+                     });
   }
   // Further sums over the row, of terms that need its first sums. All threads of the team call it,
-  // or none. A kernel that calls it must not be split.
-  template <int N, class Terms>
-  __device__ __forceinline__ void sum_again(T (&sums)[N], const Terms &terms) {
-    static_assert(!Kernel::kMaySplit, "the parts of a split row are with other blocks");
+  // or none. Each team that has a part of a split row sums the whole row, so few rows may need that.
+  template <class S, int N, class Terms>
+  __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
     for (int s = 0; s < N; ++s)
       sums[s] = 0;
-    sum_parts<true>(sums, terms);
+    sum_parts<true>(0, work.plan.parts, sums, terms);
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
