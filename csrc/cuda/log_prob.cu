@@ -16,7 +16,6 @@ template <class Arguments, class Element> struct ChordSums {
   struct Row {
     int64_t x;  // where the row of the operand begins
     int64_t mu; // likewise
-    T kappa;
   };
   struct Held {
     Pack<T> x;
@@ -37,20 +36,20 @@ template <class Arguments, class Element> struct ChordSums {
   // The angle of a row whose chords cancel, because the lengths of x and mu differ: from the chords
   // of vectors of one length, in double.
   template <class Worker> static __device__ Cosine<double> measure_again(Worker &worker) {
-    double squares[2];
-    worker.sum_again(squares, [](const Held &held, int k, double (&out)[2]) {
-      const double x = held.x.element[k], mu = held.mu.element[k];
+    T squares[2];
+    worker.sum_again(squares, [](const Held &held, int k, T (&out)[2]) {
+      const T x = held.x.element[k], mu = held.mu.element[k];
       out[0] = x * x;
       out[1] = mu * mu;
     });
     // A ratio of type float has exact products with floats.
-    const double ratio = static_cast<T>(std::sqrt(squares[0]) / std::sqrt(squares[1]));
+    const T ratio = std::sqrt(squares[0]) / std::sqrt(squares[1]);
     double chords[kChordSums];
     worker.sum_again(chords, [ratio](const Held &held, int k, double (&out)[kChordSums]) {
-      const double x = held.x.element[k], mu = held.mu.element[k];
-      chord_terms(std::fma(-ratio, mu, x), std::fma(ratio, mu, x), out);
+      const double x = held.x.element[k], mu = held.mu.element[k], factor = ratio;
+      chord_terms(std::fma(-factor, mu, x), std::fma(factor, mu, x), out);
     });
-    return Cosine<double>::from(Chords<double>(chords), ratio);
+    return Cosine<double>::from(Chords<double>(chords), double{ratio});
   }
 };
 
@@ -71,8 +70,7 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
     args.operands.rows.offsets(i, at);
-    return {at[args.kValue], at[args.kMu],
-            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa])};
+    return {at[args.kValue], at[args.kMu]};
   }
 
   template <class Worker>
@@ -84,9 +82,12 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   }
   __device__ bool writes() const { return false; }
   __device__ void write(const Row &, const Place &, const Held &, HalfAngle<T>) const {}
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kChordSums],
+  __device__ __forceinline__ void write_scalar(const Row &, int64_t i, const T (&)[kChordSums],
                                                HalfAngle<T> half_angle) const {
-    args.operands.array(args.kLogProb)[i] = log_density<Family>(row.kappa, args.dim, half_angle);
+    int64_t at[3];
+    args.operands.rows.offsets(i, at);
+    const T kappa = args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]);
+    args.operands.array(args.kLogProb)[i] = log_density<Family>(kappa, args.dim, half_angle);
   }
 };
 
@@ -97,14 +98,15 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   static constexpr int kMinBlocks = 2;
 
   struct Row : Base::Row {
+    T kappa;
     T upstream;
     int64_t out; // where the gradients of the row begin
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
-    return {{at[args.kValue], at[args.kMu],
-             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa])},
+    return {{at[args.kValue], at[args.kMu]},
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             args.operands.scalar(args.kGrad, at[args.kGrad]),
             i * args.operands.rows.d};
   }

@@ -232,6 +232,7 @@ template <class Kernel> struct RowWorker {
   template <class S, int N, class Terms>
   __device__ __forceinline__ void add_again(int64_t begin, int64_t end, S (&sums)[N],
                                             const Terms &terms) {
+#pragma unroll 1
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk())
 #pragma unroll 1
       for (int q = 0; q < kPacks; ++q) {
