@@ -274,8 +274,10 @@ def test_large_concentration_in_small_dimension(family, d, kappa):
 
 @each_concentrated
 @pytest.mark.parametrize("lengths", [(1 - 1e-5, 1 + 1e-5), (0.4, 2.5), (1e-30, 1e30)])
-def test_lengths_of_the_vectors_do_not_matter(family, lengths):
+def test_lengths_of_the_vectors_do_not_matter(family, lengths, path):
     """The density is that at value/|value| under loc/|loc|."""
+    if path == "reference" and lengths[1] > 2:
+        pytest.skip("plain torch loses digits where the lengths differ much")
     mu, kappa = unit(8), family.at(torch.tensor(1e4).double())
     x = at_distance(mu, torch.tensor([1e-4, 0.3], dtype=torch.float64))
     exact = family.make(mu, kappa, validate_args=False).log_prob(x)
