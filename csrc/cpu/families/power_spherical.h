@@ -148,7 +148,7 @@ private:
       rows.centered[r] = point.centered;
     }
     for (T *values : {rows.inv_top, rows.x, rows.l})
-      fill_vector(values, n);
+      fill_vector<Vector<T>>(values, n);
     const int order = PS::implicit_gradient_order(dim.b); // top >= b: not less than a row needs
     for (int64_t r = 0; r < n; r += VectorOf<T>::width) {
       Vector<T> inv_top, x, l, sum;
