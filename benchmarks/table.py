@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
-from peers import PEERS
+from peers import PEERS, Peer
 from work import FAMILIES, Case
 
 Sizes = tuple[tuple[int, int], ...]
@@ -27,9 +28,14 @@ for _family in [name for name in FAMILIES if not any(name == family for family, 
     SIZES |= {(_family, quantity): _OTHER_SIZES for quantity in ("log_prob", "rsample")}
 # Other dtypes, and one thread at the largest size, are timed for these peers alone, to save time.
 DTYPES, DTYPE_SIZE = (torch.float64, torch.bfloat16), (512, 2048)
-VARIANT_PEERS = ("ours", "power-spherical", "one torch op")
+VARIANT_PEERS = tuple(peer for peer in PEERS if peer.name in ("ours", "power-spherical"))
+SUMS: Sizes = ((4096, 64), (1024, 256), (512, 2048))  # on one thread, beside torch.dot
+MEMORY_BOUND = 8 << 20  # bytes; cases that move more are timed in both kinds of memory
 # The cells of the speed map.
 MAP_N, MAP_D = (8, 64, 512, 4096), (3, 16, 128, 1024)
+MAP_PEERS = [
+    replace(peer, sizes=(), dynamic=None) if peer.compiles else peer for peer in PEERS if peer.rival
+]
 
 
 def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
@@ -44,7 +50,10 @@ def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
             sizes = (*sizes, LARGE)
         for backward in (False, True) if quantity != "loss" else (True,):
             for n, d in sizes:
-                yield Case(quantity, backward, n, d, family=family, **options)
+                case = Case(quantity, backward, n, d, family=family, **options)
+                yield case
+                if case.device == "cpu" and case.bytes_moved >= MEMORY_BOUND:
+                    yield replace(case, other_memory=True)
 
 
 def variants(config: pytest.Config) -> Iterator[Case]:
@@ -58,6 +67,14 @@ def variants(config: pytest.Config) -> Iterator[Case]:
         for quantity in ("log_prob", "rsample"):
             for backward in (False, True):
                 yield Case(quantity, backward, n, d, **options)
+
+
+def sums(config: pytest.Config) -> Iterator[Case]:
+    """The cases of the sums over a row."""
+    options = _options(config) | {"threads": 1}
+    for family in FAMILIES:
+        for n, d in SUMS[:1] if config.getoption("--smallest") else SUMS:
+            yield Case("raw log_prob", False, n, d, family=family, **options)
 
 
 def speed_map(config: pytest.Config) -> Iterator[Case]:
@@ -78,13 +95,13 @@ def _options(config: pytest.Config) -> dict[str, object]:
 
 
 def parametrize(
-    metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()
+    metafunc: pytest.Metafunc, cases: Iterable[Case], peers: Iterable[Peer] = PEERS
 ) -> None:
-    """Pairs each case with the peers that can do it (of those named), ours first."""
+    """Pairs each case with the peers that can do it, ours first."""
     pairs = [
         pytest.param(case, peer, id=f"{case}-{peer.name}".replace(" ", "_"))
         for case in cases
-        for peer in PEERS
-        if peer.can(case) and (not names or peer.name in names)
+        for peer in peers
+        if peer.can(case)
     ]
     metafunc.parametrize(("case", "peer"), pairs)
