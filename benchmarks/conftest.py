@@ -89,7 +89,6 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
     def measured(case: Case, peer: Peer, in_map: bool = False) -> None:
         if case.threads:
             torch.set_num_threads(case.threads)
-        known = case.device == "cpu" and memory.use_memory(case.memory)
         row = {
             "work": case.work,
             "n": case.n,
@@ -101,7 +100,6 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
             "peer": peer.name,
             "load": clock.load_average(),
         }
-        row |= {"memory": case.memory} if known else {}
         row |= {"map": True} if in_map else {}
         row |= {"variant": True} if case.threads else {}
         run = peer.prepare(case)
@@ -137,6 +135,9 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
             wanted = max(20, min(SECONDS / once, 300))
             return int(wanted if of_ours else max(3, min(wanted, MOST / once)))
 
+        # Nothing large of another case is freed from here on. It would leave a gap to be reused.
+        if case.device == "cpu" and memory.use_memory(case.memory):
+            row["memory"] = case.memory
         benchmark.group = str(case)
         times = clock.alternating(runs, stopwatch, benchmark, rounds)
 

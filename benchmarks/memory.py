@@ -22,7 +22,7 @@ FRESH, REUSED = "fresh", "reused"
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # glibc's names of them begin with M_
 _LEAST = 128 << 10  # bytes, from which on a result counts
-_plugs: list[int] = []  # addresses of memory that fresh results must not be put into
+_plugs: list[tuple[int, int]] = []  # addresses and sizes of what fills the gaps
 
 
 def _glibc() -> Any:
@@ -39,14 +39,18 @@ def _glibc() -> Any:
 def use_memory(kind: str) -> bool:
     """Makes results of 128 KiB or more FRESH, or REUSED; False where the system has no such choice.
 
-    Fresh ones are mapped and unmapped one by one. glibc would still put them into gaps that others
-    have left. So memory that is never touched fills these.
+    Fresh ones are mapped and unmapped one by one. glibc would still put them into gaps between
+    other objects, so that these are filled for the time. Before the gaps are left to reused
+    results, their pages are touched.
     """
     glibc = _glibc()
     if glibc is None:
         return False
     while _plugs:
-        glibc.free(_plugs.pop())
+        address, size = _plugs.pop()
+        if kind == REUSED:
+            ctypes.memset(address, 0, size)
+        glibc.free(address)
     if kind == REUSED:
         glibc.mallopt(_MMAP_MAX, 0)
         glibc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
@@ -62,7 +66,7 @@ def use_memory(kind: str) -> bool:
             glibc.free(address)
             size //= 2
         else:
-            _plugs.append(address)
+            _plugs.append((address, size))
     return True
 
 
