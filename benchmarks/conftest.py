@@ -100,6 +100,8 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
             "peer": peer.name,
             "load": clock.load_average(),
         }
+        choice = case.device == "cpu" and memory.glibc() is not None
+        row |= {"memory": case.memory} if choice else {}
         row |= {"map": True} if in_map else {}
         row |= {"variant": True} if case.threads else {}
         run = peer.prepare(case)
@@ -136,8 +138,8 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
             return int(wanted if of_ours else max(3, min(wanted, MOST / once)))
 
         # Nothing large of another case is freed from here on. It would leave a gap to be reused.
-        if case.device == "cpu" and memory.use_memory(case.memory):
-            row["memory"] = case.memory
+        if choice:
+            memory.use_memory(case.memory)
         benchmark.group = str(case)
         times = clock.alternating(runs, stopwatch, benchmark, rounds)
 

@@ -25,7 +25,8 @@ _LEAST = 128 << 10  # bytes, from which on a result counts
 _plugs: list[tuple[int, int]] = []  # addresses and sizes of what fills the gaps
 
 
-def _glibc() -> Any:
+def glibc() -> Any:
+    """The C library, if it is glibc. Only there is a choice."""
     try:
         library = ctypes.CDLL(None)
         library.mallopt, library.gnu_get_libc_version  # noqa: B018
@@ -36,38 +37,37 @@ def _glibc() -> Any:
     return library
 
 
-def use_memory(kind: str) -> bool:
-    """Makes results of 128 KiB or more FRESH, or REUSED; False where the system has no such choice.
+def use_memory(kind: str) -> None:
+    """Makes results of 128 KiB or more FRESH, or REUSED, where there is glibc.
 
     Fresh ones are mapped and unmapped one by one. glibc would still put them into gaps between
     other objects, so that these are filled for the time. Before the gaps are left to reused
     results, their pages are touched.
     """
-    glibc = _glibc()
-    if glibc is None:
-        return False
+    library = glibc()
+    if library is None:
+        return
     while _plugs:
         address, size = _plugs.pop()
         if kind == REUSED:
             ctypes.memset(address, 0, size)
-        glibc.free(address)
+        library.free(address)
     if kind == REUSED:
-        glibc.mallopt(_MMAP_MAX, 0)
-        glibc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        return True
-    glibc.mallopt(_MMAP_MAX, 65536)
-    glibc.mallopt(_MMAP_THRESHOLD, _LEAST)
-    glibc.mallopt(_TRIM_THRESHOLD, _LEAST)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        return
+    library.mallopt(_MMAP_MAX, 65536)
+    library.mallopt(_MMAP_THRESHOLD, _LEAST)
+    library.mallopt(_TRIM_THRESHOLD, _LEAST)
     return_free_memory()
     size = 1 << 30
     while size >= _LEAST:
-        address = glibc.malloc(size)
+        address = library.malloc(size)
         if ctypes.c_size_t.from_address(address - 8).value & 2:  # this one is mapped
-            glibc.free(address)
+            library.free(address)
             size //= 2
         else:
             _plugs.append((address, size))
-    return True
 
 
 def ask_for_huge_pages(tensor: torch.Tensor) -> None:

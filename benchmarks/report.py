@@ -296,6 +296,11 @@ def _unique(items: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(items))
 
 
+def pages() -> dict[Path, str]:
+    """The pages that have a generated part, and what it is."""
+    return {HERE.parent / "README.md": summary(), HERE / "README.md": details()}
+
+
 def main() -> None:
     for file in _results(RESULTS):
         results = json.loads(file.read_text())
@@ -305,7 +310,7 @@ def main() -> None:
         draw_stability(
             json.loads((RESULTS / "stability.json").read_text()), RESULTS / "stability.png"
         )
-    for readme, part in ((HERE.parent / "README.md", summary()), (HERE / "README.md", details())):
+    for readme, part in pages().items():
         before, rest = readme.read_text().split(BEGIN, 1)
         readme.write_text(f"{before}{BEGIN}\n{part}\n{END}{rest.split(END, 1)[1]}")
 

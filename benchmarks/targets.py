@@ -75,17 +75,15 @@ def targets(rows: list[Row]) -> Iterator[Target]:
         work = "log_prob" + passes
         for memory in ("fresh", "reused"):
             row = find(family, work, LARGE, memory=memory)
-            share = floor_of(row) / row["seconds"] if row else None
+            share = floor_of(row) / row["seconds"] if "floor" in row else None
             yield Target(f"{family} {work}, {memory} memory", LARGE, "floor / ours", share, 0.85)
-    for family in families:
-        row, work = find(family, "rsample" + FORWARD, LARGE), "rsample" + FORWARD
-        normals = row.get("floor", {}).get("normals")
-        over = row["seconds"] / normals if normals else None
-        yield Target(f"{family} {work}", LARGE, "ours / normals alone", over, at_most=1.3)
-    for family, size in product(families, SMALL):
-        row, work = find(family, "rsample" + BOTH, size), "rsample" + BOTH
-        over = row["seconds"] / row["floor"]["empty"] if row else None
-        yield Target(f"{family} {work}", size, "ours / empty function", over, at_most=2)
+    parts = [("rsample" + FORWARD, LARGE, "normals", 1.3)]
+    parts += [("rsample" + BOTH, size, "empty", 2) for size in SMALL]
+    for family, (work, size, part, wanted) in product(families, parts):
+        row = find(family, work, size)
+        least = row.get("floor", {}).get(part)
+        over = row["seconds"] / least if least else None
+        yield Target(f"{family} {work}", size, f"ours / {part}", over, at_most=wanted)
     for passes, memory in product((FORWARD, BOTH), ("reused", "fresh")):
         for peer, wanted in (("power-spherical", 3), ("power-spherical, compiled", 1.5)):
             ratio = find(PS, "log_prob" + passes, IN_CACHE, peer, memory).get("ratio")
