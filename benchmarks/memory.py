@@ -22,7 +22,9 @@ FRESH, REUSED = "fresh", "reused"
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # glibc's names of them begin with M_
 _LEAST = 128 << 10  # bytes, from which on a result counts
-_plugs: list[tuple[int, int]] = []  # addresses and sizes of what fills the gaps
+_HEAP = 512 << 20  # bytes that reused results have to begin with
+_blocks: list[tuple[int, int]] = []  # addresses and sizes of those that fill the gaps
+_reusing = False
 
 
 def glibc() -> Any:
@@ -41,24 +43,29 @@ def use_memory(kind: str) -> None:
     """Makes results of 128 KiB or more FRESH, or REUSED, where there is glibc.
 
     Fresh ones are mapped and unmapped one by one. glibc would still put them into gaps between
-    other objects, so that these are filled for the time. Before the gaps are left to reused
-    results, their pages are touched.
+    other objects, so these are filled for the time. glibc does not always put a reused result where
+    the last one was, so all places have been touched.
     """
+    global _reusing
     library = glibc()
-    if library is None:
+    if library is None or (_reusing and kind == REUSED):
         return
-    while _plugs:
-        address, size = _plugs.pop()
-        if kind == REUSED:
+    _reusing = kind == REUSED
+    for parameter, value in (
+        (_MMAP_MAX, 0 if _reusing else 65536),
+        (_MMAP_THRESHOLD, _LEAST),
+        (_TRIM_THRESHOLD, 2**31 - 1 if _reusing else _LEAST),
+    ):
+        library.mallopt(parameter, value)
+    if _reusing:
+        _blocks.append((library.malloc(_HEAP), _HEAP))
+        for address, size in _blocks:
             ctypes.memset(address, 0, size)
+    for address, _ in _blocks:
         library.free(address)
-    if kind == REUSED:
-        library.mallopt(_MMAP_MAX, 0)
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    _blocks.clear()
+    if _reusing:
         return
-    library.mallopt(_MMAP_MAX, 65536)
-    library.mallopt(_MMAP_THRESHOLD, _LEAST)
-    library.mallopt(_TRIM_THRESHOLD, _LEAST)
     return_free_memory()
     size = 1 << 30
     while size >= _LEAST:
@@ -67,7 +74,7 @@ def use_memory(kind: str) -> None:
             library.free(address)
             size //= 2
         else:
-            _plugs.append((address, size))
+            _blocks.append((address, size))
 
 
 def ask_for_huge_pages(tensor: torch.Tensor) -> None:
