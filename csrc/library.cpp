@@ -24,6 +24,10 @@ const int registered = [] {
            // the loss, and the gradients of pred, target and kappa
            "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
            "float beta, int needs_grad) -> (Tensor, Tensor, Tensor, Tensor)",
+           // whether |value| of [..., d] is 1 within the tolerance, and lower <= value < upper of
+           // [...]: bool, for any floating-point dtype
+           "on_sphere(Tensor value, float tolerance) -> Tensor",
+           "in_interval(Tensor value, float lower, float upper) -> Tensor",
        })
     TORCH_C(aoti_torch_library_def, library, schema);
   return 0;

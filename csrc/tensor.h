@@ -67,7 +67,8 @@ public:
   StableIValue release() { return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr)); }
 
   // Returns a new contiguous tensor of this device and dtype.
-  Tensor empty(const std::vector<int64_t> &sizes) const {
+  Tensor empty(const std::vector<int64_t> &sizes) const { return empty(sizes, dtype_); }
+  Tensor empty(const std::vector<int64_t> &sizes, int32_t dtype) const {
     std::vector<int64_t> strides(sizes.size());
     int64_t step = 1;
     for (size_t i = sizes.size(); i-- > 0;) {
@@ -76,7 +77,7 @@ public:
     }
     AtenTensorHandle result;
     TORCH_C(aoti_torch_empty_strided, static_cast<int64_t>(sizes.size()), sizes.data(),
-            strides.data(), dtype_, device_type_, device_index_, &result);
+            strides.data(), dtype, device_type_, device_index_, &result);
     Tensor tensor(result);
     if (step >= kLarge && device_type_ == aoti_torch_device_type_cpu())
       tensor.ask_for_huge_pages();

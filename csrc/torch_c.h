@@ -44,6 +44,7 @@ AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle guard);
 int32_t aoti_torch_device_type_cpu();
 int32_t aoti_torch_device_type_cuda();
 int32_t aoti_torch_dtype_bfloat16();
+int32_t aoti_torch_dtype_bool();
 int32_t aoti_torch_dtype_float16();
 int32_t aoti_torch_dtype_float32();
 int32_t aoti_torch_dtype_float64();
