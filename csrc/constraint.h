@@ -26,13 +26,14 @@ template <class Run>
 void unpack_constraint(const char *op, StableIValue *stack, bool is_vector, const Run &run) {
   Tensor value(stack[0]);
   if (is_vector)
-    value = std::move(value).with_dense_rows();
+    value.make_rows_dense();
   const Input inputs[] = {{"value", value, is_vector}};
   const Result results[] = {{nullptr, false}};
   const Batch batch = broadcast(op, inputs, is_vector ? 0 : 2);
   auto rows = rows_of(op, batch, inputs, results);
   rows.d = is_vector ? batch.d : 1;
-  Tensor valid = value.empty(batch.shape, aoti_torch_dtype_bool());
+  Tensor valid = Tensor::empty(batch.shape, aoti_torch_dtype_bool(), value.device_type(),
+                               value.device_index());
   const auto run_in = [&](auto zero) {
     using T = decltype(zero);
     run(Constraint<T>{row_operands<T>(op, rows, inputs, results), valid.out<bool>()});
