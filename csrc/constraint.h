@@ -2,7 +2,6 @@
 #pragma once
 #include "dispatch.h"
 #include "operands.h"
-#include <cstring>
 
 namespace spherical {
 
@@ -14,13 +13,6 @@ template <class T> struct Constraint {
   bool *valid;
 };
 
-// The floating-point argument at position i of the stack.
-inline double unpack_float(const StableIValue *stack, int i) {
-  double value;
-  std::memcpy(&value, &stack[i], sizeof value);
-  return value;
-}
-
 // Calls run(Constraint<T>), with T = double for a float64 value and float for any other.
 template <class Run>
 void unpack_constraint(const char *op, StableIValue *stack, bool is_vector, const Run &run) {
@@ -28,15 +20,18 @@ void unpack_constraint(const char *op, StableIValue *stack, bool is_vector, cons
   if (is_vector)
     value.make_rows_dense();
   const Input inputs[] = {{"value", value, is_vector}};
-  const Result results[] = {{nullptr, false}};
-  const Batch batch = broadcast(op, inputs, is_vector ? 0 : 2);
-  auto rows = rows_of(op, batch, inputs, results);
-  rows.d = is_vector ? batch.d : 1;
+  const Batch batch = broadcast(op, inputs, is_vector ? kUnknown : 2);
   Tensor valid = Tensor::empty(batch.shape, aoti_torch_dtype_bool(), value.device_type(),
                                value.device_index());
+  const Result results[] = {{&valid, false}};
+  auto rows = rows_of(op, batch, inputs, results);
+  rows.d = is_vector ? batch.d : 1;
   const auto run_in = [&](auto zero) {
     using T = decltype(zero);
-    run(Constraint<T>{row_operands<T>(op, rows, inputs, results), valid.out<bool>()});
+    Constraint<T> args{{rows, {}, {}}, valid.out<bool>()};
+    args.operands.inputs[args.kValue] = value.in<void>();
+    args.operands.storage[args.kValue] = storage_of<T>(op, "value", value);
+    run(args);
   };
   if (value.dtype() == aoti_torch_dtype_float64())
     run_in(double{});

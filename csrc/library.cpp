@@ -16,6 +16,9 @@ const int registered = [] {
            "kl(Tensor kappa_p, Tensor kappa_q, Tensor sin2, Tensor cos2, int d, int family_p, "
            "int family_q, int function) -> Tensor",
            "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",
+           // log_prob, and whether |value| is not 1 within the tolerance in some row: bool; for CPU
+           "log_prob_on_sphere(Tensor value, Tensor mu, Tensor kappa, int family, float tolerance) "
+           "-> (Tensor, Tensor)",
            "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
            "int needs_grad) -> (Tensor, Tensor, Tensor)",
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",

@@ -2,8 +2,8 @@
 #include "../constraint.h"
 #include "../registration.h"
 #include "parallel.h"
-#include "sums.h"
 #include "tiles.h"
+#include "unit.h"
 
 namespace {
 using namespace spherical;
@@ -23,17 +23,10 @@ template <class T, class Check> void check_rows(const Constraint<T> &args, const
   });
 }
 
-// valid[r] = whether |x| is 1 within the tolerance, for each row x: [d] of a tile. NaN is not.
 template <class T>
-SIMD_CLONES void check_lengths(const T *const *x, int64_t n, int64_t d, T tolerance, bool *valid) {
-  for (int64_t r = 0; r < n; ++r) {
-    const T *row = x[r];
-    T square[1];
-    row_sums<T, 1>(d, square, [=](int64_t i, T(&out)[1]) __attribute__((always_inline)) {
-      out[0] = row[i] * row[i];
-    });
-    valid[r] = std::fabs(std::sqrt(square[0]) - T(1)) <= tolerance;
-  }
+SIMD_CLONES void are_units(const T *const *x, int64_t n, int64_t d, T tolerance, bool *valid) {
+  for (int64_t r = 0; r < n; ++r)
+    valid[r] = is_unit(x[r], d, tolerance);
 }
 
 void on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
@@ -41,7 +34,7 @@ void on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_constraint("on_sphere", stack, true, [=](const auto &args) {
     check_rows(args, [&](auto x, int64_t n, bool *valid) {
       using T = std::decay_t<decltype(**x)>;
-      check_lengths<T>(x, n, args.operands.rows.d, static_cast<T>(tolerance), valid);
+      are_units<T>(x, n, args.operands.rows.d, static_cast<T>(tolerance), valid);
     });
   });
 }

@@ -3,7 +3,8 @@
 #include "../registration.h"
 #include "family_rows.h"
 #include "reduce.h"
-#include "sums.h"
+#include "unit.h"
+#include <atomic>
 
 namespace {
 using namespace spherical;
@@ -89,7 +90,20 @@ T rounded(const LogDensities<T> &s, int64_t r, const T *x, const T *mu, int64_t 
       log_density<Family, long double>(s.kappa[r], make_dim<long double>(d), wide[0], wide[1]));
 }
 
-template <class Family, class T> void forward(const LogProb<T> &args) {
+template <class T>
+SIMD_CLONES bool are_units(const T *const *x, int64_t n, int64_t d, T tolerance) {
+  bool all = true;
+  for (int64_t r = 0; r < n; ++r)
+    all &= is_unit(x[r], d, tolerance);
+  return all;
+}
+
+constexpr double kUnchecked = std::numeric_limits<double>::infinity(); // as a tolerance
+
+// Writes log p, and returns whether |value| is 1 within the tolerance in each row. The rows of a
+// tile are then still in the first cache, so that the check takes no bandwidth.
+template <class Family, class T>
+bool forward(const LogProb<T> &args, double tolerance = kUnchecked) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(d);
@@ -100,6 +114,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
     const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
     OverRows<Family>::log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
   }
+  std::atomic<bool> all_are_units{true};
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> value_rows, mu_rows;
     LogDensities<T> s;
@@ -117,8 +132,11 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       for (int64_t r = 0; r < n; ++r)
         log_prob[r] = rounded<Family>(s, r, x[r], mu[r], d);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
+      if (tolerance != kUnchecked && !are_units(x, n, d, static_cast<T>(tolerance)))
+        all_are_units.store(false, std::memory_order_relaxed);
     }
   });
+  return all_are_units;
 }
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
@@ -166,6 +184,16 @@ void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
 }
 
+void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  const double tolerance = unpack_float(stack, 4);
+  unpack_log_prob(stack, [=](auto family, const auto &args) {
+    Tensor off_sphere = Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(),
+                                      args.device);
+    *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
+    stack[1] = off_sphere.release();
+  });
+}
+
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_log_prob_backward(stack,
                            [](auto family, const auto &args) { backward<decltype(family)>(args); });
@@ -174,6 +202,7 @@ void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
 const int registered = [] {
   Implementations("CPU")
       .op("log_prob", log_prob_cpu)
+      .op("log_prob_on_sphere", log_prob_on_sphere_cpu)
       .op("log_prob_backward", log_prob_backward_cpu);
   return 0;
 }();
