@@ -187,8 +187,8 @@ void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
 void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
   const double tolerance = unpack_float(stack, 4);
   unpack_log_prob(stack, [=](auto family, const auto &args) {
-    Tensor off_sphere = Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(),
-                                      args.device);
+    Tensor off_sphere =
+        Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(), args.device);
     *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
     stack[1] = off_sphere.release();
   });

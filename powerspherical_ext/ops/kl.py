@@ -9,20 +9,17 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
-from ..families import FAMILIES, Family
-from ._dispatch import (
-    batch_shape,
-    differentiable_vjp,
+from .._kernels import (
     has_kernel,
     is_compiling,
-    is_differentiable,
     is_tracing,
-    promote,
     raw_op,
     register_autograd,
     register_fake,
 )
+from .._tensors import savable, sum_to
+from ..families import FAMILIES, Family
+from ._dispatch import batch_shape, differentiable_vjp, is_differentiable, promote
 
 __all__ = ["KlFunction", "kl"]
 

@@ -10,19 +10,17 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable
-from ..families import FAMILIES, Family
-from ._dispatch import (
-    differentiable_vjp,
+from .._kernels import (
     has_kernel,
     is_compiling,
-    is_differentiable,
     is_tracing,
-    promote,
     raw_op,
     register_autograd,
     register_fake,
 )
+from .._tensors import savable
+from ..families import FAMILIES, Family
+from ._dispatch import differentiable_vjp, is_differentiable, promote
 
 __all__ = [
     "ScalarFunction",
