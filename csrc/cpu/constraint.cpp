@@ -2,8 +2,8 @@
 #include "../constraint.h"
 #include "../registration.h"
 #include "parallel.h"
+#include "sums.h"
 #include "tiles.h"
-#include "unit.h"
 
 namespace {
 using namespace spherical;
@@ -23,10 +23,16 @@ template <class T, class Check> void check_rows(const Constraint<T> &args, const
   });
 }
 
+// valid[r] = whether |x| is 1 within the tolerance, for n rows x of d elements. NaN is not.
 template <class T>
 SIMD_CLONES void are_units(const T *const *x, int64_t n, int64_t d, T tolerance, bool *valid) {
+  const T *const *const rows[1] = {x};
+  T squares[1][kTile];
+  tile_sums(rows, n, d, squares, [](const auto &in, auto &out) __attribute__((always_inline)) {
+    out[0] = in[0] * in[0];
+  });
   for (int64_t r = 0; r < n; ++r)
-    valid[r] = is_unit(x[r], d, tolerance);
+    valid[r] = std::fabs(std::sqrt(squares[0][r]) - T(1)) <= tolerance;
 }
 
 void on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
