@@ -60,7 +60,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
 def log_prob_on_sphere(
     value: Tensor, loc: Tensor, concentration: Tensor, family: Family, tolerance: float
 ) -> Tensor | None:
-    r"""`log_prob`, or None where |value| is not 1 within the tolerance in some row.
+    """`log_prob`, or None where |value| is not 1 within the tolerance in some row.
 
     It reads the value once. It is also None where it would not be faster than a check of its own:
     where no kernel does both, and where rows of ``value`` are repeated for those of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from unittest import mock
 
@@ -76,6 +77,31 @@ def test_one_value_off_the_sphere_is_found(family, shapes):
             for x in (changed, changed.clone().requires_grad_()):
                 with pytest.raises(ValueError, match=r"value argument .*shape .*Sphere\(\)"):
                     p.log_prob(x)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [2, 15, 16, 300, 3000])
+def test_it_finds_what_the_constraint_finds(dtype, d):
+    """Its sums of chords give the length of a value, also where x is near mu or -mu, and loc is as
+    long as the constraint allows."""
+    x = unit(8, d)
+    tolerance = constraints.sphere.tolerance(x.to(dtype))
+    locs = [unit(8, d, seed=1), x, -x]
+    wrong = [-1.5, -1.2, 1.2, 1.5, 1e3, -1 / tolerance, math.nan, math.inf]
+    found = []
+    for loc, stretched in itertools.product(locs, (-0.8, 0.0, 0.8)):
+        loc = (loc * (1 + stretched * tolerance)).to(dtype)
+        for factor in (-0.8, -0.5, 0.0, 0.5, 0.8, *wrong):
+            value = x.clone()
+            value[5] *= 1 + factor * tolerance
+            value = value.to(dtype)
+            is_valid = bool(constraints.sphere.check(value).all())
+            kappa = torch.ones(8, dtype=dtype)
+            result = ops.log_prob_on_sphere(value, loc, kappa, FAMILIES[0], tolerance)
+            assert (result is not None) == is_valid
+            found.append(is_valid)
+    assert 0 < sum(found) < len(found)
 
 
 @needs_kernels
