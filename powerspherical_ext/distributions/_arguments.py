@@ -9,7 +9,17 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-__all__ = ["as_concentration", "as_size", "broadcast_shapes", "check_float", "check_value"]
+from .. import ops
+
+__all__ = [
+    "as_concentration",
+    "as_size",
+    "broadcast_shapes",
+    "check_float",
+    "check_shards",
+    "check_value",
+    "validate_sample",
+]
 
 
 def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
@@ -34,12 +44,28 @@ def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
             )
         number = float(number)
     try:
-        return loc.new_tensor(number)
+        # new_tensor makes a plain tensor beside a DTensor, and new_full cannot take every number.
+        return loc.new_full((), number) if ops.is_sharded(loc) else loc.new_tensor(number)
     except OverflowError:
         raise ValueError(
             f"{owner}: concentration must fit into {loc.dtype}, got an integer of "
             f"{number.bit_length()} bits"
         ) from None
+
+
+def validate_sample(p: Distribution, value: Tensor) -> None:
+    """ValueError unless ``value``, which has passed `check_value`, is in the support of p."""
+    if ops.is_sharded(value):
+        check_shards(f"{type(p).__name__}.log_prob", "value", value, p.support)
+    else:
+        p._validate_sample(value)
+
+
+def check_shards(owner: str, argument: str, value: Tensor, constraint: Any) -> None:
+    """ValueError unless a DTensor satisfies the constraint, of which Distribution's own check asks
+    by an operator that DTensors lack."""
+    if not bool(constraint.check(value).all()):
+        raise ValueError(f"{owner}: {argument} must satisfy {constraint!r}")
 
 
 def as_size(sample_shape: Any) -> Size:

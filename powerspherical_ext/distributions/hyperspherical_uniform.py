@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from .. import ops, reference
 from ..constraints import sphere
 from ..families import FAMILIES
-from ._arguments import as_size, check_value
+from ._arguments import as_size, check_value, validate_sample
 
 __all__ = ["HypersphericalUniform"]
 
@@ -100,10 +100,10 @@ class HypersphericalUniform(Distribution):
         """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch."""
         check_value(self, value, self._pole.device)
         if self._validate_args:
-            self._validate_sample(value)
+            validate_sample(self, value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         dtype = ops.common_dtype(value, self._pole)
-        return torch.full(shape, -reference.log_area(self.dim), dtype=dtype, device=value.device)
+        return value.new_full(shape, -reference.log_area(self.dim), dtype=dtype)
 
     @property
     def mean(self) -> Tensor:

@@ -13,7 +13,15 @@ from .. import ops
 from .._tensors import savable
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
-from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
+from ._arguments import (
+    as_concentration,
+    as_size,
+    broadcast_shapes,
+    check_float,
+    check_shards,
+    check_value,
+    validate_sample,
+)
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -70,10 +78,17 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must broadcast against the batch shape "
                 f"{tuple(loc.shape[:-1])} of loc, got shape {tuple(concentration.shape)}"
             ) from None
+        is_sharded = ops.is_sharded(loc, concentration)
+        if is_sharded:
+            loc, concentration = ops.as_dtensors(loc, concentration)
         if loc.requires_grad != concentration.requires_grad:  # then a moment may save the other
             loc, concentration = savable(loc, concentration)
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
+        super().__init__(
+            batch_shape, loc.shape[-1:], validate_args=False if is_sharded else validate_args
+        )
+        if is_sharded:
+            self._validate_shards(validate_args)
         if loc.dtype != concentration.dtype:
             dtype = torch.promote_types(loc.dtype, concentration.dtype)
             loc, concentration = loc.to(dtype), concentration.to(dtype)
@@ -86,6 +101,14 @@ class RotationallySymmetric(Distribution):
         self.loc = loc if loc.shape == shape else loc.expand(shape)
         same = concentration.shape == self._batch_shape
         self.concentration = concentration if same else concentration.expand(self._batch_shape)
+
+    def _validate_shards(self, validate_args: bool | None) -> None:
+        """What Distribution does, for parameters that are DTensors."""
+        wanted = type(self)._validate_args if validate_args is None else validate_args
+        if wanted:
+            for name, constraint in self.arg_constraints.items():
+                check_shards(type(self).__name__, name, getattr(self, name), constraint)
+        self._validate_args = wanted
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         new = self._get_checked_instance(RotationallySymmetric, _instance)
@@ -130,7 +153,7 @@ class RotationallySymmetric(Distribution):
         """
         check_value(self, value, self.loc.device)
         if self._validate_args:
-            self._validate_sample(value)
+            validate_sample(self, value)
         return ops.log_prob(value, self._unbroadcasted_loc, self.concentration, self._family)
 
     @property

@@ -4,7 +4,7 @@ Each file holds one op: its public function, its gradient, its shapes for tracin
 names its kernels. `_dispatch` says which way a call takes.
 """
 
-from ._dispatch import NeedsGrad, common_dtype, values_are_readable
+from ._dispatch import NeedsGrad, as_dtensors, common_dtype, is_sharded, values_are_readable
 from .kl import KlFunction, kl
 from .log_prob import log_prob
 from .rng_state import new_rng_state
@@ -23,8 +23,10 @@ __all__ = [
     "KlFunction",
     "NeedsGrad",
     "ScalarFunction",
+    "as_dtensors",
     "common_dtype",
     "entropy",
+    "is_sharded",
     "kl",
     "kl_uniform",
     "log_prob",

@@ -1,7 +1,8 @@
 """Which way a call takes, and in which dtype it computes.
 
-A public function takes one of four ways:
+A public function takes one of five ways:
 
+* through `_sharding`, where a tensor is a DTensor: it computes the rows of this process;
 * to `reference`, which supports every transform, where a functorch transform or forward-mode AD is
   active, or the device has no kernels;
 * to the raw op, where torch.compile, torch.export or torch.jit.trace reads the program. The raw op
@@ -9,16 +10,17 @@ A public function takes one of four ways:
 * to the autograd.Function of the op, where a gradient is wanted;
 * else to the raw op below autograd.
 
-The last two are the same computations as the second, and spare a small call the Python kernel at
+The last two are the same computations as the third, and spare a small call the Python kernel at
 the Autograd key. That kernel applies the same autograd.Function.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,9 +29,13 @@ from torch.autograd import forward_ad
 from .._library import CPU_KERNELS, CUDA_KERNELS
 from .._tensors import savable
 
+if TYPE_CHECKING:
+    from ._sharding import Shards
+
 __all__ = [
     "BelowAutograd",
     "NeedsGrad",
+    "as_dtensors",
     "batch_shape",
     "common_dtype",
     "differentiable_vjp",
@@ -39,11 +45,13 @@ __all__ = [
     "has_one_dtype",
     "is_compiling",
     "is_differentiable",
+    "is_sharded",
     "is_tracing",
     "promote",
     "raw_op",
     "register_autograd",
     "register_fake",
+    "rows_here",
     "summed",
     "values_are_readable",
 ]
@@ -54,6 +62,7 @@ BelowAutograd = torch._C._AutoDispatchBelowAutograd
 is_compiling = torch.compiler.is_compiling
 is_tracing = torch._C._is_tracing  # by torch.jit.trace
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
+_PLAIN = (Tensor, torch.nn.Parameter)
 _functorch_active = torch._C._are_functorch_transforms_active
 
 _LIBRARY = torch.library.Library("powerspherical_ext", "IMPL")
@@ -105,6 +114,29 @@ def has_kernel(x: Tensor) -> bool:
     """Whether a kernel can compute with ``x``: on its device, and outside of transforms."""
     on_device = CPU_KERNELS if x.is_cpu else CUDA_KERNELS and x.is_cuda
     return on_device and not _functorch_active() and forward_ad._current_level < 0
+
+
+def is_sharded(*tensors: Tensor) -> bool:
+    """Whether any is a DTensor."""
+    for x in tensors:
+        if type(x) not in _PLAIN:
+            module = sys.modules.get("torch.distributed.tensor")
+            return module is not None and any(isinstance(x, module.DTensor) for x in tensors)
+    return False
+
+
+def as_dtensors(*tensors: Tensor) -> Sequence[Tensor]:
+    """The tensors as DTensors, as one of them is."""
+    from ._sharding import beside
+
+    return beside(tensors)
+
+
+def rows_here(vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> Shards:
+    """The rows of this process, where one of the tensors `is_sharded`."""
+    from ._sharding import Shards
+
+    return Shards(vectors, scalars)
 
 
 def values_are_readable(x: Tensor) -> bool:

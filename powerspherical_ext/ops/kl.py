@@ -18,11 +18,13 @@ from ._dispatch import (
     has_kernel,
     is_compiling,
     is_differentiable,
+    is_sharded,
     is_tracing,
     promote,
     raw_op,
     register_autograd,
     register_fake,
+    rows_here,
 )
 
 __all__ = ["KlFunction", "kl"]
@@ -54,6 +56,10 @@ def kl(
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
         )
+    if is_sharded(kappa_p, kappa_q, loc_p, loc_q):
+        here = rows_here((loc_p, loc_q), (kappa_p, kappa_q))
+        loc_p, loc_q, kappa_p, kappa_q = here.local
+        return here.whole(kl(kappa_p, kappa_q, loc_p, loc_q, family_p, family_q))
     kappa_p, kappa_q, loc_p, loc_q = promote(kappa_p, kappa_q, loc_p, loc_q)
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)

@@ -20,11 +20,13 @@ from ._dispatch import (
     has_kernel,
     is_compiling,
     is_differentiable,
+    is_sharded,
     is_tracing,
     promote,
     raw_op,
     register_autograd,
     register_fake,
+    rows_here,
     summed,
 )
 
@@ -40,6 +42,10 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     Computed and returned in the common dtype of the three, and at least in float32.
     """
     result: Tensor
+    if is_sharded(value, loc, concentration):
+        here = rows_here((value, loc), (concentration,))
+        value, loc, concentration = here.local
+        return here.whole(log_prob(value, loc, concentration, family))
     if not has_kernel(value):
         value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)

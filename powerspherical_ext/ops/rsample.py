@@ -19,11 +19,13 @@ from ._dispatch import (
     has_kernel,
     is_compiling,
     is_differentiable,
+    is_sharded,
     is_tracing,
     promote,
     raw_op,
     register_autograd,
     register_fake,
+    rows_here,
     summed,
 )
 
@@ -40,6 +42,10 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
     """
     result: Tensor
+    if is_sharded(loc, concentration):
+        here = rows_here((loc,), (concentration,))
+        loc, concentration = here.local
+        return here.whole(rsample(loc, concentration, here.rng_state(rng_state), family))
     if not has_kernel(loc):
         loc, concentration = savable(*promote(loc, concentration))
         return reference.rsample(loc, concentration, rng_state, family.reference)

@@ -18,11 +18,13 @@ from ._dispatch import (
     has_kernel,
     is_compiling,
     is_differentiable,
+    is_sharded,
     is_tracing,
     promote,
     raw_op,
     register_autograd,
     register_fake,
+    rows_here,
 )
 
 __all__ = [
@@ -83,6 +85,9 @@ def scalar_function(
 ) -> Tensor:
     """One of the functions, elementwise on ``concentration`` (...)."""
     result: Tensor
+    if is_sharded(concentration):
+        here = rows_here((), (concentration,))
+        return here.whole(scalar_function(function, here.local[0], d, family))
     if concentration.dtype is not torch.float32:
         (concentration,) = promote(concentration)
     if not has_kernel(concentration):

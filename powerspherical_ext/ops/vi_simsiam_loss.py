@@ -21,10 +21,12 @@ from ._dispatch import (
     has_one_dtype,
     is_compiling,
     is_differentiable,
+    is_sharded,
     is_tracing,
     raw_op,
     register_autograd,
     register_fake,
+    rows_here,
     values_are_readable,
 )
 
@@ -48,6 +50,10 @@ def vi_simsiam_loss(
     sum of weight * loss. The gradients are then known but for a factor, which is 1 unless the loss
     is scaled, and the pass over the data that computes the loss computes them as well.
     """
+    if is_sharded(pred, target, kappa):
+        here = rows_here((pred, target), (kappa,))
+        pred, target, kappa = here.local
+        return _weighted_sum(here.whole(vi_simsiam_loss(pred, target, kappa, family, beta)), weight)
     if not has_one_dtype((pred, target, kappa)):
         dtype = common_dtype(pred, target, kappa)
         vectors = torch.promote_types(pred.dtype, target.dtype)

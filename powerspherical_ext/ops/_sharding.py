@@ -1,0 +1,118 @@
+"""Operations on DTensors: each process computes its own rows, with plain tensors.
+
+Rows do not depend on one another, so that a batch which is sharded over processes needs no
+communication. `_dispatch` imports this module where it meets the first DTensor, since
+torch.distributed.tensor takes time to load.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Size, Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import (
+    DTensor,
+    Partial,
+    Placement,
+    Replicate,
+    Shard,
+    distribute_tensor,
+)
+
+__all__ = ["Shards", "beside"]
+
+
+class Shards:
+    """The rows of this process, of ``vectors`` (..., d) and ``scalars`` (...) that broadcast.
+
+    They are split as the first of the tensors that is sharded along a batch dimension, and the
+    others are brought to match. ``local`` are the plain tensors, in the order of the arguments.
+    """
+
+    def __init__(self, vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> None:
+        each = beside((*vectors, *scalars))
+        self.mesh = each[0].device_mesh
+        shapes = [*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars)]
+        self.batch: Size = torch.broadcast_shapes(*shapes)
+        self.placements = [
+            self._placement(i, each, shapes) for i in range(self.mesh.ndim)
+        ]  # of results, for each dimension of the mesh
+        self.local = [self._local(x, shape) for x, shape in zip(each, shapes, strict=True)]
+
+    def whole(self, result: Tensor) -> Tensor:
+        """The DTensor of the processes' results, whose batch dimensions come first."""
+        shape = self.batch + result.shape[len(self.batch) :]
+        stride = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        whole: Tensor = DTensor.from_local(
+            result.contiguous(),
+            self.mesh,
+            self.placements,
+            run_check=False,
+            shape=shape,
+            stride=tuple(stride),
+        )
+        return whole
+
+    def rng_state(self, rng_state: Tensor) -> Tensor:
+        """The state from which this process draws: that of the first process, moved on by the rows
+        that come before.
+
+        Every process takes part, so that copies of a row are equal. A batch that is sharded along
+        its first dimension has the samples that one process would draw for all of it.
+        """
+        everywhere = distribute_tensor(rng_state, self.mesh, [Replicate()] * self.mesh.ndim)
+        assert isinstance(everywhere, DTensor)
+        sizes, number = list(self.batch), 0
+        for i, placement in enumerate(self.placements):
+            if isinstance(placement, Shard):
+                count = self.mesh.size(i)
+                sizes[placement.dim] = -(-sizes[placement.dim] // count)  # the largest shard's
+                number = number * count + self.mesh.get_local_rank(i)
+        before = torch.tensor([0, number * math.prod(sizes)], device=rng_state.device)
+        return everywhere.to_local() + before
+
+    def _placement(self, i: int, tensors: Sequence[DTensor], shapes: Sequence[Size]) -> Placement:
+        for x, shape in zip(tensors, shapes, strict=True):
+            placement = x.placements[i]
+            if isinstance(placement, Shard) and placement.dim < len(shape):
+                dim = placement.dim + len(self.batch) - len(shape)
+                if shape[placement.dim] == self.batch[dim]:
+                    return Shard(dim)
+        return Replicate()
+
+    def _local(self, x: DTensor, shape: Size) -> Tensor:
+        placements: list[Placement] = []
+        of_grad: list[Placement] = []
+        for placement in self.placements:
+            if not isinstance(placement, Shard):
+                placements.append(placement)
+                of_grad.append(placement)
+                continue
+            dim = placement.dim - (len(self.batch) - len(shape))
+            if dim >= 0 and shape[dim] == self.batch[placement.dim]:
+                placements.append(Shard(dim))
+                of_grad.append(Shard(dim))
+            else:  # every process has the row, and a part of its gradient
+                placements.append(Replicate())
+                of_grad.append(Partial())
+        local: Tensor = x.redistribute(self.mesh, placements).to_local(grad_placements=of_grad)
+        return local
+
+
+def beside(tensors: Sequence[Tensor]) -> list[DTensor]:
+    """The tensors as DTensors, as one of them is. Of plain tensors, only a scalar counts as the
+    same in all processes."""
+    mesh = next(x.device_mesh for x in tensors if isinstance(x, DTensor))
+    return [x if isinstance(x, DTensor) else _replicated(x, mesh) for x in tensors]
+
+
+def _replicated(x: Tensor, mesh: DeviceMesh) -> DTensor:
+    if x.dim():
+        raise TypeError(
+            f"a tensor of shape {tuple(x.shape)} was given beside a DTensor: make it one as well, "
+            "by torch.distributed.tensor.distribute_tensor"
+        )
+    return DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False)
