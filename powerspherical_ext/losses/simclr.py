@@ -241,7 +241,8 @@ def _directions(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 def _own(rows: Tensor, gathered: bool) -> Tensor:
     """The indices of this process's rows among those of all processes, (N,)."""
     n = len(rows)
-    return torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
+    own = torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
+    return ops.everywhere(own, rows)
 
 
 def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:

@@ -4,7 +4,15 @@ Each file holds one op: its public function, its gradient, its shapes for tracin
 names its kernels. `_dispatch` says which way a call takes.
 """
 
-from ._dispatch import NeedsGrad, as_dtensors, common_dtype, is_sharded, values_are_readable
+from ._dispatch import (
+    NeedsGrad,
+    as_dtensors,
+    common_dtype,
+    everywhere,
+    is_sharded,
+    rows_here,
+    values_are_readable,
+)
 from .kl import KlFunction, kl
 from .log_prob import log_prob
 from .rng_state import new_rng_state
@@ -26,6 +34,7 @@ __all__ = [
     "as_dtensors",
     "common_dtype",
     "entropy",
+    "everywhere",
     "is_sharded",
     "kl",
     "kl_uniform",
@@ -33,6 +42,7 @@ __all__ = [
     "log_prob_at_mode",
     "mean_resultant_length",
     "new_rng_state",
+    "rows_here",
     "rsample",
     "scalar_function",
     "values_are_readable",

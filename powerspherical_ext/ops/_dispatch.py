@@ -39,6 +39,7 @@ __all__ = [
     "batch_shape",
     "common_dtype",
     "differentiable_vjp",
+    "everywhere",
     "fake_vectors",
     "for_kernel",
     "has_kernel",
@@ -130,6 +131,15 @@ def as_dtensors(*tensors: Tensor) -> Sequence[Tensor]:
     from ._sharding import beside
 
     return beside(tensors)
+
+
+def everywhere(x: Tensor, like: Any) -> Tensor:
+    """A tensor that is the same in all processes, as a DTensor where ``like`` is one."""
+    if is_sharded(x) or not is_sharded(like):
+        return x
+    from ._sharding import replicated
+
+    return replicated(x, like.device_mesh)
 
 
 def rows_here(vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> Shards:

@@ -22,7 +22,7 @@ from torch.distributed.tensor import (
     distribute_tensor,
 )
 
-__all__ = ["Shards", "beside"]
+__all__ = ["Shards", "beside", "replicated"]
 
 
 class Shards:
@@ -106,13 +106,15 @@ def beside(tensors: Sequence[Tensor]) -> list[DTensor]:
     """The tensors as DTensors, as one of them is. Of plain tensors, only a scalar counts as the
     same in all processes."""
     mesh = next(x.device_mesh for x in tensors if isinstance(x, DTensor))
-    return [x if isinstance(x, DTensor) else _replicated(x, mesh) for x in tensors]
+    for x in tensors:
+        if not isinstance(x, DTensor) and x.dim():
+            raise TypeError(
+                f"a tensor of shape {tuple(x.shape)} was given beside a DTensor: make it one as "
+                "well, by torch.distributed.tensor.distribute_tensor"
+            )
+    return [x if isinstance(x, DTensor) else replicated(x, mesh) for x in tensors]
 
 
-def _replicated(x: Tensor, mesh: DeviceMesh) -> DTensor:
-    if x.dim():
-        raise TypeError(
-            f"a tensor of shape {tuple(x.shape)} was given beside a DTensor: make it one as well, "
-            "by torch.distributed.tensor.distribute_tensor"
-        )
+def replicated(x: Tensor, mesh: DeviceMesh) -> DTensor:
+    """The DTensor of a tensor that is the same in all processes."""
     return DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False)
