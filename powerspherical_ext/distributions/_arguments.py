@@ -9,17 +9,9 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from .. import ops
+from .._tensors import same_shape
 
-__all__ = [
-    "as_concentration",
-    "as_size",
-    "broadcast_shapes",
-    "check_float",
-    "check_shards",
-    "check_value",
-    "validate_sample",
-]
+__all__ = ["as_concentration", "as_size", "broadcast_shapes", "check_float", "check_value"]
 
 
 def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
@@ -44,28 +36,12 @@ def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
             )
         number = float(number)
     try:
-        # new_tensor makes a plain tensor beside a DTensor, and new_full cannot take every number.
-        return loc.new_full((), number) if ops.is_sharded(loc) else loc.new_tensor(number)
+        return loc.new_tensor(number)
     except OverflowError:
         raise ValueError(
             f"{owner}: concentration must fit into {loc.dtype}, got an integer of "
             f"{number.bit_length()} bits"
         ) from None
-
-
-def validate_sample(p: Distribution, value: Tensor) -> None:
-    """ValueError unless ``value``, which has passed `check_value`, is in the support of p."""
-    if ops.is_sharded(value):
-        check_shards(f"{type(p).__name__}.log_prob", "value", value, p.support)
-    else:
-        p._validate_sample(value)
-
-
-def check_shards(owner: str, argument: str, value: Tensor, constraint: Any) -> None:
-    """ValueError unless a DTensor satisfies the constraint, of which Distribution's own check asks
-    by an operator that DTensors lack."""
-    if not bool(constraint.check(value).all()):
-        raise ValueError(f"{owner}: {argument} must satisfy {constraint!r}")
 
 
 def as_size(sample_shape: Any) -> Size:
@@ -75,7 +51,7 @@ def as_size(sample_shape: Any) -> Size:
 
 def broadcast_shapes(a: Size, b: Size) -> Size:
     """Like torch's, which takes longer than the density of a small batch."""
-    if a == b or not b:
+    if same_shape(a, b) or not b:
         return a
     return torch.broadcast_shapes(a, b) if a else b
 
@@ -85,7 +61,7 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
     if (
         isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.shape == p._batch_shape + p._event_shape
+        and same_shape(value.shape, p._batch_shape + p._event_shape)
         and value.device == device
     ):
         return  # before any time is spent on messages and broadcasting

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from .. import ops, reference
 from ..constraints import sphere
 from ..families import FAMILIES
-from ._arguments import as_size, check_value, validate_sample
+from ._arguments import as_size, check_value
 
 __all__ = ["HypersphericalUniform"]
 
@@ -100,7 +100,7 @@ class HypersphericalUniform(Distribution):
         """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch."""
         check_value(self, value, self._pole.device)
         if self._validate_args:
-            validate_sample(self, value)
+            self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         dtype = ops.common_dtype(value, self._pole)
         return value.new_full(shape, -reference.log_area(self.dim), dtype=dtype)

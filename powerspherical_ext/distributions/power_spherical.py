@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -28,7 +29,9 @@ class PowerSpherical(RotationallySymmetric):
 
     Args:
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
-        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        concentration: :math:`0 \le \kappa < 2^{50}`, shape (...) or a number; 0 is the uniform
+            distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
+            concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
         scale: another name of ``concentration``, for code written for the ``power-spherical``
             package.
@@ -44,7 +47,8 @@ class PowerSpherical(RotationallySymmetric):
         TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
             a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is negative, NaN or infinite.
+            a unit vector or a concentration is negative, NaN or not below the bound. Without
+            ``validate_args`` everything is NaN for such a concentration.
 
     Example:
         >>> import torch
@@ -86,6 +90,6 @@ class PowerSpherical(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
-        return ops.log_prob_at_mode(self.concentration, self._dim, self._family) - (
-            self.concentration * math.log(2)
-        )
+        kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa * math.log(2)
+        return value.to(ops.common_dtype(self.concentration))

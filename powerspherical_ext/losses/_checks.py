@@ -8,7 +8,14 @@ from torch import Tensor
 
 from .. import ops
 
-__all__ = ["check_finite", "check_kind", "check_matrices", "check_shape", "values_are_cheap"]
+__all__ = [
+    "check_features",
+    "check_finite",
+    "check_kind",
+    "check_matrices",
+    "check_shape",
+    "values_are_cheap",
+]
 
 Arguments = Sequence[tuple[str, Sequence[Tensor]]]  # the tensors of each argument, by its name
 
@@ -42,6 +49,14 @@ def check_shape(arguments: Arguments, any_batch: bool = False) -> None:
                     f"{name} must have the shape {tuple(shape)} of {first_name}, "
                     f"got {tuple(x.shape)}"
                 )
+
+
+def check_features(name: str, x: Tensor, size: int, any_batch: bool = False) -> None:
+    """The tensor is floating-point, of shape (N, size), or with ``any_batch`` (..., size)."""
+    check_kind([(name, [x])])
+    if not x.ndim or x.shape[-1] != size or not (any_batch or x.ndim == 2):
+        batch = "..." if any_batch else "N"
+        raise ValueError(f"{name} must have shape ({batch}, {size}), got {tuple(x.shape)}")
 
 
 def check_finite(arguments: Arguments) -> None:

@@ -1,4 +1,4 @@
-"""The domain of a family's concentration: what a head maps into, and what a loss checks.
+"""The check that a concentration is in its family's domain, which the losses share.
 
 The domain is [0, family.upper_bound), and the distribution is uniform at 0. Heads and losses keep
 to its inside, which excludes 0.
@@ -6,34 +6,26 @@ to its inside, which excludes 0.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
-from ..distributions import transform_to
 from ..families import Family
 
-__all__ = ["check_inside", "into_domain"]
-
-
-def into_domain(s: Tensor, family: Family, scale: float = 1.0) -> Tensor:
-    """Maps real numbers to the inside of the family's domain; see `transform_to.into_domain`."""
-    return transform_to.into_domain(s, family.upper_bound, scale)
+__all__ = ["check_inside"]
 
 
 def check_inside(kappa: Tensor, family: Family) -> None:
     """Raises a ValueError for a kappa that is NaN, not positive, or not below the bound."""
     if not kappa.numel():
         return
-    smallest, end = kappa.detach().min().item(), family.upper_bound
+    smallest, largest = (x.item() for x in kappa.detach().aminmax())
+    head = "sigmoid" if family.is_bounded else "softplus, and clamp it"
     if not smallest > 0:
-        head = "softplus" if end == math.inf else "sigmoid"
         raise ValueError(
             f"kappa must be > 0 and not NaN, got {smallest}: "
             f"end the head in a {head}, as KappaHead does"
         )
-    if end < math.inf and not (largest := kappa.detach().max().item()) < end:
+    if not largest < family.upper_bound:
         raise ValueError(
-            f"kappa must be < {end:g} for distribution={family.name!r}, got {largest}: end the "
-            f"head in a sigmoid, as KappaHead(distribution={family.name!r}) does"
+            f"kappa must be < {family.upper_bound:g} for distribution={family.name!r}, got "
+            f"{largest}: end the head in a {head}, as KappaHead(distribution={family.name!r}) does"
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from .._tensors import everywhere, whole
 from ._autocast import autocast_disabled
 from ._distributed import all_mean
 from ._views import Tensors, detached_targets, views_of
@@ -137,7 +137,7 @@ def _loss(
     with autocast_disabled(preds[0].device):
         losses = []
         for i, j in views.pairs():
-            centred = targets[j].to(dtype) - ops.everywhere(center, targets[j])
+            centred = targets[j].to(dtype) - everywhere(center, targets[j])
             q = F.softmax(centred / of_target, -1)
             log_p = F.log_softmax(preds[i].to(dtype) / of_pred, -1)
             losses.append(-(q * log_p).sum(-1))
@@ -151,7 +151,5 @@ def _loss(
 def _move(center: Tensor, targets: Sequence[Tensor], momentum: float) -> None:
     """Moves the centre towards the mean of the targets; without any it stays where it is."""
     rows = torch.cat([z.to(center.dtype) for z in targets])
-    mean: Any = rows.mean(dim=0) if len(rows) else center
-    if ops.is_sharded(mean):
-        mean = mean.full_tensor()
-    center.lerp_(ops.everywhere(all_mean(mean), center), 1 - momentum)
+    mean = whole(rows.mean(dim=0)) if len(rows) else center
+    center.lerp_(all_mean(mean), 1 - momentum)

@@ -9,22 +9,20 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     batch_shape,
     differentiable_vjp,
     has_kernel,
     is_compiling,
     is_differentiable,
-    is_sharded,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
     register_fake,
-    rows_here,
 )
 
 __all__ = ["KlFunction", "kl"]
@@ -51,21 +49,20 @@ def kl(
 ) -> Tensor:
     """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
     result: Tensor
-    divergence = family_p.kl.get(family_q.name)
-    if divergence is None:
+    if family_q.name not in family_p.kl:
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
         )
-    if is_sharded(kappa_p, kappa_q, loc_p, loc_q):
-        here = rows_here((loc_p, loc_q), (kappa_p, kappa_q))
-        loc_p, loc_q, kappa_p, kappa_q = here.local
-        return here.whole(kl(kappa_p, kappa_q, loc_p, loc_q, family_p, family_q))
+    if is_dtensor(loc_p):
+        rows = own_rows((loc_p, loc_q), (kappa_p, kappa_q))
+        loc_p, loc_q, kappa_p, kappa_q = rows.local
+        return rows.whole(kl(kappa_p, kappa_q, loc_p, loc_q, family_p, family_q))
     kappa_p, kappa_q, loc_p, loc_q = promote(kappa_p, kappa_q, loc_p, loc_q)
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)
     if not has_kernel(sin2):
         kappa_p, kappa_q = savable(kappa_p, kappa_q)
-        return divergence(kappa_p, kappa_q, d, sin2, cos2)
+        return _reference(kappa_p, kappa_q, d, sin2, cos2, family_p, family_q)
     tensors, others = (kappa_p, kappa_q, sin2, cos2), (d, family_p.index, family_q.index)
     needs_grad = torch.is_grad_enabled() and (
         kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
@@ -75,9 +72,21 @@ def kl(
     elif needs_grad:
         result = _Kl.apply(*savable(*tensors), *others)
     else:
-        with BelowAutograd():
-            result = _kernel(*tensors, *others, 0)
+        result = _kernel(*tensors, *others, 0)
     return result
+
+
+def _reference(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    d: int,
+    sin2: Tensor,
+    cos2: Tensor,
+    family_p: Family,
+    family_q: Family,
+) -> Tensor:
+    divergence = family_p.kl[family_q.name]
+    return divergence(family_p.inside(kappa_p), family_q.inside(kappa_q), d, sin2, cos2)
 
 
 class _Kl(torch.autograd.Function):
@@ -94,8 +103,7 @@ class _Kl(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(kappa_p, kappa_q, sin2, cos2)
         ctx.arguments = d, family_p, family_q
-        with BelowAutograd():
-            result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
+        result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
         return result
 
     @staticmethod
@@ -128,15 +136,15 @@ def _kl(
     result: Tensor
     tensors = kappa_p, kappa_q, sin2, cos2
     if not is_differentiable(*tensors):
-        with BelowAutograd():
-            return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
+        return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
     if function == 0:
         result = _Kl.apply(*savable(*tensors), d, family_p, family_q)
         return result
-    divergence = FAMILIES[family_p].kl[FAMILIES[family_q].name]
+    _kernel(*tensors, d, family_p, family_q, function)  # checks the arguments
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:
-        return divergence(kappa_p, kappa_q, d, sin2, cos2.detach() + (sin2.detach() - sin2))
+        rest = cos2.detach() + (sin2.detach() - sin2)
+        return _reference(kappa_p, kappa_q, d, sin2, rest, FAMILIES[family_p], FAMILIES[family_q])
 
     expanded = torch.broadcast_tensors(*tensors)[:3]
     needed = [i == function for i in (1, 2, 3)]

@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     NeedsGrad,
     batch_shape,
     differentiable_vjp,
+    fake_batch,
     fake_vectors,
     for_kernel,
     has_kernel,
     is_compiling,
     is_differentiable,
-    is_sharded,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
     register_fake,
-    rows_here,
     summed,
 )
 
@@ -42,11 +41,11 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     Computed and returned in the common dtype of the three, and at least in float32.
     """
     result: Tensor
-    if is_sharded(value, loc, concentration):
-        here = rows_here((value, loc), (concentration,))
-        value, loc, concentration = here.local
-        return here.whole(log_prob(value, loc, concentration, family))
     if not has_kernel(value):
+        if is_dtensor(value):
+            rows = own_rows((value, loc), (concentration,))
+            value, loc, concentration = rows.local
+            return rows.whole(log_prob(value, loc, concentration, family))
         value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)
@@ -58,14 +57,13 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     elif needs_grad:
         result = _LogProb.apply(*savable(value, loc, concentration), family.index)
     else:
-        with BelowAutograd():
-            result = _kernel(value, loc, concentration, family.index)
+        result = _kernel(value, loc, concentration, family.index)
     return result
 
 
 def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
     value, mu, kappa = promote(value, mu, kappa)
-    return reference.log_prob(value, mu, kappa, family.reference)
+    return reference.log_prob(value, mu, family.inside(kappa), family.reference)
 
 
 class _LogProb(torch.autograd.Function):
@@ -73,8 +71,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
         ctx.save_for_backward(value, mu, kappa)
         ctx.family = family
-        with BelowAutograd():
-            result: Tensor = _kernel(value, mu, kappa, family)
+        result: Tensor = _kernel(value, mu, kappa, family)
         return result
 
     @staticmethod
@@ -103,8 +100,8 @@ def _log_prob_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients, which are differentiable where grad mode is on."""
     if not is_differentiable(grad, value, mu, kappa):
-        with BelowAutograd():
-            return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+        return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, value, mu, kappa, family, 0)  # checks the arguments
     batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
     if not needs_grad & NeedsGrad.SUMMED:
         value, mu = (x.expand(*batch, x.shape[-1]) for x in (value, mu))
@@ -124,14 +121,14 @@ def _log_prob_backward(
 
 @register_fake("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    return kappa.new_empty(batch_shape(value.shape[:-1], mu.shape[:-1], kappa.shape))
+    return kappa.new_empty(fake_batch((value, mu), kappa))
 
 
 @register_fake("log_prob_backward")
 def _(
     grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+    batch = fake_batch((value, mu), grad, kappa)
     return (
         fake_vectors(value, batch, needs_grad, NeedsGrad.VALUE),
         fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),

@@ -170,16 +170,21 @@ def test_compile_of_sampling_draws_anew():
 
 @each_family
 @needs_kernels
-def test_export():
+@pytest.mark.parametrize("batched", [(0,), (0, 2), (0, 1, 2)], ids=str)
+def test_export(batched):
+    """Batches of value, loc and concentration, or of some of them."""
+
     class Density(torch.nn.Module):
         def forward(self, value, loc, kappa):
             return op_calls.DISTRIBUTION(loc, kappa, validate_args=False).log_prob(value)
 
-    tensors = tuple(inputs(4))
+    def some(batch):
+        return tuple(x if i in batched else x[0] for i, x in enumerate(inputs(batch)))
+
     batch = torch.export.Dim("batch", min=2)
-    shapes = ({0: batch}, {0: batch}, {0: batch})
-    program = torch.export.export(Density(), tensors, dynamic_shapes=shapes)
-    more = inputs(9)
+    shapes = tuple({0: batch} if i in batched else None for i in range(3))
+    program = torch.export.export(Density(), some(4), dynamic_shapes=shapes)
+    more = some(9)
     close(program.module()(*more), Density()(*more))
     assert any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._autocast import autocast_disabled
-from .._checks import check_finite
+from .._checks import check_features, check_finite
 from .._distributed import all_mean
 
 __all__ = ["DirectPred"]
@@ -124,10 +124,7 @@ class DirectPred(nn.Module):
 
 @torch.fx.wrap
 def _checked(z: Tensor, dim: int) -> Tensor:
-    if not z.is_floating_point():
-        raise TypeError(f"z must be a floating-point tensor, got {z.dtype}")
-    if z.ndim != 2 or z.shape[-1] != dim:
-        raise ValueError(f"z must have shape (N, {dim}), got {tuple(z.shape)}")
+    check_features("z", z, dim)
     check_finite([("z", [z])])
     return z
 

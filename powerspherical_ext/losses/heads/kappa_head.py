@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distributions.transform_to import into_domain
 from ...families import family_named
 from .._autocast import autocast_disabled
-from .._domain import into_domain
+from .._checks import check_features
 
 __all__ = ["KappaHead"]
 
@@ -98,8 +99,7 @@ class KappaHead(nn.Module):
         self.hidden_features = hidden_features
         self.parametrization = parametrization
         self.dim = dim
-        self.distribution = distribution
-        family_named(distribution)  # raises if there is none of that name
+        self.distribution = family_named(distribution).name
         self.scale = 1 if dim is None else dim - 1
         self.hidden = nn.Sequential(
             _Linear(in_features, hidden_features, bias=False),
@@ -125,10 +125,7 @@ class KappaHead(nn.Module):
 @torch.fx.wrap
 def _rows(y: Tensor, in_features: int) -> Tensor:
     """The features, after a check, as (N, in_features)."""
-    if not y.is_floating_point():
-        raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
-    if y.ndim == 0 or y.shape[-1] != in_features:
-        raise ValueError(f"y must have shape (..., {in_features}), got {tuple(y.shape)}")
+    check_features("y", y, in_features, any_batch=True)
     return y.reshape(-1, in_features)
 
 
@@ -144,7 +141,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, wide: bool) -> Tenso
 def _concentration(s: Tensor, y: Tensor, distribution: str, scale: int) -> Tensor:
     """kappa (...) of s (N, 1), for the features y (..., in_features). It is no view of a tensor,
     since an in-place operation on a view drops the hooks that FSDP has put on it."""
-    return into_domain(s.reshape(y.shape[:-1]), family_named(distribution), scale)
+    return into_domain(s.reshape(y.shape[:-1]), family_named(distribution).upper_bound, scale)
 
 
 class _Linear(nn.Linear):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_features
 from .kappa_head import KappaHead
 
 __all__ = ["VISimSiamHead", "VISimSiamOutput"]
@@ -130,10 +131,7 @@ class VISimSiamHead(nn.Module):
 
 @torch.fx.wrap
 def _checked(y: Tensor, in_features: int) -> Tensor:
-    if not y.is_floating_point():
-        raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
-    if y.ndim != 2 or y.shape[-1] != in_features:
-        raise ValueError(f"y must have shape (N, {in_features}), got {tuple(y.shape)}")
+    check_features("y", y, in_features)
     return y
 
 

@@ -1,8 +1,7 @@
 """Operations on DTensors: each process computes its own rows, with plain tensors.
 
 Rows do not depend on one another, so that a batch which is sharded over processes needs no
-communication. `_dispatch` imports this module where it meets the first DTensor, since
-torch.distributed.tensor takes time to load.
+communication.
 """
 
 from __future__ import annotations
@@ -22,49 +21,50 @@ from torch.distributed.tensor import (
     distribute_tensor,
 )
 
-__all__ = ["Shards", "beside", "replicated"]
+__all__ = ["Rows", "replicated"]
 
 
-class Shards:
+class Rows:
     """The rows of this process, of ``vectors`` (..., d) and ``scalars`` (...) that broadcast.
 
-    They are split as the first of the tensors that is sharded along a batch dimension, and the
-    others are brought to match. ``local`` are the plain tensors, in the order of the arguments.
+    The batch is split like the first of the tensors that is sharded along a batch dimension, and
+    the other tensors are redistributed to match. So is a tensor that is sharded along d.
+    ``local`` are the plain tensors, in the order of the arguments.
     """
 
     def __init__(self, vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> None:
-        each = beside((*vectors, *scalars))
-        self.mesh = each[0].device_mesh
+        tensors = _as_dtensors((*vectors, *scalars))
         shapes = [*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars)]
+        self.mesh = tensors[0].device_mesh
         self.batch: Size = torch.broadcast_shapes(*shapes)
-        self.placements = [
-            self._placement(i, each, shapes) for i in range(self.mesh.ndim)
-        ]  # of results, for each dimension of the mesh
-        self.local = [self._local(x, shape) for x, shape in zip(each, shapes, strict=True)]
+        self.placements = [  # of results, for each dimension of the mesh
+            self._placement(i, tensors, shapes) for i in range(self.mesh.ndim)
+        ]
+        self.local = [self._local(x, shape) for x, shape in zip(tensors, shapes, strict=True)]
 
     def whole(self, result: Tensor) -> Tensor:
         """The DTensor of the processes' results, whose batch dimensions come first."""
         shape = self.batch + result.shape[len(self.batch) :]
-        stride = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        stride = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
         whole: Tensor = DTensor.from_local(
             result.contiguous(),
             self.mesh,
             self.placements,
             run_check=False,
             shape=shape,
-            stride=tuple(stride),
+            stride=stride,
         )
         return whole
 
     def rng_state(self, rng_state: Tensor) -> Tensor:
         """The state from which this process draws: that of the first process, moved on by the rows
-        that come before.
+        of the processes before this one. So no two rows of the batch draw the same numbers.
 
-        Every process takes part, so that copies of a row are equal. A batch that is sharded along
-        its first dimension has the samples that one process would draw for all of it.
+        Every process takes the first one's state, so that copies of a row are equal. A batch that
+        is sharded along its first dimension has the samples that one process would draw for it.
         """
-        everywhere = distribute_tensor(rng_state, self.mesh, [Replicate()] * self.mesh.ndim)
-        assert isinstance(everywhere, DTensor)
+        common = distribute_tensor(rng_state, self.mesh, [Replicate()] * self.mesh.ndim)
+        assert isinstance(common, DTensor)
         sizes, number = list(self.batch), 0
         for i, placement in enumerate(self.placements):
             if isinstance(placement, Shard):
@@ -72,7 +72,7 @@ class Shards:
                 sizes[placement.dim] = -(-sizes[placement.dim] // count)  # the largest shard's
                 number = number * count + self.mesh.get_local_rank(i)
         before = torch.tensor([0, number * math.prod(sizes)], device=rng_state.device)
-        return everywhere.to_local() + before
+        return common.to_local() + before
 
     def _placement(self, i: int, tensors: Sequence[DTensor], shapes: Sequence[Size]) -> Placement:
         for x, shape in zip(tensors, shapes, strict=True):
@@ -102,15 +102,15 @@ class Shards:
         return local
 
 
-def beside(tensors: Sequence[Tensor]) -> list[DTensor]:
-    """The tensors as DTensors, as one of them is. Of plain tensors, only a scalar counts as the
-    same in all processes."""
+def _as_dtensors(tensors: Sequence[Tensor]) -> list[DTensor]:
+    """The tensors as DTensors on the mesh of the first that is one. Of plain tensors, only a scalar
+    counts as the same in all processes."""
     mesh = next(x.device_mesh for x in tensors if isinstance(x, DTensor))
     for x in tensors:
-        if not isinstance(x, DTensor) and x.dim():
+        if x.dim() and not isinstance(x, DTensor):
             raise TypeError(
-                f"a tensor of shape {tuple(x.shape)} was given beside a DTensor: make it one as "
-                "well, by torch.distributed.tensor.distribute_tensor"
+                f"a plain tensor of shape {tuple(x.shape)} was given beside a DTensor: make it a "
+                "DTensor as well, by torch.distributed.tensor.distribute_tensor"
             )
     return [x if isinstance(x, DTensor) else replicated(x, mesh) for x in tensors]
 
