@@ -33,7 +33,7 @@ class Rows:
     """
 
     def __init__(self, vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> None:
-        tensors = _as_dtensors((*vectors, *scalars))
+        tensors = _checked((*vectors, *scalars))
         shapes = [*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars)]
         self.mesh = tensors[0].device_mesh
         self.batch: Size = torch.broadcast_shapes(*shapes)
@@ -61,7 +61,8 @@ class Rows:
         of the processes before this one. So no two rows of the batch draw the same numbers.
 
         Every process takes the first one's state, so that copies of a row are equal. A batch that
-        is sharded along its first dimension has the samples that one process would draw for it.
+        is sharded along its first dimension, over a mesh of one dimension, has the samples that one
+        process would draw for it.
         """
         common = distribute_tensor(rng_state, self.mesh, [Replicate()] * self.mesh.ndim)
         assert isinstance(common, DTensor)
@@ -102,17 +103,16 @@ class Rows:
         return local
 
 
-def _as_dtensors(tensors: Sequence[Tensor]) -> list[DTensor]:
-    """The tensors as DTensors on the mesh of the first that is one. Of plain tensors, only a scalar
-    counts as the same in all processes."""
-    mesh = next(x.device_mesh for x in tensors if isinstance(x, DTensor))
+def _checked(tensors: Sequence[Tensor]) -> list[DTensor]:
+    """The tensors, all of which must be DTensors."""
+    dtensors = [x for x in tensors if isinstance(x, DTensor)]
     for x in tensors:
-        if x.dim() and not isinstance(x, DTensor):
+        if not isinstance(x, DTensor):
             raise TypeError(
                 f"a plain tensor of shape {tuple(x.shape)} was given beside a DTensor: make it a "
                 "DTensor as well, by torch.distributed.tensor.distribute_tensor"
             )
-    return [x if isinstance(x, DTensor) else replicated(x, mesh) for x in tensors]
+    return dtensors
 
 
 def replicated(x: Tensor, mesh: DeviceMesh) -> DTensor:
