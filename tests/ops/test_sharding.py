@@ -223,6 +223,35 @@ def test_dtensors_are_validated(mesh):
             family.distribution(loc, -1.0)
     with pytest.raises(ValueError, match="value argument"):
         PowerSpherical(loc, 1.0).log_prob(2 * loc)
+    kappa = distribute_tensor(torch.tensor([1.0, 1.0, -1.0, 1.0]), mesh, [Shard(0)])
+    with pytest.raises(ValueError, match="kappa"):
+        vi_simsiam_loss(loc, loc, kappa, check_kappa=True)
+    assert vi_simsiam_loss(loc, loc, kappa).full_tensor().isnan()
+
+
+def compiled(rank):
+    """Whether a compiled function has the value and the gradients of the function."""
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+    def function(loc, kappa, x):
+        p = PowerSpherical(loc, kappa)
+        return (p.log_prob(x) + p.entropy()).sum() + vi_simsiam_loss(loc, x, kappa)
+
+    mesh = init_device_mesh("cpu", (2,))
+    tensors = unit(4, 3), torch.linspace(1, 2, 4, dtype=torch.float64), unit(4, 3, seed=1)
+    leaves = [distribute_tensor(x, mesh, [Shard(0)]).requires_grad_() for x in tensors]
+    results = []
+    for call in (function, torch.compile(function, backend="aot_eager")):
+        result = call(*leaves)
+        gradients = torch.autograd.grad(result, leaves)
+        results.append([x.full_tensor().detach() for x in (result, *gradients)])
+    return [torch.allclose(x, y) for x, y in zip(*results, strict=True)]
+
+
+@pytest.mark.slow
+@needs_gloo
+def test_functions_of_dtensors_can_be_compiled():
+    assert in_two_processes(compiled) == [[True] * 4] * 2
 
 
 @pytest.mark.slow
