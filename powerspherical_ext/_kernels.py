@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ._library import CPU_KERNELS, CUDA_KERNELS
+from ._tensors import is_dtensor
 
 __all__ = [
     "LIBRARY",
@@ -96,9 +97,14 @@ def register_fake(name: str) -> Callable[[_Function], _Function]:
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether a kernel can compute with ``x``: on its device, and outside of transforms."""
+    """Whether a kernel can compute with ``x``: no DTensor, on its device, outside of transforms."""
     on_device = CPU_KERNELS if x.is_cpu else CUDA_KERNELS and x.is_cuda
-    return on_device and not _functorch_active() and forward_ad._current_level < 0
+    return (
+        on_device
+        and not _functorch_active()
+        and forward_ad._current_level < 0
+        and (type(x) is Tensor or not is_dtensor(x))  # which spares most calls of is_dtensor
+    )
 
 
 def transform_active() -> bool:

@@ -3,6 +3,9 @@
 A kernel checks tensors on the CPU in one pass, without temporaries. Plain torch checks tensors on
 other devices, and in programs that are traced or transformed. The two add up the squares of a
 vector in different orders, so that they may differ on one whose length is off by the tolerance.
+
+Their answer to a DTensor is a plain tensor, since Distribution asks whether all of it is true by an
+operator that DTensors lack.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from ._kernels import can_check, raw_op, register_fake
+from ._tensors import whole
 
-__all__ = ["concentration", "finite_nonnegative", "sphere"]
+__all__ = ["below_one", "concentration", "finite_nonnegative", "sphere"]
 
 UPPER_BOUND = 2.0**50  # kUpperBound of csrc/math/types.h
 
@@ -39,10 +43,10 @@ class _Sphere(Constraint):
         on_sphere: Tensor
         if can_check(x) and x.shape[-1] >= 2:
             on_sphere = _on_sphere(x, tolerance)
-        else:
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            on_sphere = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
-        return on_sphere
+            return on_sphere
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        on_sphere = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
+        return whole(on_sphere)
 
     def tolerance(self, x: Tensor) -> float:
         """How much the lengths of vectors x (..., d) may differ from 1."""
@@ -66,19 +70,18 @@ class _FiniteNonnegative(Constraint):
         if can_check(x):
             valid: Tensor = _in_interval(x, self.lower_bound, self.upper_bound)
             return valid
-        return (x >= self.lower_bound) & (x < self.upper_bound)
+        return whole((x >= self.lower_bound) & (x < self.upper_bound))
 
     def __repr__(self) -> str:
         if self.upper_bound == math.inf:
             return "FiniteNonnegative()"
-        return (
-            f"FiniteNonnegative(0 <= x < {self.upper_bound:g}; softplus and clamp map real numbers "
-            "there)"
-        )
+        bounds = f"0 <= x < {self.upper_bound:g}"
+        return f"FiniteNonnegative({bounds}; transform_to maps real numbers there)"
 
 
 sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
+below_one = _FiniteNonnegative(1.0)
 concentration = _FiniteNonnegative(UPPER_BOUND)  # of a family that has no bound of its own
 
 

@@ -5,7 +5,7 @@ names its kernels. `_dispatch` says which way a call takes.
 """
 
 from .._kernels import transform_active, values_are_readable
-from ._dispatch import NeedsGrad, common_dtype
+from ._dispatch import NeedsGrad, common_dtype, own_rows
 from .implicit_gradient import implicit_gradient
 from .kl import KlFunction, kl
 from .log_prob import log_prob, log_prob_on_sphere
@@ -37,6 +37,7 @@ __all__ = [
     "log_prob_on_sphere",
     "mean_resultant_length",
     "new_rng_state",
+    "own_rows",
     "rsample",
     "scalar_function",
     "transform_active",

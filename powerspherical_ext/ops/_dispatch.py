@@ -1,7 +1,8 @@
 """Which way a call takes, and in which dtype it computes.
 
-A public function takes one of four ways:
+A public function takes one of five ways:
 
+* through `own_rows`, where the first tensor is a DTensor: it calls itself with plain tensors;
 * to `reference`, which supports every transform, where a functorch transform or forward-mode AD is
   active, or the device has no kernels;
 * to the raw op, where torch.compile, torch.export or torch.jit.trace reads the program. The raw op
@@ -11,7 +12,7 @@ A public function takes one of four ways:
 
 An op that no kernel computes, `python_op`, takes the same ways, on every device.
 
-The last two are the same computations as the second, and spare a small call the Python kernel at
+The last two are the same computations as the third, and spare a small call the Python kernel at
 the Autograd key. That kernel applies the same autograd.Function.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import reduce, wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ from torch import Tensor
 from .._kernels import LIBRARY, OPS, below_autograd, is_compiling, is_tracing, transform_active
 from .._tensors import savable
 from ..families import FAMILIES
+
+if TYPE_CHECKING:
+    from .._sharding import Rows
 
 __all__ = [
     "NeedsGrad",
@@ -40,6 +44,7 @@ __all__ = [
     "has_one_dtype",
     "is_differentiable",
     "is_traced",
+    "own_rows",
     "promote",
     "python_op",
     "summed",
@@ -114,6 +119,13 @@ def _check(op: str, arguments: dict[str, Any]) -> None:
         raise ValueError(f"{op}: the dimension must be d >= 2, got {arguments['d']}")
     if not 0 <= arguments["family"] < len(FAMILIES):
         raise ValueError(f"{op}: no family has index {arguments['family']}")
+
+
+def own_rows(vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> Rows:
+    """The rows of this process, where the first of the tensors is a DTensor."""
+    from .._sharding import Rows  # which takes a second to load
+
+    return Rows(vectors, scalars)
 
 
 def is_traced() -> bool:

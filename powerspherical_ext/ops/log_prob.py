@@ -17,7 +17,7 @@ from .._kernels import (
     register_autograd,
     register_fake,
 )
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -27,6 +27,7 @@ from ._dispatch import (
     fake_vectors,
     for_kernel,
     is_differentiable,
+    own_rows,
     promote,
     summed,
 )
@@ -45,6 +46,10 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     """
     result: Tensor
     if not has_kernel(value):
+        if is_dtensor(value):
+            rows = own_rows((value, loc), (concentration,))
+            value, loc, concentration = rows.local
+            return rows.whole(log_prob(value, loc, concentration, family))
         value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)

@@ -16,7 +16,7 @@ from .._kernels import (
     register_autograd,
     register_fake,
 )
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -24,6 +24,7 @@ from ._dispatch import (
     fake_vectors,
     for_kernel,
     is_differentiable,
+    own_rows,
     promote,
     summed,
 )
@@ -42,6 +43,11 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     """
     result: Tensor
     if not has_kernel(loc):
+        if is_dtensor(loc):
+            rows = own_rows((loc,), (concentration,))
+            loc, concentration = rows.local
+            rng_state = rows.rng_state(rng_state)
+            return rows.whole(rsample(loc, concentration, rng_state, family))
         loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
         return reference.rsample(loc, kappa, rng_state, family.reference)

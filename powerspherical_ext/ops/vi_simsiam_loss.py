@@ -18,7 +18,7 @@ from .._kernels import (
     register_fake,
     values_are_readable,
 )
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -28,6 +28,7 @@ from ._dispatch import (
     fake_batch,
     has_one_dtype,
     is_differentiable,
+    own_rows,
 )
 
 __all__ = ["vi_simsiam_loss"]
@@ -57,6 +58,11 @@ def vi_simsiam_loss(
             vectors = dtype
         pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
+        if is_dtensor(pred):
+            rows = own_rows((pred, target), (kappa,))
+            pred, target, kappa = rows.local
+            loss = rows.whole(vi_simsiam_loss(pred, target, kappa, family, beta))
+            return _weighted_sum(loss, weight)
         pred, target, kappa = savable(pred, target, kappa)
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (
