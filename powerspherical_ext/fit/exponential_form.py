@@ -17,13 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._tensors import wide
 from ..reference.contract import FamilyReference
 from . import Fit, Settings
 from .concentration import concentration
 from .directions import fallback, generic, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, square_distances, sums
+from .products import dots, masses, square_distances, sums
 
 __all__ = ["Method", "fit"]
 
@@ -41,7 +40,7 @@ def fit(method: Method, samples: Tensor, weights: Tensor, settings: Settings) ->
     The last step of either is repeated on the inputs' graph: a Newton step at the solution, whose
     derivative is that of the solution by the implicit function theorem (its Hessian needs none).
     """
-    mass = wide(weights).sum(-1)
+    mass = masses(weights)
     problem = _Problem(method, samples.detach(), weights.detach(), mass.detach())
     with torch.no_grad():
         point = problem.ascend(settings)

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from .._tensors import wide
 
-__all__ = ["dots", "square_distances", "sums", "unit_rows"]
+__all__ = ["dots", "masses", "square_distances", "sums", "unit_rows"]
 
 _AT_ONCE = 2**17  # numbers of a block: 1 MiB in float64, which stays in a cache
 
@@ -28,6 +28,13 @@ def unit_rows(samples: Tensor, columns: int) -> Iterator[tuple[slice, slice, Ten
     """
     for b, r, x, length in _rows(samples, columns):
         yield b, r, x / length
+
+
+def masses(weights: Tensor) -> Tensor:
+    """sum_i w_ki, shape (B, K), differentiable."""
+    batch, k, _ = weights.shape
+    parts = weights.split(max(1, _AT_ONCE // max(1, batch * k)), -1)
+    return torch.stack([wide(part).sum(-1) for part in parts]).sum(0)
 
 
 def sums(samples: Tensor, weights: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from .._tensors import wide
 from . import Fit, Settings
 from .directions import fallback, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, square_distances, sums
+from .products import dots, masses, square_distances, sums
 
 __all__ = ["MAX_CONCENTRATION", "fit"]
 
@@ -42,7 +42,7 @@ def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
     the weight or more is at one point, the concentration is MAX_CONCENTRATION, and has no
     derivative.
     """
-    mass = wide(weights).sum(-1)
+    mass = masses(weights)
     problem = _Problem(samples.detach(), weights.detach(), mass.detach())
     if settings.shared:
         with torch.no_grad():

@@ -1,0 +1,74 @@
+"""Where expectation-maximisation starts: k-means++ (Arthur and Vassilvitskii 2007)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .._tensors import wide
+from ..fit.products import unit_rows
+
+__all__ = ["nearest", "seeds"]
+
+
+def seeds(x: Tensor, weights: Tensor | None, k: int, generator: torch.Generator | None) -> Tensor:
+    """K of the samples (N, d) as first mean directions, shape (K, d).
+
+    A sample is drawn with a probability proportional to its weight, and to 1 - cos of its angle to
+    the nearest seed so far. Of 2 + log K draws the one is taken that leaves the samples nearest to
+    the seeds. Where all samples equal seeds, the draw is by weight alone.
+    """
+    device = x.device if generator is None else generator.device
+    draws = 2 + int(math.log(k))
+    uniform = torch.rand((k, draws), generator=generator, device=device).to(x.device)
+    mass = x.new_ones(len(x)) if weights is None else weights.to(x.dtype)
+    square_distances = _square_distances(x)
+    index = _draw(mass, uniform[0, :1])
+    chosen, distance = [index], square_distances(index)
+    for i in range(1, k):
+        potential = mass * distance.squeeze(-1)
+        candidates = _draw(torch.where((potential > 0).any(), potential, mass), uniform[i])
+        reduced = torch.minimum(distance, square_distances(candidates))
+        best = (mass @ reduced).argmin(0, keepdim=True)
+        chosen.append(candidates[best])
+        distance = reduced[:, best]
+    return x[torch.cat(chosen)]
+
+
+def nearest(x: Tensor, mu: Tensor) -> Tensor:
+    """The index of the mean direction (K, d) nearest to each of the samples (N, d), shape (N)."""
+    result = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    for _, rows, (block,) in unit_rows(x.unsqueeze(0), len(mu)):
+        result[rows] = (mu @ block.mT).argmax(0)
+    return result
+
+
+def _draw(potential: Tensor, uniform: Tensor) -> Tensor:
+    """Indices with probabilities proportional to ``potential`` (N), one for each uniform number.
+
+    torch.multinomial takes 2^24 samples at most.
+    """
+    below = wide(potential).cumsum(0)
+    index = torch.searchsorted(below, uniform.to(below.dtype) * below[-1], right=True)
+    return index.clamp(max=len(potential) - 1)
+
+
+def _square_distances(x: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function of the indices of K samples, |x_i - x_k|^2 = 2 (1 - cos), shape (N, K).
+
+    It is computed about the mean of the samples, so that it is exact to the rounding of their
+    spread. What is smaller than that is 0, as between equal samples.
+    """
+    centred = x - x.mean(0)
+    squares = torch.linalg.vector_norm(centred, dim=-1).square()
+    noise = 8 * torch.finfo(x.dtype).eps
+
+    def to(index: Tensor) -> Tensor:
+        total = squares.unsqueeze(-1) + squares[index]
+        distance = total - 2 * (centred @ centred[index].mT)
+        return torch.where(distance > noise * total, distance, 0.0)
+
+    return to
