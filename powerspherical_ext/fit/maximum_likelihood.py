@@ -35,8 +35,8 @@ def estimate(
     """
     layout = _layout(samples, torch.broadcast_shapes(samples.shape[:-1], weights.shape))
     x, w = layout.samples(samples), layout.weights(weights)
-    if w.requires_grad:
-        w = wide(w)  # parts of its gradient cancel, and are added before they are rounded
+    if x.requires_grad or w.requires_grad:
+        w = wide(w)  # parts of gradients cancel, and are added before they are rounded
     mass = masses(w.detach())
     undefined = ~((mass > 0) & (mass < math.inf))
     any_undefined = bool(undefined.any())
