@@ -112,12 +112,19 @@ def fit_mixture(
         >>> fits[3].responsibilities(x).shape
         torch.Size([300, 3])
     """
+    if not (isinstance(family, type) and issubclass(family, RotationallySymmetric)):
+        raise TypeError(
+            "fit_mixture: family must be a distribution on the sphere, such as VonMisesFisher, "
+            f"got {family!r}"
+        )
     estimator = family._family.fit
     if estimator is None:
         raise NotImplementedError(
             f"fit_mixture: no maximum likelihood estimator is known for {family._family.name}"
         )
     _check_options(n_components, assignments, concentration, n_init, max_iterations, init)
+    if math.isnan(tolerance):
+        raise ValueError("fit_mixture: tolerance must not be NaN")
     validate = family._validate_args if validate_args is None else validate_args
     _check_samples(x, n_components, validate)
     if weights is not None:

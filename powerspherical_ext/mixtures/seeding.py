@@ -13,6 +13,8 @@ from ..fit.products import unit_rows
 
 __all__ = ["nearest", "seeds"]
 
+_ROWS = 4096  # of a product, which may copy its operands
+
 
 def seeds(x: Tensor, weights: Tensor | None, k: int, generator: torch.Generator | None) -> Tensor:
     """K of the samples (N, d) as first mean directions, shape (K, d).
@@ -57,18 +59,20 @@ def _draw(potential: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _square_distances(x: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function of the indices of K samples, |x_i - x_k|^2 = 2 (1 - cos), shape (N, K).
+    """A function of the indices of L samples, |x_i - x_l|^2 = 2 (1 - cos), shape (N, L).
 
-    It is computed about the mean of the samples, so that it is exact to the rounding of their
-    spread. What is smaller than that is 0, as between equal samples.
+    With m the mean of the samples and y = x_l - m it is |x_i - m|^2 + |y|^2 - 2 (x_i - m) . y,
+    which is exact to a rounding of |y|. What is smaller than that is 0, as between equal samples.
     """
-    centred = x - x.mean(0)
-    squares = torch.linalg.vector_norm(centred, dim=-1).square()
+    mean = x.mean(0)
+    exact = "donot_use_mm_for_euclid_dist"
+    squares = torch.cdist(x, mean.unsqueeze(0), compute_mode=exact).square()
     noise = 8 * torch.finfo(x.dtype).eps
 
     def to(index: Tensor) -> Tensor:
-        total = squares.unsqueeze(-1) + squares[index]
-        distance = total - 2 * (centred @ centred[index].mT)
-        return torch.where(distance > noise * total, distance, 0.0)
+        y, square = x[index] - mean, squares[index].squeeze(-1)
+        products = torch.cat([block @ y.mT for block in x.split(_ROWS)]) - y @ mean
+        distance = squares + square - 2 * products
+        return torch.where(distance > noise * square.sqrt(), distance, 0.0)
 
     return to
