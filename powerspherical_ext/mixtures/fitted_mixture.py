@@ -18,33 +18,44 @@ __all__ = ["FittedMixture"]
 
 @dataclass(frozen=True, eq=False)
 class FittedMixture:
-    """A mixture of maximum likelihood, as `fit_mixture` found it for samples of shape (N, d)."""
+    """A mixture of maximum likelihood, as `fit_mixture` found it for samples of shape (N, d).
+
+    Attributes:
+        mixture: torch's mixture of the K components, for densities and samples. The weights of the
+            components are ``mixture.mixture_distribution.probs``, shape (K). Their distributions
+            are ``mixture.component_distribution``, of batch shape (K).
+        labels: the most probable component of each sample, int64, shape (N).
+        log_likelihood: sum_i w_i log p(x_i) under the mixture.
+        log_likelihoods: what EM maximises, at the start and after each iteration, float64. For soft
+            assignments it is the log-likelihood. For hard ones it is the one of samples whose
+            components are known, sum_i w_i max_k log(pi_k p_k(x_i)).
+        converged: whether the last iteration gained no more than the tolerance.
+        n_parameters: degrees of freedom, K - 1 for the weights, K (d - 1) for the mean directions,
+            and K for the concentrations, or 1 if they are shared.
+        bic: Bayesian information criterion (Schwarz 1978), n_parameters log(sum_i w_i) less twice
+            the log-likelihood. Of two mixtures for the same samples, the one with the lower value
+            is preferred. A weight counts as a number of repetitions of its sample.
+
+    Example:
+        >>> import torch
+        >>> from powerspherical_ext import PowerSpherical, fit_mixture
+        >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0], [-0.6, 0.8], [-0.8, 0.6]])
+        >>> found = fit_mixture(x, 2, PowerSpherical, init=x[[0, 2]])
+        >>> found.labels
+        tensor([0, 0, 1, 1, 1])
+        >>> found.mixture.mixture_distribution.probs
+        tensor([0.4000, 0.6000])
+        >>> found.mixture.log_prob(x).shape
+        torch.Size([5])
+    """
 
     mixture: MixtureSameFamily
-    """torch's mixture of the K components. Its ``mixture_distribution.probs`` (K) are the weights
-    of the components, its ``component_distribution`` their distributions, of batch shape (K)."""
-
     labels: Tensor
-    """The component that is most probable for each sample, int64, shape (N)."""
-
     log_likelihood: float
-    """sum_i w_i log p(x_i) under the mixture."""
-
     log_likelihoods: Tensor
-    """What the iterations maximised, float64, for the start and after each iteration. It is the
-    log-likelihood for soft assignments. For hard ones it is sum_i w_i max_k log(pi_k p_k(x_i))."""
-
     converged: bool
-    """Whether the last iteration gained no more than the tolerance."""
-
     n_parameters: int
-    """Degrees of freedom: K - 1 weights, K (d - 1) for the mean directions, and K concentrations,
-    or 1 where it is shared."""
-
     bic: float
-    """Bayesian information criterion (Schwarz 1978), n_parameters log(sum_i w_i) minus twice the
-    log-likelihood. The lower one of two mixtures for the same samples is preferred. Weights count
-    as repetitions of a sample."""
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """The probabilities of the components given samples (N, d), shape (N, K)."""
