@@ -104,6 +104,9 @@ template <class T> struct SampleGradient {
     outward = sums[kGradMuMinusX] + T(2) * half_angle.sin2 * sums[kGradX];
   }
 
+  // Makes grad_mu NaN where kappa is: it does not depend on kappa but through x.
+  HD_INLINE void spread_nan(T kappa) { along_grad += T(0) * kappa; }
+
   // An element of grad_mu.
   HD_INLINE T element(T grad, T x) const { return along_grad * grad + along_x * x; }
 };

@@ -9,7 +9,8 @@
 
 namespace spherical {
 
-// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0.
+// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0, unless the
+// other vector is NaN.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
 // A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its
@@ -51,8 +52,8 @@ template <class T> struct Cosine {
   HD explicit Cosine(const T (&sums)[kCosineSums]) {
     const T shortest = T(kShortest * kShortest), mu_mu = sums[kMuMu], xx = sums[kXX];
     const bool none = mu_mu < shortest || xx < shortest;
-    inverse = none ? T(0) : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
-    const T t = none ? T(0) : sums[kMuX] * inverse;
+    inverse = none ? T(0) * sums[kMuX] : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
+    const T t = sums[kMuX] * inverse;
     half_angle = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
     x_part = {none ? T(0) : sums[kMuX] / mu_mu, T(0)};
     mu_part = {none ? T(0) : sums[kMuX] / xx, T(0)};
@@ -125,12 +126,13 @@ template <class T> struct VISimSiamLoss {
 // each in the dtype of its operand. T is the dtype of kappa.
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
-  Tensor grad(stack[0]), kappa(stack[3]);
-  Tensor pred = Tensor(stack[1]).with_dense_rows(), target = Tensor(stack[2]).with_dense_rows();
+  Tensor grad(stack[0]), pred(stack[1]), target(stack[2]), kappa(stack[3]);
   double beta;
   std::memcpy(&beta, &stack[5], sizeof beta);
   const NeedsGrad needs(stack[6]);
   check_same_device(op, kappa, {&grad, &pred, &target});
+  pred.make_rows_dense();
+  target.make_rows_dense();
   const Input inputs[] = {{"grad", grad, false},
                           {"pred", pred, true},
                           {"target", target, true},

@@ -96,9 +96,10 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
   const auto dim = make_dim<double>(d);
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
-  if (one_kappa)
-    OverRows<Family>::log_prob_at_mode(dim, 1, operands.row(Args::kKappa, 0),
-                                       &shared_log_prob_at_mode);
+  if (one_kappa) {
+    const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
+    OverRows<Family>::log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
+  }
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> value_rows, mu_rows;
     LogDensities<T> s;
@@ -107,7 +108,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       const int64_t n = std::min(most, end - first);
       const T *const *x = read_rows(operands, Args::kValue, first, n, value_rows);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
-      read_scalars(operands, Args::kKappa, first, n, s.kappa);
+      read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
       chord_sums(x, mu, n, d, s.minus, s.plus);
       if (!one_kappa)
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
@@ -130,14 +131,15 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   const bool needs_kappa = operands.needs(Args::kGradKappa);
   T shared_dkappa = 0;
-  if (one_kappa && needs_kappa)
-    OverRows<Family>::log_prob_at_mode_dkappa(args.dim, 1, operands.row(Args::kKappa, 0),
-                                              &shared_dkappa);
+  if (one_kappa && needs_kappa) {
+    const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
+    OverRows<Family>::log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
+  }
   const auto tile = [&](int64_t first, int64_t n, T *const *out, Scratch<T> &scratch) {
     const T *const *x = read_rows(operands, Args::kValue, first, n, scratch.in[0]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[1]);
     Gradients<T> s;
-    read_scalars(operands, Args::kKappa, first, n, s.kappa);
+    read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
     read_scalars(operands, Args::kGrad, first, n, s.upstream);
     chord_sums(x, mu, n, d, s.minus, s.plus);
     vector_gradients<Family>(args.dim, n, s);

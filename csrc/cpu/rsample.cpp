@@ -201,7 +201,7 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       fill_normals(stream, n, d, g);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       project(g, width, mu, n, d, s);
-      read_scalars(operands, Args::kKappa, first, n, s.kappa);
+      read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
@@ -271,13 +271,15 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[2]);
     SampleGradient<T> g[kTile];
     HalfAngle<T> half_angle[kTile];
+    T kappa[kTile], kappa_grad[kTile];
+    read_concentrations<Family>(operands, Args::kKappa, first, n, kappa);
     backward_sums(grad, x, mu, n, d, g);
+    for (int64_t r = 0; r < n; ++r)
+      g[r].spread_nan(kappa[r]);
     if (grad_mu)
       gradients(g, grad, x, n, d, grad_mu);
     if (!operands.needs(Args::kGradKappa))
       return;
-    T kappa[kTile], kappa_grad[kTile];
-    read_scalars(operands, Args::kKappa, first, n, kappa);
     for (int64_t r = 0; r < n; ++r)
       half_angle[r] = g[r].half_angle;
     OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);

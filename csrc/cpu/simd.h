@@ -5,9 +5,10 @@
 #include <algorithm>
 
 // SIMD_CLONES compiles a function once for each x86-64 level; one is chosen when the library is
-// loaded (by ifunc, which only GNU systems have). It works on templates, too.
+// loaded (by ifunc, which only GNU systems have). It works on templates, too. The function that
+// chooses runs before the thread sanitizer, which GCC would let it call.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) &&        \
-    !defined(__clang__)
+    !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define SIMD_VERSIONS
 #define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

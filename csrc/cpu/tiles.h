@@ -42,6 +42,15 @@ void read_scalars(const RowOperands<T, I, O> &operands, int k, int64_t first, in
                   [&](int64_t r, int64_t offset) { to[r] = from[offset]; });
 }
 
+// Reads the concentrations of a family, stored as T, in these rows; NaN outside of the domain.
+template <class Family, class T, int I, int O, class S>
+void read_concentrations(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,
+                         S *to) {
+  for_each_offset(operands.rows, k, first, n, [&](int64_t r, int64_t offset) {
+    to[r] = operands.template concentration<Family>(k, offset);
+  });
+}
+
 // Writes the scalars of result k, stored as T, in these rows.
 template <class T, int I, int O, class S>
 void write_scalars(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,

@@ -161,7 +161,7 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
     LossBlock s;
     for (int64_t block = begin; block < end; block += kTile) {
       const int64_t size = std::min(kTile, end - block);
-      read_scalars(operands, Args::kKappa, block, size, s.kappa);
+      read_concentrations<Family>(operands, Args::kKappa, block, size, s.kappa);
       read_scalars(operands, Args::kGrad, block, size, s.upstream);
       OverRows<Family>::log_prob_at_mode_over_uniform(dim, size, s.kappa,
                                                       s.log_prob_at_mode_over_uniform);

@@ -43,7 +43,8 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
     args.operands.rows.offsets(i, at);
-    return {at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])};
+    return {at[args.kValue], at[args.kMu],
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa])};
   }
 
   struct Scalars {};
@@ -70,7 +71,8 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
-    return {{at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])},
+    return {{at[args.kValue], at[args.kMu],
+             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa])},
             args.operands.scalar(args.kGrad, at[args.kGrad]),
             i * args.operands.rows.d};
   }

@@ -25,7 +25,8 @@ template <class Family, class Element> struct Loss {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {at[args.kPred], at[args.kTarget], args.operands.scalar(args.kGrad, at[args.kGrad]),
-            args.operands.scalar(args.kKappa, at[args.kKappa]), i * args.operands.rows.d};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
+            i * args.operands.rows.d};
   }
 
   struct Held {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -19,11 +20,14 @@ from cases import (
     each_family,
     each_float,
     exact_log_prob,
+    exact_y,
     path,
     quadrature,
     ulps,
     unit,
 )
+
+from powerspherical_ext import reference
 
 pytestmark = pytest.mark.usefixtures(path.__name__)
 
@@ -58,15 +62,15 @@ def typical_y(family, d, kappa):
     return math.exp(scipy.optimize.brentq(excess, -60.0, 0.0))
 
 
-def expected_log_prob(family, value, mu, kappa):
-    """`exact_log_prob`, or the log density at the y of the chord formula for other families than
-    the exponential ones.
+def expected_log_prob(family, value, mu, kappa, path):
+    """`exact_log_prob`, or for the kernels the log density at the y of the chord formula, of other
+    families than the exponential ones.
 
     The y of the chord formula, |x - mu|^2/(|x - mu|^2 + |x + mu|^2), exceeds that of the directions
     by about (|x|/|mu| - 1)^2/4 near mu, which is up to 4e-15 for vectors rounded to float32. This
     counts less than 1e-7 nats where the slope in y is 2 kappa <= 2e7, and more where it is steeper.
     """
-    if family not in CONCENTRATED or has_exponential_form(family):
+    if path == "reference" or family not in CONCENTRATED or has_exponential_form(family):
         return exact_log_prob(family, value, mu, kappa)
     x, m = ([mpmath.mpf(v) for v in vector.tolist()] for vector in (value, mu))
     minus, plus = (sum((a + sign * b) ** 2 for a, b in zip(x, m, strict=True)) for sign in (-1, 1))
@@ -91,7 +95,7 @@ def test_accuracy(family, dtype, d, path):
             assert actual.dtype == dtype
             peak = exact_log_prob(family, mu, mu, concentration.item())
             for row, value in zip(x, actual.tolist(), strict=True):
-                expected = expected_log_prob(family, row, mu, concentration.item())
+                expected = expected_log_prob(family, row, mu, concentration.item(), path)
                 error = ulps(value, expected, dtype, scale(path, expected, peak))
                 assert error <= BOUND[path, dtype], (kappa, mu[0], error)
 
@@ -137,10 +141,45 @@ def test_accuracy_where_the_terms_cancel(family, dtype, path):
         actual = family.make(mu, concentration, validate_args=False).log_prob(x).item()
         if abs(actual) < 2:
             found += 1
-            expected = expected_log_prob(family, x, mu, concentration.item())
+            expected = expected_log_prob(family, x, mu, concentration.item(), path)
             peak = exact_log_prob(family, mu, mu, concentration.item())
             error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
     assert error <= BOUND[path, dtype]
+
+
+NEAR_A_POLE = (1.98, 1.9, 1.5, 1.0, 0.5)  # eps to these powers is y
+
+
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_half_angle_of_plain_torch_near_the_poles(dtype, d):
+    """That of the directions, of vectors whose lengths are 1 but for one rounding, or for 100."""
+    mu, eps = unit(d, dtype=dtype), torch.finfo(dtype).eps
+    for power, length in itertools.product(NEAR_A_POLE, (1, 1 + 100 * eps)):
+        x = length * at_distance(mu, torch.tensor(eps**power).double()).to(dtype)
+        for value in (x, -x):
+            sin2, cos2 = reference.half_angle(value, mu)
+            for actual, direction in ((sin2, mu), (cos2, -mu)):
+                expected = exact_y(value, direction)
+                error = abs(mpmath.mpf(actual.item()) / expected - 1)
+                assert error <= 8 * eps * (1 + (length - 1) ** 2 / (4 * expected)), power
+
+
+@each_concentrated
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_accuracy_of_plain_torch_near_the_poles(family, d, path):
+    """In float32, where the lengths of x and mu are felt at these angles."""
+    if path == "kernels":
+        pytest.skip("they take the angle of the chord formula")
+    mu, eps = unit(d, dtype=torch.float32), torch.finfo(torch.float32).eps
+    for power, kappa in itertools.product(NEAR_A_POLE, map(torch.tensor, family.kappas)):
+        x = at_distance(mu, torch.tensor(eps**power).double()).float()
+        peak = exact_log_prob(family, mu, mu, kappa.item())
+        for value in (x, -x):
+            actual = family.make(mu, kappa, validate_args=False).log_prob(value)
+            expected = exact_log_prob(family, value, mu, kappa.item())
+            error = ulps(actual.item(), expected, torch.float32, scale(path, expected, peak))
+            assert error <= BOUND[path, torch.float32], (power, kappa)
 
 
 @each_family
