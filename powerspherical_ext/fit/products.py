@@ -24,10 +24,11 @@ _AT_ONCE = 2**17  # numbers of a block: 1 MiB in float64, which stays in a cache
 def unit_rows(samples: Tensor, columns: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Blocks of samples: slices of B and of n, and the unit vectors there, (B', n', d).
 
-    ``columns`` is how many numbers the caller makes for each sample, beyond its d coordinates.
+    The next block overwrites the vectors. ``columns`` is how many numbers the caller makes for each
+    sample, beyond its d coordinates.
     """
-    for b, r, x, length in _rows(samples, columns):
-        yield b, r, x / length
+    for b, r, x, _ in _rows(samples, columns):
+        yield b, r, x
 
 
 def masses(weights: Tensor) -> Tensor:
@@ -113,19 +114,22 @@ def _spread(samples: Tensor, weights: Tensor, vectors: Tensor) -> Tensor:
     """sum_k w_ki v_k, shape (B, n, d), as a gradient in samples of any length."""
     grad = torch.empty_like(samples)
     for b, r, x, length in _rows(samples, weights.shape[1]):
-        in_x, x = wide(weights[b, :, r]).mT @ vectors[b], x / length
+        in_x = wide(weights[b, :, r]).mT @ vectors[b]
         grad[b, r] = (in_x - (in_x * x).sum(-1, keepdim=True) * x) / length
     return grad
 
 
 def _rows(samples: Tensor, columns: int) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """Blocks of about _AT_ONCE numbers, and the lengths of the samples."""
+    """`unit_rows`, and the lengths of the samples. A block has about _AT_ONCE numbers."""
     batch, n, d = samples.shape
     rows = max(1, _AT_ONCE // (d + columns))
+    buffer = wide(samples[:0]).new_empty(min(batch * n, rows) * d)
     for b in _slices(batch, max(1, rows // n)):
         for r in _slices(n, rows):
-            x = wide(samples[b, r])
-            yield b, r, x, torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            block = samples[b, r]
+            x = buffer[: block.numel()].view(block.shape).copy_(block)
+            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            yield b, r, x.div_(length), length
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:

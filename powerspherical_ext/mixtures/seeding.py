@@ -13,7 +13,7 @@ from ..fit.products import unit_rows
 
 __all__ = ["nearest", "seeds"]
 
-_ROWS = 4096  # of a product, which may copy its operands
+_ROWS = 4096  # samples of a block
 
 
 def seeds(x: Tensor, weights: Tensor | None, k: int, generator: torch.Generator | None) -> Tensor:
@@ -27,16 +27,18 @@ def seeds(x: Tensor, weights: Tensor | None, k: int, generator: torch.Generator 
     draws = 2 + int(math.log(k))
     uniform = torch.rand((k, draws), generator=generator, device=device).to(x.device)
     mass = x.new_ones(len(x)) if weights is None else weights.to(x.dtype)
-    square_distances = _square_distances(x)
+    lower = _lower_to_distance(x)
+    distance = x.new_full((len(x), draws), math.inf)
     index = _draw(mass, uniform[0, :1])
-    chosen, distance = [index], square_distances(index)
+    lower(distance, index)
+    chosen = [index]
     for i in range(1, k):
-        potential = mass * distance.squeeze(-1)
+        potential = mass * distance[:, 0]
         candidates = _draw(torch.where((potential > 0).any(), potential, mass), uniform[i])
-        reduced = torch.minimum(distance, square_distances(candidates))
-        best = (mass @ reduced).argmin(0, keepdim=True)
+        lower(distance, candidates)
+        best = (mass @ distance).argmin(0, keepdim=True)
         chosen.append(candidates[best])
-        distance = reduced[:, best]
+        distance.copy_(distance[:, best])
     return x[torch.cat(chosen)]
 
 
@@ -58,8 +60,9 @@ def _draw(potential: Tensor, uniform: Tensor) -> Tensor:
     return index.clamp(max=len(potential) - 1)
 
 
-def _square_distances(x: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function of the indices of L samples, |x_i - x_l|^2 = 2 (1 - cos), shape (N, L).
+def _lower_to_distance(x: Tensor) -> Callable[[Tensor, Tensor], None]:
+    """A function that lowers each column of numbers (N, L), in place, to |x_i - x_l|^2 where that
+    is less, for the indices of L samples, or of one.
 
     With m the mean of the samples and y = x_l - m it is |x_i - m|^2 + |y|^2 - 2 (x_i - m) . y,
     which is exact to a rounding of |y|. What is smaller than that is 0, as between equal samples.
@@ -69,10 +72,12 @@ def _square_distances(x: Tensor) -> Callable[[Tensor], Tensor]:
     squares = torch.cdist(x, mean.unsqueeze(0), compute_mode=exact).square()
     noise = 8 * torch.finfo(x.dtype).eps
 
-    def to(index: Tensor) -> Tensor:
+    def lower(numbers: Tensor, index: Tensor) -> None:
         y, square = x[index] - mean, squares[index].squeeze(-1)
-        products = torch.cat([block @ y.mT for block in x.split(_ROWS)]) - y @ mean
-        distance = squares + square - 2 * products
-        return torch.where(distance > noise * square.sqrt(), distance, 0.0)
+        offset, least = square + 2 * (y @ mean), noise * square.sqrt()
+        blocks = zip(x.split(_ROWS), squares.split(_ROWS), numbers.split(_ROWS), strict=True)
+        for samples, of_samples, column in blocks:
+            distance = of_samples + offset - 2 * (samples @ y.mT)
+            torch.minimum(column, torch.where(distance > least, distance, 0.0), out=column)
 
-    return to
+    return lower
