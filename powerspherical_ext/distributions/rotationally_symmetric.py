@@ -15,7 +15,14 @@ from .._tensors import same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
-from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
+from ._arguments import (
+    as_concentration,
+    as_size,
+    broadcast_shapes,
+    check_float,
+    check_unit,
+    check_value,
+)
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -273,8 +280,7 @@ class RotationallySymmetric(Distribution):
             raise ValueError(f"{name}: weights must be non-negative and finite")
         samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
         if validate:
-            if not sphere.check(without_repeats(samples)).all():
-                raise ValueError(f"{name}: samples must be unit vectors")
+            check_unit(name, "samples", without_repeats(samples))
             _check_mass(name, weights)
         dtype = ops.common_dtype(samples)
         if tolerance is None:

@@ -170,7 +170,7 @@ class _Problem(NamedTuple):
 
 def _without_infinity(weights: Tensor, values: Tensor) -> Tensor:
     """w v, where w = 0 makes 0 of infinity."""
-    return torch.where(weights > 0, weights * values, 0.0)
+    return torch.where(weights == 0, 0.0, weights * values)
 
 
 def _project(v: Tensor, mu: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ its result it needs a bounded amount of memory, and never K n d numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from .._tensors import wide
 
 __all__ = ["dots", "masses", "square_distances", "sums", "unit_rows"]
 
-_AT_ONCE = 2**17  # numbers of a block: 1 MiB in float64, which stays in a cache
+_AT_ONCE = 2**18  # numbers of a block: 2 MiB in float64, of which most stay in a cache
 
 
 def unit_rows(samples: Tensor, columns: int) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -97,9 +98,29 @@ class _Dots(torch.autograd.Function):
 def _sums(samples: Tensor, weights: Tensor) -> Tensor:
     batch, k, _ = weights.shape
     total = wide(samples[:0]).new_zeros(batch, k, samples.shape[-1])
-    for b, r, x in unit_rows(samples, k):
-        total[b] += wide(weights[b, :, r]) @ x
+    for b, r, x, length in _rows(samples, k):
+        w = wide(weights[b, :, r])
+        total[b] += _sparse_product(w, x) if _is_sparse(w, length) else w @ x
     return total
+
+
+def _is_sparse(weights: Tensor, lengths: Tensor) -> bool:
+    """Whether most weights (B', K, n') of a block are 0, as they are for many components that are
+    far apart, so that `_sparse_product` takes less time than a product of matrices.
+
+    The numbers 32 and 20 were measured on a CPU. A sparse product leaves 0 times NaN out, so that
+    the lengths of all samples have to be positive and finite.
+    """
+    batch, k, _ = weights.shape
+    if weights.device.type != "cpu" or batch > 1 or k < 32:
+        return False
+    if 20 * weights.count_nonzero() > weights.numel():
+        return False
+    return bool(((lengths > 0) & (lengths < math.inf)).all())
+
+
+def _sparse_product(weights: Tensor, x: Tensor) -> Tensor:
+    return (weights[0].to_sparse() @ x[0]).unsqueeze(0)
 
 
 def _dots(samples: Tensor, vectors: Tensor) -> Tensor:
@@ -124,7 +145,7 @@ def _rows(samples: Tensor, columns: int) -> Iterator[tuple[slice, slice, Tensor,
     batch, n, d = samples.shape
     rows = max(1, _AT_ONCE // (d + columns))
     buffer = wide(samples[:0]).new_empty(min(batch * n, rows) * d)
-    for b in _slices(batch, max(1, rows // n)):
+    for b in _slices(batch, max(1, rows // max(1, n))):
         for r in _slices(n, rows):
             block = samples[b, r]
             x = buffer[: block.numel()].view(block.shape).copy_(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,9 +13,9 @@ from torch.distributions import Categorical, MixtureSameFamily
 
 from .. import ops
 from .._tensors import wide
-from ..constraints import finite_nonnegative, sphere
+from ..constraints import finite_nonnegative
 from ..distributions import RotationallySymmetric, VonMisesFisher
-from ..distributions._arguments import check_float
+from ..distributions._arguments import check_float, check_unit
 from ..families import Family
 from ..fit import Estimator, Settings
 from ..fit.maximum_likelihood import scalar_functions
@@ -64,7 +65,8 @@ def fit_mixture(
         x: unit vectors, shape (N, d), on any device, without gradient.
         n_components: K, from 1 to N.
         family: the class of the components: `VonMisesFisher`, `PowerSpherical`, `SphericalCauchy`.
-        weights: how often each sample counts, non-negative, shape (N). Default: once.
+        weights: how often each sample counts, non-negative, shape (N), taken in the dtype of ``x``.
+            Default: once.
         assignments: "soft", or "hard" for classification EM (Celeux and Govaert 1992), which gives
             each sample to one component alone. With a shared concentration it is spherical k-means,
             but for the weights of the components.
@@ -83,9 +85,9 @@ def fit_mixture(
         that has lost all of its samples keeps its last parameters, with weight 0.
 
     Time and memory: an iteration takes two products of an (N, d) and a (K, d) matrix, in float64
-    and in blocks. Beyond ``x`` the memory is that of one tensor of shape (K, N) in its dtype.
-    Families other than von Mises-Fisher take some tensors (K, N) in float64, and several times as
-    long.
+    and in blocks. Beyond ``x``, and a few numbers for each sample, the memory is that of one tensor
+    of shape (K, N) in its dtype for von Mises-Fisher, and of up to four for the other families,
+    which take several times as long.
 
     Raises:
         TypeError: an argument is no tensor, or not of a floating-point dtype.
@@ -122,20 +124,20 @@ def fit_mixture(
         raise NotImplementedError(
             f"fit_mixture: no maximum likelihood estimator is known for {family._family.name}"
         )
-    _check_options(n_components, assignments, concentration, n_init, max_iterations, init)
-    if math.isnan(tolerance):
-        raise ValueError("fit_mixture: tolerance must not be NaN")
+    _check_options(
+        n_components, assignments, concentration, n_init, max_iterations, tolerance, init
+    )
     validate = family._validate_args if validate_args is None else validate_args
     _check_samples(x, n_components, validate)
-    if weights is not None:
-        _check_weights(weights, x, n_components, validate)
     if init is not None:
         _check_init(init, x, n_components, validate)
-
     x = x.detach().to(ops.common_dtype(x))
+    if weights is not None:
+        weights = _checked_weights(weights, x, n_components, validate)
+
     problem = _Problem(
         x,
-        None if weights is None else weights.detach(),
+        weights,
         family._family,
         estimator,
         assignments == "hard",
@@ -158,7 +160,9 @@ def fit_mixture(
     n_parameters = k - 1 + k * (d - 1) + (1 if problem.shared else k)
     return FittedMixture(
         MixtureSameFamily(
-            Categorical(log_weights.exp().to(x.dtype)), distribution, validate_args=validate_args
+            Categorical(log_weights.exp().to(x.dtype), validate_args=validate_args),
+            distribution,
+            validate_args=validate_args,
         ),
         labels,
         log_likelihood,
@@ -255,7 +259,7 @@ class _Problem:
         A component without samples keeps its parameters.
         """
         (mass,) = masses(shares.unsqueeze(0))
-        kept = mass > 0
+        kept = mass != 0
         if not kept.all():
             shares = shares[kept]
             start = None if start is None else (start[0][kept], start[1][kept])
@@ -282,10 +286,10 @@ def _warn(run: _Run, max_iterations: int, tolerance: float) -> None:
         )
     if not run.converged:
         history = run.log_likelihoods
-        gain = f", the last of which gained {history[-1] - history[-2]:.2g}" if history[1:] else ""
+        last = f"; the last iteration gained {history[-1] - history[-2]:.2g}" if history[1:] else ""
         warnings.warn(
-            f"fit_mixture: not converged to {tolerance:g} a sample in {max_iterations} "
-            f"iterations{gain} in log-likelihood",
+            f"fit_mixture: in {max_iterations} iterations the gain in log-likelihood did not fall "
+            f"to {tolerance:g} for each sample{last}",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -297,6 +301,7 @@ def _check_options(
     concentration: str,
     n_init: int,
     max_iterations: int,
+    tolerance: float,
     init: Tensor | None,
 ) -> None:
     for name, number, least in (
@@ -304,7 +309,7 @@ def _check_options(
         ("n_init", n_init, 1),
         ("max_iterations", max_iterations, 0),
     ):
-        if not isinstance(number, int) or isinstance(number, bool):
+        if not isinstance(number, Integral) or isinstance(number, bool):
             raise TypeError(f"fit_mixture: {name} must be an int, got {number!r}")
         if number < least:
             raise ValueError(f"fit_mixture: {name} must be at least {least}, got {number}")
@@ -314,6 +319,10 @@ def _check_options(
     ):
         if option not in options:
             raise ValueError(f"fit_mixture: {name} must be one of {options}, got {option!r}")
+    if not isinstance(tolerance, Real):
+        raise TypeError(f"fit_mixture: tolerance must be a number, got {tolerance!r}")
+    if math.isnan(tolerance):
+        raise ValueError("fit_mixture: tolerance must not be NaN")
     if init is not None and n_init > 1:
         raise ValueError(
             f"fit_mixture: with init, which is one start, n_init must be 1, got {n_init}"
@@ -332,21 +341,11 @@ def _check_samples(x: Tensor, n_components: int, validate: bool) -> None:
             f"got {n_components}"
         )
     if validate:
-        _check_unit("x", x)
+        check_unit("fit_mixture", "x", x)
 
 
-def _check_unit(name: str, x: Tensor) -> None:
-    wrong = ~sphere.check(x)
-    if wrong.any():
-        index = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"fit_mixture: {name} must be unit vectors, but {int(wrong.sum())} of {len(x)} are "
-            f"not, the first at index {index}, of length {float(wide(x[index]).norm()):.6g}; "
-            "torch.nn.functional.normalize(x, dim=-1) makes finite vectors other than 0 so"
-        )
-
-
-def _check_weights(weights: Tensor, x: Tensor, n_components: int, validate: bool) -> None:
+def _checked_weights(weights: Tensor, x: Tensor, n_components: int, validate: bool) -> Tensor:
+    """The weights in the dtype of the samples."""
     check_float("fit_mixture", "weights", weights)
     if weights.shape != x.shape[:1]:
         raise ValueError(
@@ -357,14 +356,16 @@ def _check_weights(weights: Tensor, x: Tensor, n_components: int, validate: bool
         raise ValueError(
             f"fit_mixture: weights must be on the device of x, {x.device}, got {weights.device}"
         )
+    weights = weights.detach().to(x.dtype)
     if validate and not finite_nonnegative.check(weights).all():
-        raise ValueError("fit_mixture: weights must be non-negative and finite")
-    counted = int((weights > 0).sum())
-    if validate and n_components > counted:
+        raise ValueError(f"fit_mixture: weights must be non-negative, and finite in {x.dtype}")
+    counted = int(weights.count_nonzero())
+    if n_components > counted:
         raise ValueError(
             f"fit_mixture: n_components must be at most the number of samples that have weight, "
             f"{counted}, got {n_components}"
         )
+    return weights
 
 
 def _check_init(init: Tensor, x: Tensor, n_components: int, validate: bool) -> None:
@@ -380,4 +381,4 @@ def _check_init(init: Tensor, x: Tensor, n_components: int, validate: bool) -> N
             f"fit_mixture: init must be on the device of x, {x.device}, got {init.device}"
         )
     if validate:
-        _check_unit("init", init)
+        check_unit("fit_mixture", "init", init)

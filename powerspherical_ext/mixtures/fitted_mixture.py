@@ -58,7 +58,11 @@ class FittedMixture:
     bic: float
 
     def responsibilities(self, x: Tensor) -> Tensor:
-        """The probabilities of the components given samples (N, d), shape (N, K)."""
+        """The probabilities of the components given samples (N, d), shape (N, K).
+
+        The samples are taken at unit length, and the result has the dtype of the mixture. TypeError
+        or ValueError if ``x`` is no floating-point tensor, or of another shape or device.
+        """
         owner = "FittedMixture.responsibilities"
         check_float(owner, "x", x)
         components: Any = self.mixture.component_distribution

@@ -26,7 +26,7 @@ def seeds(x: Tensor, weights: Tensor | None, k: int, generator: torch.Generator 
     device = x.device if generator is None else generator.device
     draws = 2 + int(math.log(k))
     uniform = torch.rand((k, draws), generator=generator, device=device).to(x.device)
-    mass = x.new_ones(len(x)) if weights is None else weights.to(x.dtype)
+    mass = x.new_ones(len(x)) if weights is None else weights
     lower = _lower_to_distance(x)
     distance = x.new_full((len(x), draws), math.inf)
     index = _draw(mass, uniform[0, :1])

@@ -290,6 +290,19 @@ def test_gradient_of_repeated_samples_is_that_of_each(family):
     torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_components_with_few_samples_each(family):
+    """One weight in 40 is not 0, so that a sparse product sums the samples. NaN stays NaN."""
+    n, k = 120, 40
+    _, x = draw(family, (n,), 3, 6.0)
+    w = torch.eye(k, dtype=torch.float64).repeat_interleave(3, 1)
+    p, q = family.fit(x, w), family.fit(x.reshape(k, 3, 3))
+    torch.testing.assert_close(p.loc, q.loc, rtol=0, atol=1e-10)
+    torch.testing.assert_close(p.concentration, q.concentration, rtol=1e-9, atol=0)
+    x[0] = math.nan
+    assert family.fit(x, w, validate_args=False).loc.isnan().all()
+
+
 BAD_WEIGHTS = {"all 0": 0.0, "NaN": math.nan, "infinite": math.inf}
 
 

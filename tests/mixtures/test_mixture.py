@@ -275,7 +275,7 @@ def test_a_component_that_shrinks_is_told_and_avoided(family):
 
 def test_bounded_iterations_warn():
     _, x = planted(kappa=2.0)
-    with pytest.warns(RuntimeWarning, match=r"not converged to 1e-09 a sample in 3 iterations"):
+    with pytest.warns(RuntimeWarning, match=r"in 3 iterations the gain .* did not fall to 1e-09"):
         found = fit_mixture(x, 4, max_iterations=3, tolerance=1e-9, generator=generator())
     assert not found.converged
     assert found.log_likelihoods.shape == (4,)
@@ -392,6 +392,15 @@ GOOD = unit(torch.randn(6, 3, generator=generator()))
         (GOOD, 2, {"concentration": "tied"}, ValueError, "concentration must be one of"),
         (GOOD, 2, {"family": "vmf"}, TypeError, "family must be a distribution"),
         (GOOD, 2, {"tolerance": math.nan}, ValueError, "tolerance must not be NaN"),
+        (GOOD, 2, {"tolerance": "low"}, TypeError, "tolerance must be a number"),
+        (
+            GOOD,
+            2,
+            {"weights": torch.full((6,), 1e300, dtype=torch.float64)},
+            ValueError,
+            "finite in",
+        ),
+        (GOOD, 2, {"weights": torch.zeros(6), "validate_args": False}, ValueError, "weight, 0"),
     ],
 )
 def test_bad_input(x, k, options, error, match):
@@ -410,3 +419,25 @@ def test_bad_input_of_responsibilities(x, error, match):
     found = fit(GOOD, 2, concentration="shared")
     with pytest.raises(error, match=match):
         found.responsibilities(x)
+
+
+@each_family
+@pytest.mark.parametrize("concentration", ["free", "shared"])
+@pytest.mark.parametrize("where", ["x", "weights"])
+def test_unchecked_nan_makes_nan(family, concentration, where):
+    _, x = planted(family, n=20)
+    w = torch.ones(len(x), dtype=torch.float64)
+    (x if where == "x" else w)[3] = math.nan
+    options = {"weights": w, "concentration": concentration, "validate_args": False}
+    found = fit(x, 3, family, **options)
+    law = found.mixture.component_distribution
+    assert found.mixture.mixture_distribution.probs.isnan().all()
+    assert law.concentration.isnan().all()
+    assert found.mixture.log_prob(x).isnan().all()
+    assert math.isnan(found.bic)
+    assert not found.converged
+
+
+def test_numpy_integers_and_no_samples():
+    found = fit(GOOD, np.int64(2), concentration="shared")
+    assert found.responsibilities(GOOD[:0]).shape == (0, 2)
