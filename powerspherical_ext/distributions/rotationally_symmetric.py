@@ -267,7 +267,7 @@ class RotationallySymmetric(Distribution):
             weights = samples.new_ones(())
         check_float(name, "weights", weights)
         try:
-            shape = torch.broadcast_shapes(weights.shape, samples.shape[:-1])
+            shape = broadcast_shapes(samples.shape[:-1], weights.shape)
         except RuntimeError:
             raise ValueError(
                 f"{name}: weights must broadcast against the shape {tuple(samples.shape[:-1])} of "

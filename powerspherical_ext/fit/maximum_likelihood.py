@@ -27,13 +27,13 @@ def estimate(
     max_iterations: int,
     tolerance: float,
 ) -> Fit:
-    """The fit of samples (..., n, d) with weights (..., n), whose batch shapes broadcast.
+    """The fit of samples (..., n, d), whose batch shape broadcasts to that of weights (..., n).
 
     Samples that several weights share are not repeated. A fit whose weights are all 0, or not
     finite, has NaN for its mean direction and its concentration. It changes no other fit, and no
     gradient of the samples.
     """
-    layout = _layout(samples, torch.broadcast_shapes(samples.shape[:-1], weights.shape))
+    layout = _layout(samples, weights.shape)
     x, w = layout.samples(samples), layout.weights(weights)
     if x.requires_grad or w.requires_grad:
         w = wide(w)  # parts of gradients cancel, and are added before they are rounded
@@ -91,7 +91,7 @@ class _Layout(NamedTuple):
 
     def weights(self, weights: Tensor) -> Tensor:
         """(..., n) to (B, K, n)."""
-        w = weights.expand(self.shape).permute([*self.own, *self.common, -1])
+        w = weights.permute([*self.own, *self.common, -1])
         return w.reshape(self.batch, self.components, self.shape[-1])
 
     def restore(self, values: Tensor) -> Tensor:
