@@ -21,6 +21,16 @@ template <class T> struct TileRows {
   }
 };
 
+// The number of rows of a tile. Rows that are converted, or read again, must stay in the first
+// cache until then.
+template <class T, int I, int O>
+int64_t tile_rows(const RowOperands<T, I, O> &operands, bool reads_again) {
+  bool in_place = true;
+  for (int k = 0; k < I; ++k)
+    in_place &= operands.is_native(k);
+  return in_place && !reads_again ? kTile : tile_rows(operands.rows.d);
+}
+
 // Calls f(r, offset) for r = 0 ... n - 1, with the offset of row first + r of operand k.
 template <int K, class F>
 HD_INLINE void for_each_offset(const Rows<K> &rows, int k, int64_t first, int64_t n, const F &f) {

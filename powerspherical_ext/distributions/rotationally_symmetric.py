@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from .._tensors import same_shape, savable, wide
+from .._tensors import everywhere, is_dtensor, same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
@@ -46,6 +46,12 @@ class RotationallySymmetric(Distribution):
 
     The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
     Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
+
+    Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
+    computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
+    is redistributed first. Beside DTensors, only a scalar concentration may be a plain tensor or a
+    number. Validation covers the rows of all processes. ``marginal_t`` and ``fit`` take no
+    DTensors.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}
@@ -68,6 +74,14 @@ class RotationallySymmetric(Distribution):
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
         concentration = as_concentration(name, concentration, loc)
+        if concentration.dim() == 0:
+            concentration = everywhere(concentration, loc)
+        if is_dtensor(loc) != is_dtensor(concentration):
+            raise TypeError(
+                f"{name}: loc and concentration must both be DTensors or both be plain tensors, "
+                f"got {type(loc).__name__} and {type(concentration).__name__}: make the plain one "
+                "a DTensor by torch.distributed.tensor.distribute_tensor"
+            )
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -115,6 +129,11 @@ class RotationallySymmetric(Distribution):
         The gradient is pathwise and unbiased: in ``loc`` along the infinitesimal rotation that
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
         exact; it is not the derivative at fixed noise, and has no second derivative.
+
+        For DTensors, the generator of the mesh's first process decides for all processes. The rows
+        of all shards are independent, and copies of a replicated row are equal. A batch that is
+        sharded along its first dimension, over a mesh of one dimension, has the samples that the
+        first process alone would draw for all of it.
         """
         loc, concentration = self._unbroadcasted_loc, self.concentration
         rng_state = ops.new_rng_state(loc.device, generator)
@@ -172,7 +191,7 @@ class RotationallySymmetric(Distribution):
         m = wide(self.loc)
         m = (m / m.square().sum(-1, keepdim=True).sqrt()).to(dtype)
         excess = (along - orthogonal).to(dtype)[..., None, None]
-        diagonal = torch.eye(self._dim, dtype=torch.bool, device=m.device)
+        diagonal = everywhere(torch.eye(self._dim, dtype=torch.bool, device=m.device), m)
         others = excess * (m.unsqueeze(-1) * m.unsqueeze(-2))
         return torch.where(diagonal, _diagonal(self.loc, along, orthogonal).unsqueeze(-1), others)
 

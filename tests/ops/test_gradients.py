@@ -48,7 +48,7 @@ def parameters(d, kappas, dtype=torch.float64):
 @pytest.mark.parametrize("d", [2, 3, 8])
 @pytest.mark.parametrize("length", [1.0, 1.2])
 def test_gradcheck_of_log_prob(family, d, length):
-    """In the ambient space, where the chord formula is defined as well as on the sphere."""
+    """In the ambient space, where log_prob is that of the directions, as well as on the sphere."""
     loc, kappa = parameters(d, [family.at(kappa) for kappa in (0.1, 1.0, 30.0)])
     y = torch.tensor([0.01, 0.4, 0.9], dtype=torch.float64)
     x = leaf(length * at_distance(loc.detach(), y))
@@ -126,28 +126,23 @@ def test_gradients_of_log_prob_near_the_poles(family, dtype, d, path):
         law.log_prob(x).sum().backward()
         for a, b in ((x, loc), (loc, x)):
             for actual, row, other in zip(a.grad, a.detach(), b.detach(), strict=True):
-                expected = exact_gradient_of_log_prob(family, row, other, path)
+                expected = exact_gradient_of_log_prob(family, row, other)
                 size = max(map(abs, expected))
                 pairs = zip(actual.tolist(), expected, strict=True)
                 error = max(abs(value - exact) for value, exact in pairs) / size
                 assert error <= 16 * torch.finfo(dtype).eps
 
 
-def exact_gradient_of_log_prob(family, x, mu, path):
-    """In x, at family.at(3): (4/S) (mu - t x) d log p/dt. For the kernels S and t are those of the
-    chord formula; else x and mu are brought to unit length, and the gradient is that in x/|x|."""
+def exact_gradient_of_log_prob(family, x, mu):
+    """In x, at family.at(3): (m - t x/|x|)/|x| d log p/dt, where m = mu/|mu| and t = m . x/|x|."""
     d, kappa = len(mu), mpmath.mpf(family.at(3.0))
     x, mu = ([mpmath.mpf(v) for v in vector.tolist()] for vector in (x, mu))
-    length = mpmath.mpf(1)
-    if path == "reference":
-        length = mpmath.sqrt(sum(a * a for a in x))
-        size = mpmath.sqrt(sum(b * b for b in mu))
-        x, mu = [a / length for a in x], [b / size for b in mu]
-    minus, plus = (sum((a + sign * b) ** 2 for a, b in zip(x, mu, strict=True)) for sign in (-1, 1))
-    total = minus + plus
-    slope = mpmath.diff(lambda y: family.log_density(d, kappa, y), minus / total) / -2
-    t = (plus - minus) / total
-    return [4 * slope / total * (b - t * a) / length for a, b in zip(x, mu, strict=True)]
+    length, size = (mpmath.sqrt(sum(a * a for a in vector)) for vector in (x, mu))
+    x, mu = [a / length for a in x], [b / size for b in mu]
+    t = sum(a * b for a, b in zip(x, mu, strict=True))
+    y = sum((a - b) ** 2 for a, b in zip(x, mu, strict=True)) / 4
+    slope = mpmath.diff(lambda y: family.log_density(d, kappa, y), y) / -2
+    return [slope * (b - t * a) / length for a, b in zip(x, mu, strict=True)]
 
 
 @each_concentrated
