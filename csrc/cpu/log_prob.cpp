@@ -4,6 +4,7 @@
 #include "angles.h"
 #include "family_rows.h"
 #include "reduce.h"
+#include <atomic>
 
 namespace {
 using namespace spherical;
@@ -103,7 +104,20 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients
                                        s.angles.template half_angle<T>(r));
 }
 
-template <class Family, class T> void forward(const LogProb<T> &args) {
+// Returns whether |x| is 1 within the tolerance in each of n rows, given the sums of their chords.
+inline bool all_on_sphere(const double (&sums)[kChordSums][kTile], int64_t n, double tolerance) {
+  const double shortest = std::max(0.0, 1 - tolerance), longest = 1 + tolerance;
+  const double least = shortest * shortest, most = longest * longest;
+  bool all = true;
+  for (int64_t r = 0; r < n; ++r) {
+    const double xx = 0.25 * (sums[kMinus][r] + sums[kPlus][r]) + 0.5 * sums[kSquares][r];
+    all &= xx >= least && xx <= most;
+  }
+  return all;
+}
+
+// Writes log p, and returns whether all values are on the sphere within the tolerance.
+template <class Family, class T> bool forward(const LogProb<T> &args, double tolerance) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(operands, false);
@@ -114,6 +128,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
     const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
     OverRows<Family>::log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
   }
+  std::atomic<bool> on_sphere{true};
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> value_rows, mu_rows;
     LogDensities<T> s;
@@ -124,6 +139,8 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
       chord_sums(x, mu, n, d, s.sums);
+      if (!all_on_sphere(s.sums, n, tolerance))
+        on_sphere.store(false, std::memory_order_relaxed);
       if (!one_kappa)
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       log_densities<Family>(dim, n, s);
@@ -133,6 +150,7 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
     }
   });
+  return on_sphere;
 }
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
@@ -187,7 +205,17 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
+  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args, 0); });
+}
+
+void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  const double tolerance = unpack_float(stack, 4);
+  unpack_log_prob(stack, [=](auto family, const auto &args) {
+    Tensor off_sphere =
+        Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(), args.device);
+    *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
+    stack[1] = off_sphere.release();
+  });
 }
 
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
@@ -198,6 +226,7 @@ void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
 const int registered = [] {
   Implementations("CPU")
       .op("log_prob", log_prob_cpu)
+      .op("log_prob_on_sphere", log_prob_on_sphere_cpu)
       .op("log_prob_backward", log_prob_backward_cpu);
   return 0;
 }();

@@ -9,19 +9,22 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     batch_shape,
     differentiable_vjp,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
+    own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
 )
 
 __all__ = ["KlFunction", "kl"]
@@ -52,6 +55,10 @@ def kl(
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
         )
+    if is_dtensor(loc_p):
+        rows = own_rows((loc_p, loc_q), (kappa_p, kappa_q))
+        loc_p, loc_q, kappa_p, kappa_q = rows.local
+        return rows.whole(kl(kappa_p, kappa_q, loc_p, loc_q, family_p, family_q))
     kappa_p, kappa_q, loc_p, loc_q = promote(kappa_p, kappa_q, loc_p, loc_q)
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)

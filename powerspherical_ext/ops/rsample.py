@@ -8,21 +8,24 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
     fake_batch,
     fake_vectors,
     for_kernel,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
+    own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
     summed,
 )
 
@@ -40,6 +43,11 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     """
     result: Tensor
     if not has_kernel(loc):
+        if is_dtensor(loc):
+            rows = own_rows((loc,), (concentration,))
+            loc, concentration = rows.local
+            rng_state = rows.rng_state(rng_state)
+            return rows.whole(rsample(loc, concentration, rng_state, family))
         loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
         return reference.rsample(loc, kappa, rng_state, family.reference)

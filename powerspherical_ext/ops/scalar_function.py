@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable
-from ..families import FAMILIES, Family
-from ._dispatch import (
-    differentiable_vjp,
+from .._kernels import (
     has_kernel,
     is_compiling,
-    is_differentiable,
     is_tracing,
-    promote,
     raw_op,
     register_autograd,
     register_fake,
+)
+from .._tensors import is_dtensor, savable
+from ..families import FAMILIES, Family
+from ._dispatch import (
+    differentiable_vjp,
+    is_differentiable,
+    own_rows,
+    promote,
 )
 
 __all__ = [
@@ -99,6 +102,9 @@ def scalar_function(
     if concentration.dtype is not torch.float32:
         (concentration,) = promote(concentration)
     if not has_kernel(concentration):
+        if is_dtensor(concentration):
+            rows = own_rows((), (concentration,))
+            return rows.whole(scalar_function(function, rows.local[0], d, family))
         (concentration,) = savable(concentration)
         return _reference(function, concentration, d, family)
     number = int(function)  # the op takes a microsecond longer to read an enum

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+    values_are_readable,
+)
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -17,15 +26,9 @@ from ._dispatch import (
     common_dtype,
     differentiable_vjp,
     fake_batch,
-    has_kernel,
     has_one_dtype,
-    is_compiling,
     is_differentiable,
-    is_tracing,
-    raw_op,
-    register_autograd,
-    register_fake,
-    values_are_readable,
+    own_rows,
 )
 
 __all__ = ["vi_simsiam_loss"]
@@ -55,6 +58,11 @@ def vi_simsiam_loss(
             vectors = dtype
         pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
+        if is_dtensor(pred):
+            rows = own_rows((pred, target), (kappa,))
+            pred, target, kappa = rows.local
+            loss = rows.whole(vi_simsiam_loss(pred, target, kappa, family, beta))
+            return _weighted_sum(loss, weight)
         pred, target, kappa = savable(pred, target, kappa)
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (
