@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from work import FAMILIES, Case, function, inputs, pair_loss
+from work import FAMILIES, QUANTITIES, Case, function, inputs, pair_loss
 
 import powerspherical_ext
 from powerspherical_ext import ops
@@ -36,13 +36,14 @@ class Peer:
     needs: str = ""  # a module; the peer is left out where it cannot be imported
     families: tuple[str, ...] = tuple(FAMILIES)
     sizes: tuple[tuple[int, int], ...] = ()  # (n, d) it is shown at; default all
+    quantities: tuple[str, ...] = tuple(QUANTITIES)
     backward: bool = True
     in_both_memories: bool = False  # otherwise it is timed in that which glibc chooses
     part: bool = False  # it does a part of the work, as a yardstick: its result is not checked
     # The reason for results that are known to be wrong. They are reported, with the time that they
     # took. A wrong result of any other peer fails the run.
     flaw: str = ""
-    # It goes through torch.compile. Only densities do: others take up to minutes to compile.
+    # It goes through torch.compile, which takes up to minutes for other quantities than densities.
     compiles: bool = False
     dynamic: bool | None = False  # of torch.compile; None: sizes become symbols when they change
     rival: bool = True  # counts for the speed map: not a part, and not a variant of ours
@@ -55,7 +56,7 @@ class Peer:
             and (self.backward or not case.backward)
             and (not self.sizes or (case.n, case.d) in self.sizes)
             and (self.in_both_memories or not case.other_memory)
-            and (not self.compiles or case.quantity == "log_prob")
+            and case.quantity in self.quantities
             and (self.runner == "torch" or case.device == "cpu")
             and (self.runner == "torch" or case.dtype != torch.bfloat16)
         )
@@ -155,6 +156,9 @@ def _ours(case: Case) -> Functions:
         "log_prob": log_prob,
         "log_prob of one law": log_prob,
         "raw log_prob": lambda x, loc, kappa: ops.log_prob(x, loc, kappa, case.declared_family),
+        "validated log_prob": lambda x, loc, kappa: family(loc, kappa, validate_args=True).log_prob(
+            x
+        ),
         "rsample": lambda loc, kappa: family(loc, kappa, validate_args=False).rsample(),
         "loss": loss,
     }
@@ -164,7 +168,7 @@ def _reference(case: Case) -> Functions:
     # Larger cases take seconds a call: the random numbers of the kernels come from torch
     # operations, and a series has a hundred terms in memory for each concentration.
     large = case.n > 1 << 17 or (case.quantity == "rsample" and case.n * case.d > 1 << 15)
-    if large or case.quantity == "raw log_prob":
+    if large or case.quantity in ("raw log_prob", "validated log_prob"):
         return {}
     return {case.quantity: function(case)}
 
@@ -270,6 +274,20 @@ def _numpyro_von_mises(case: Case) -> Functions:
     return {"log_prob": log_prob}
 
 
+def _without_validation(case: Case) -> Functions:
+    return {"validated log_prob": _ours(case)["log_prob"]}
+
+
+def _normal(case: Case) -> Functions:
+    deviation = inputs(case)[0][0].abs() + 1
+
+    def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        density: Tensor = torch.distributions.Normal(loc, deviation, validate_args=True).log_prob(x)
+        return density
+
+    return {"validated log_prob": log_prob}
+
+
 def _dot(case: Case) -> Functions:
     return {"raw log_prob": lambda x, loc, kappa: torch.dot(x.view(-1), loc.view(-1))}
 
@@ -286,6 +304,7 @@ PEERS = (
         _reference,
         note="the same, by torch.compile",
         sizes=COMPILED[1:],
+        quantities=("log_prob",),
         compiles=True,
         rival=False,
     ),
@@ -304,6 +323,7 @@ PEERS = (
         families=("PowerSpherical",),
         sizes=COMPILED,
         in_both_memories=True,
+        quantities=("log_prob",),
         compiles=True,
     ),
     Peer(
@@ -360,11 +380,26 @@ PEERS = (
         sizes=CIRCLE,
     ),
     Peer(
+        "without validation",
+        _without_validation,
+        note="ours with `validate_args=False`",
+        quantities=("validated log_prob",),
+        rival=False,
+    ),
+    Peer(
+        "torch Normal",
+        _normal,
+        note="a yardstick: `torch.distributions.Normal` of as many numbers, with validation",
+        quantities=("validated log_prob",),
+        part=True,
+        rival=False,
+    ),
+    Peer(
         "torch.dot",
         _dot,
         note="a yardstick: the same bytes, without rows",
+        quantities=("raw log_prob",),
         part=True,
-        backward=False,
         rival=False,
     ),
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peers import PEERS, Peer
-from work import FAMILIES, Case
+from work import FAMILIES, QUANTITIES, Case
 
 Sizes = tuple[tuple[int, int], ...]
 LARGEST, LARGE = (4096, 2048), (65536, 2048)
@@ -26,16 +26,21 @@ SIZES: dict[tuple[str, str], Sizes] = {
 _OTHER_SIZES: Sizes = ((8, 16), (512, 64), (512, 2048), LARGEST)
 for _family in [name for name in FAMILIES if not any(name == family for family, _ in SIZES)]:
     SIZES |= {(_family, quantity): _OTHER_SIZES for quantity in ("log_prob", "rsample")}
+for _family in FAMILIES:
+    SIZES[_family, "raw log_prob"] = ((4096, 64), (1024, 256), (512, 2048))
+    SIZES[_family, "validated log_prob"] = ((8, 16), (512, 64), LARGEST)
+ONE_THREAD = ("raw log_prob",)
 # Other dtypes, and one thread at the largest size, are timed for these peers alone, to save time.
 DTYPES, DTYPE_SIZE = (torch.float64, torch.bfloat16), (512, 2048)
 VARIANT_PEERS = tuple(peer for peer in PEERS if peer.name in ("ours", "power-spherical"))
-SUMS: Sizes = ((4096, 64), (1024, 256), (512, 2048))  # on one thread, beside torch.dot
 MEMORY_BOUND = 8 << 20  # bytes; cases that move more are timed in both kinds of memory
 # The cells of the speed map.
 MAP_N, MAP_D = (8, 64, 512, 4096), (3, 16, 128, 1024)
-MAP_PEERS = [
-    replace(peer, sizes=(), dynamic=None) if peer.compiles else peer for peer in PEERS if peer.rival
-]
+# Sizes become symbols for torch.compile. JAX would compile its samples for minutes. They took 3 to
+# 20 times as long as ours where that was measured.
+_IN_MAP = {"power-spherical, compiled": {"sizes": (), "dynamic": None}}
+_IN_MAP["TFP on JAX"] = {"quantities": ("log_prob",)}
+MAP_PEERS = [replace(peer, **_IN_MAP.get(peer.name, {})) for peer in PEERS if peer.rival]
 
 
 def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
@@ -48,9 +53,12 @@ def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
             sizes = sizes[:1]
         elif config.getoption("--large") or config.getoption("--device") == "cuda":
             sizes = (*sizes, LARGE)
-        for backward in (False, True) if quantity != "loss" else (True,):
+        passes = (True,) if quantity == "loss" else (False, True)
+        for backward in passes if QUANTITIES[quantity].differentiated else (False,):
             for n, d in sizes:
                 case = Case(quantity, backward, n, d, family=family, **options)
+                if quantity in ONE_THREAD:
+                    case = replace(case, threads=1)
                 yield case
                 if case.device == "cpu" and case.bytes_moved >= MEMORY_BOUND:
                     yield replace(case, other_memory=True)
@@ -67,14 +75,6 @@ def variants(config: pytest.Config) -> Iterator[Case]:
         for quantity in ("log_prob", "rsample"):
             for backward in (False, True):
                 yield Case(quantity, backward, n, d, **options)
-
-
-def sums(config: pytest.Config) -> Iterator[Case]:
-    """The cases of the sums over a row."""
-    options = _options(config) | {"threads": 1}
-    for family in FAMILIES:
-        for n, d in SUMS[:1] if config.getoption("--smallest") else SUMS:
-            yield Case("raw log_prob", False, n, d, family=family, **options)
 
 
 def speed_map(config: pytest.Config) -> Iterator[Case]:

@@ -19,7 +19,7 @@ SMALL: tuple[Size, ...] = ((1024, 8), (512, 64))
 SUMS: tuple[Size, ...] = ((4096, 64), (1024, 256), (512, 2048))
 ROW = 15e-9  # seconds that the scalars of a row may take
 RAW = "raw log_prob" + FORWARD
-VALIDATED = "validated log_prob" + FORWARD  # the default of validate_args
+VALIDATED = "validated log_prob" + FORWARD
 
 
 @dataclass(frozen=True)
