@@ -126,7 +126,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
                 row["wrong"] = str(error).splitlines()[0]
         row["result_memory"] = sum(v.numel() * v.itemsize for v in outputs[0])
         del outputs
-        of_ours = peer is OURS
+        of_ours = peer == OURS
         runs = floor.parts(case) if of_ours else {OURS.name: OURS.prepare(case)}
         runs[peer.name] = run
         stopwatch = clock.Clock(case.device)

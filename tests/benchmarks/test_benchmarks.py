@@ -186,7 +186,8 @@ def test_the_suite_runs_and_every_peer_is_right():
 
 @pytest.mark.slow
 def test_a_part_of_the_suite_prints_its_table_or_saves_it(benchmarks, tmp_path):
-    part = ("--benchmark-only", "-k", "PowerSpherical-raw or PowerSpherical-rsample_forward-128x8")
+    names = ("raw", "rsample_forward-128x8", "log_prob_forward-8x3")  # the last is of the map
+    part = ("--benchmark-only", "-k", " or ".join(f"PowerSpherical-{name}" for name in names))
     results, report = BENCHMARKS / "results", benchmarks("report")
     before = {file: file.stat().st_mtime_ns for file in results.iterdir()}
     done = run_suite(*part)
@@ -197,6 +198,7 @@ def test_a_part_of_the_suite_prints_its_table_or_saves_it(benchmarks, tmp_path):
     (file,) = tmp_path.iterdir()
     rows = json.loads(file.read_text())["rows"]
     assert {row["peer"] for row in rows} >= {"ours", "torch.dot", "power-spherical"}
+    assert any(row.get("map") for row in rows)
     for row in rows:
         parts = {"normals"} if row["work"].startswith("rsample") else set()
         if row["peer"] == "ours" and row["dtype"] == "float32":
