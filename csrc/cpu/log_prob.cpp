@@ -2,6 +2,7 @@
 #include "../log_prob.h"
 #include "../registration.h"
 #include "family_rows.h"
+#include "log_prob_pairs.h"
 #include "reduce.h"
 #include "sums.h"
 
@@ -94,6 +95,16 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(d);
   const auto dim = make_dim<double>(d);
+  const auto one_row = [&](const T *x, const T *mu, T kappa, double log_prob_at_mode) {
+    LogDensities<T> s;
+    s.kappa[0] = kappa;
+    s.log_prob_at_mode[0] = log_prob_at_mode;
+    chord_sums(&x, &mu, 1, d, s.minus, s.plus);
+    log_densities<Family>(dim, 1, s);
+    return rounded<Family>(s, 0, x, mu, d);
+  };
+  if (log_prob_of_pairs<Family>(args, one_row))
+    return;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
   if (one_kappa)

@@ -18,10 +18,10 @@
 
 namespace spherical {
 
-// A vector of as many T as 32 bytes hold.
-template <class T> struct VectorOf {
-  typedef T type __attribute__((vector_size(32)));
-  static constexpr int64_t width = 32 / sizeof(T);
+// A vector of as many T as 32 bytes hold, or another number of bytes.
+template <class T, int bytes = 32> struct VectorOf {
+  typedef T type __attribute__((vector_size(bytes)));
+  static constexpr int64_t width = bytes / sizeof(T);
 };
 template <class T> using Vector = typename VectorOf<T>::type;
 template <class T> HD_INLINE void load(const T *from, Vector<T> &v) { memcpy(&v, from, sizeof v); }
