@@ -95,15 +95,17 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(d);
   const auto dim = make_dim<double>(d);
-  const auto one_row = [&](const T *x, const T *mu, T kappa, double log_prob_at_mode) {
+  const auto again = [&](const T *const *x, const T *const *mu, int64_t n, const T *kappa,
+                         const double *log_prob_at_mode, T *log_prob) {
     LogDensities<T> s;
-    s.kappa[0] = kappa;
-    s.log_prob_at_mode[0] = log_prob_at_mode;
-    chord_sums(&x, &mu, 1, d, s.minus, s.plus);
-    log_densities<Family>(dim, 1, s);
-    return rounded<Family>(s, 0, x, mu, d);
+    std::copy(kappa, kappa + n, s.kappa);
+    std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
+    chord_sums(x, mu, n, d, s.minus, s.plus);
+    log_densities<Family>(dim, n, s);
+    for (int64_t r = 0; r < n; ++r)
+      log_prob[r] = rounded<Family>(s, r, x[r], mu[r], d);
   };
-  if (log_prob_of_pairs<Family>(args, one_row))
+  if (log_prob_of_pairs<Family>(args, again))
     return;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
