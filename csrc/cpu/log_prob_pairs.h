@@ -39,29 +39,39 @@ using ColumnScalars = PairScalars<kPairColumns>;
 // The scalars of the pairs of a tile: [rows, columns].
 struct PairTile {
   static constexpr int64_t most = kPairRows * kPairColumns;
-  double sin2[most]; // first the sums
-  double kappa[most], log_prob_at_mode[most], log_p[most];
+  double sums[most];                           // rows are padded
+  double sin2[most + VectorOf<double>::width]; // the others are not
+  double kappa[most + VectorOf<double>::width], log_prob_at_mode[most + VectorOf<double>::width],
+      log_p[most];
   float error[most];
 };
 
 // to[i] = from[i], in double; returns the length of the vector.
-template <class T> SIMD_CLONES double widen(const T *from, int64_t d, double *to) {
-  constexpr int64_t lanes = 16;
-  double sums[lanes] = {}, sum = 0;
+template <class T>
+SIMD_CLONES double widen(const T *from, int64_t d, double *to, int64_t ahead = 0) {
+  constexpr int64_t width = VectorOf<double>::width;
+  constexpr int vectors = 4;
+  Vector<double> sums[vectors] = {};
+  double sum = 0;
   int64_t i = 0;
-  for (; i + lanes <= d; i += lanes)
-    for (int64_t l = 0; l < lanes; ++l) {
-      const double x = static_cast<double>(from[i + l]);
-      to[i + l] = x;
-      sums[l] += x * x;
+  for (; i + vectors * width <= d; i += vectors * width)
+    for (int v = 0; v < vectors; ++v) {
+      typename VectorOf<T, int(width) * int(sizeof(T))>::type narrow;
+      if (v == 0)
+        __builtin_prefetch(from + i + ahead);
+      memcpy(&narrow, from + i + v * width, sizeof narrow);
+      const auto x = __builtin_convertvector(narrow, Vector<double>);
+      store(x, to + i + v * width);
+      sums[v] += x * x;
     }
   for (; i < d; ++i) {
     const double x = static_cast<double>(from[i]);
     to[i] = x;
     sum += x * x;
   }
-  for (const double part : sums)
-    sum += part;
+  const Vector<double> all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (int l = 0; l < width; ++l)
+    sum += all[l];
   return std::sqrt(sum);
 }
 
@@ -87,18 +97,28 @@ void pack_panels(const T *const *rows, int64_t n, int64_t width, int64_t d, S *t
 //   x . y = |x| |y| (1 - 2 sin2),   |x - y|^2 - (|x| - |y|)^2 = 4 |x| |y| sin2,
 // and spreads kappa and log_prob_at_mode over the pairs.
 template <bool squares, bool rows_have_kappa, class Rows>
-SIMD_CLONES void half_angles(int64_t rows, int64_t columns, const Rows &x, const ColumnScalars &y,
-                             PairTile &s) {
+SIMD_CLONES void half_angles(int64_t rows, int64_t columns, int64_t padded, const Rows &x,
+                             const ColumnScalars &y, PairTile &s) {
+  constexpr int64_t width = VectorOf<double>::width;
   for (int64_t r = 0; r < rows; ++r) {
+    const double *sums = s.sums + r * padded;
     double *sin2 = s.sin2 + r * columns, *kappa = s.kappa + r * columns,
            *log_prob_at_mode = s.log_prob_at_mode + r * columns;
-    for (int64_t c = 0; c < columns; ++c) {
-      const double apart = x.length[r] - y.length[c];
-      const double inverse = x.inverse_length[r] * y.inverse_length[c];
-      sin2[c] = squares ? 0.25 * (sin2[c] - apart * apart) * inverse
-                        : 0.5 - 0.5 * (sin2[c] * inverse);
-      kappa[c] = rows_have_kappa ? x.kappa[r] : y.kappa[c];
-      log_prob_at_mode[c] = rows_have_kappa ? x.log_prob_at_mode[r] : y.log_prob_at_mode[c];
+    // Whole vectors: the next row overwrites what lies beyond this one.
+    for (int64_t c = 0; c < columns; c += width) {
+      Vector<double> sum, length, inverse, of_law;
+      load(sums + c, sum);
+      load(y.length + c, length);
+      load(y.inverse_length + c, inverse);
+      inverse *= x.inverse_length[r];
+      const Vector<double> apart = x.length[r] - length;
+      store(squares ? 0.25 * ((sum - apart * apart) * inverse) : 0.5 - 0.5 * (sum * inverse),
+            sin2 + c);
+      load(y.kappa + c, of_law);
+      store(rows_have_kappa ? x.kappa[r] - Vector<double>{} : of_law, kappa + c);
+      load(y.log_prob_at_mode + c, of_law);
+      store(rows_have_kappa ? x.log_prob_at_mode[r] - Vector<double>{} : of_law,
+            log_prob_at_mode + c);
     }
   }
 }
@@ -131,16 +151,16 @@ SIMD_CLONES FLATTEN bool pair_errors(const Dim<float> &dim, int64_t n, float abs
 }
 
 template <class T>
-SIMD_CLONES void write_pairs(const double *from, int64_t rows, int64_t columns, int64_t from_stride,
-                             T *to, int64_t row_stride, int64_t column_stride) {
+SIMD_CLONES void write_pairs(const double *from, int64_t rows, int64_t columns, T *to,
+                             int64_t row_stride, int64_t column_stride) {
   if (column_stride == 1) {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < columns; ++c)
-        to[r * row_stride + c] = static_cast<T>(from[r * from_stride + c]);
+        to[r * row_stride + c] = static_cast<T>(from[r * columns + c]);
   } else {
     for (int64_t c = 0; c < columns; ++c)
       for (int64_t r = 0; r < rows; ++r)
-        to[r * row_stride + c * column_stride] = static_cast<T>(from[r * from_stride + c]);
+        to[r * row_stride + c * column_stride] = static_cast<T>(from[r * columns + c]);
   }
 }
 
@@ -158,8 +178,7 @@ void read_laws(const Dim<double> &dim, const Side<T> &side, int k, int64_t first
 }
 
 template <class Family, class T, class Redo>
-void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns,
-                         const Redo &redo) {
+void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns, const Redo &redo) {
   using Args = LogProb<T>;
   constexpr bool squares = !is_float32<T>;
   const auto dim = make_dim<double>(d);
@@ -195,7 +214,8 @@ void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns,
                    TileRows<T> tile;
                    std::vector<double> wide(static_cast<size_t>(d));
                    for (int64_t g = begin; g < end; ++g) {
-                     const int64_t first = first_column(begin_group + g), n = count(begin_group + g);
+                     const int64_t first = first_column(begin_group + g),
+                                   n = count(begin_group + g);
                      const T *const *y =
                          read_rows(columns.operands, columns.vector, first, n, tile);
                      pack_panels(y, n, sums.width, d, panels.data() + g * kPairColumns * d);
@@ -225,7 +245,7 @@ void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns,
         const T *const *from = read_rows(rows.operands, rows.vector, first, n, tile);
         for (int64_t r = 0; r < n; ++r) {
           x[r] = wide.data() + r * d;
-          of_rows.length[r] = widen(from[r], d, wide.data() + r * d);
+          of_rows.length[r] = widen(from[r], d, wide.data() + r * d, kPairRows * rows.stride(rows.vector));
           of_rows.inverse_length[r] = 1 / of_rows.length[r];
         }
         const int64_t n_padded = (n + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce;
@@ -236,15 +256,15 @@ void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns,
           const int64_t m = count(g), m_padded = padded(m);
           const ColumnScalars &y = scalars[static_cast<size_t>(g - begin_group)];
           sums.compute(x, n_padded, panels.data() + (g - begin_group) * kPairColumns * d, m_padded,
-                       d, s.sin2);
+                       d, s.sums);
           if (rows.has_kappa)
-            half_angles<squares, true>(n, m_padded, of_rows, y, s);
+            half_angles<squares, true>(n, m, m_padded, of_rows, y, s);
           else
-            half_angles<squares, false>(n, m_padded, of_rows, y, s);
-          pair_log_probs<Family>(dim, n * m_padded, s);
+            half_angles<squares, false>(n, m, m_padded, of_rows, y, s);
+          pair_log_probs<Family>(dim, n * m, s);
           T *to = out + first * row_stride + first_column(g) * column_stride;
-          write_pairs(s.log_p, n, m, m_padded, to, row_stride, column_stride);
-          if (pair_errors<Family>(dim_float, n * m_padded, absolute, relative, allowed, s))
+          write_pairs(s.log_p, n, m, to, row_stride, column_stride);
+          if (pair_errors<Family>(dim_float, n * m, absolute, relative, allowed, s))
             continue;
           const T *redo_x[kTile], *redo_y[kTile];
           T kappa[kTile], log_prob[kTile];
@@ -258,10 +278,11 @@ void log_prob_of_product(int64_t d, const Side<T> &rows, const Side<T> &columns,
               *place[i] = log_prob[i];
             k = 0;
           };
-          const T *const *all = read_rows(columns.operands, columns.vector, first_column(g), m, redone);
+          const T *const *all =
+              read_rows(columns.operands, columns.vector, first_column(g), m, redone);
           for (int64_t r = 0; r < n; ++r)
             for (int64_t c = 0; c < m; ++c) {
-              const int64_t p = r * m_padded + c;
+              const int64_t p = r * m + c;
               if (s.error[p] <= allowed)
                 continue;
               redo_x[k] = from[r];
