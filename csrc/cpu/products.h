@@ -7,11 +7,30 @@ namespace spherical {
 constexpr int64_t kRowsAtOnce = 6;    // rows whose sums with two vectors of columns fit registers
 constexpr int64_t kProductBlock = 32; // terms that are added up in T, before double
 
+// The terms of a sum over pairs. A class of this kind has a constant `spreads`: whether pair_sums
+// adds up the squares of the sums of the blocks, too, from which the rounding error is estimated.
+struct AddProduct {
+  static constexpr bool spreads = false;
+  template <class V> HD_INLINE void operator()(const V &a, const V &b, V &sum) const {
+    sum += a * b;
+  }
+};
+struct AddProductAndSpread : AddProduct {
+  static constexpr bool spreads = true;
+};
+struct AddSquare { // of the difference
+  static constexpr bool spreads = false;
+  template <class V> HD_INLINE void operator()(const V &a, const V &b, V &sum) const {
+    const V minus = a - b;
+    sum += minus * minus;
+  }
+};
+
 // sums[l] += v[l], in double.
 template <class T, int bytes>
 HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *sums) {
   using Wide = VectorOf<double, bytes>;
-  using Part = VectorOf<T, bytes * int(sizeof(T)) / int(sizeof(double))>;
+  using Part = VectorOf<T, bytes *int(sizeof(T)) / int(sizeof(double))>;
   constexpr int64_t parts = sizeof(double) / sizeof(T);
   typename Part::type part[parts];
   memcpy(part, &v, sizeof v);
@@ -26,9 +45,9 @@ HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *su
 // sums[r, l] += the sum over i in [0, n) of the term of scalar(r, i) and column(i)[l], for
 // kRowsAtOnce rows and the columns of P vectors. A sum depends on its own row and column alone, and
 // the order of its additions on n.
-template <class T, int bytes, int P, class Scalar, class Column, class Term>
-HD_INLINE void add_sums(int64_t n, const Scalar &scalar, const Column &column, const Term &term,
-                        double *sums, int64_t stride) {
+template <class T, int bytes, int P, class Term, class Scalar, class Column>
+HD_INLINE void add_sums(int64_t n, const Scalar &scalar, const Column &column, double *sums,
+                        T *spread, int64_t stride) {
   using Lanes = VectorOf<T, bytes>;
   using V = typename Lanes::type;
   for (int64_t begin = 0; begin < n; begin += kProductBlock) {
@@ -44,68 +63,65 @@ HD_INLINE void add_sums(int64_t n, const Scalar &scalar, const Column &column, c
         const V a = scalar(r, i) - V{};
         UNROLL
         for (int p = 0; p < P; ++p)
-          term(a, b[p], block[r][p]);
+          Term()(a, b[p], block[r][p]);
       }
     }
     UNROLL
     for (int r = 0; r < kRowsAtOnce; ++r) {
       UNROLL
-      for (int p = 0; p < P; ++p)
-        add_vector<T, bytes>(block[r][p], sums + r * stride + p * Lanes::width);
+      for (int p = 0; p < P; ++p) {
+        const int64_t at = r * stride + p * Lanes::width;
+        add_vector<T, bytes>(block[r][p], sums + at);
+        if constexpr (Term::spreads) {
+          V sum;
+          memcpy(&sum, spread + at, sizeof sum);
+          sum += block[r][p] * block[r][p];
+          memcpy(spread + at, &sum, sizeof sum);
+        }
+      }
     }
   }
 }
-
-struct AddProduct {
-  template <class V> HD_INLINE void operator()(const V &a, const V &b, V &sum) const {
-    sum += a * b;
-  }
-};
-
-// The square of a difference does not cancel.
-struct AddSquare {
-  template <class V> HD_INLINE void operator()(const V &a, const V &b, V &sum) const {
-    const V minus = a - b;
-    sum += minus * minus;
-  }
-};
 
 // Columns are packed in panels of two vectors; the last panel may be one vector wide. Element i of
 // the columns of a panel lies side by side.
 template <class T, int bytes, class Term>
 HD_INLINE void pair_sums(const T *const *rows, int64_t n, const T *panels, int64_t columns,
-                         int64_t d, double *sums) {
+                         int64_t d, double *sums, T *spread) {
   constexpr int64_t width = VectorOf<T, bytes>::width;
   std::fill_n(sums, n * columns, 0.0);
+  if (Term::spreads)
+    std::fill_n(spread, n * columns, T(0));
   for (int64_t c = 0; c < columns; c += 2 * width)
     for (int64_t r = 0; r < n; r += kRowsAtOnce) {
       const T *panel = panels + c * d;
       double *to = sums + r * columns + c;
+      T *spread_to = Term::spreads ? spread + r * columns + c : nullptr;
       const auto scalar = [=](int64_t k, int64_t i)
                               __attribute__((always_inline)) { return rows[r + k][i]; };
       if (columns - c > width)
-        add_sums<T, bytes, 2>(
+        add_sums<T, bytes, 2, Term>(
             d, scalar,
-            [=](int64_t i) __attribute__((always_inline)) { return panel + i * 2 * width; }, Term(),
-            to, columns);
+            [=](int64_t i) __attribute__((always_inline)) { return panel + i * 2 * width; }, to,
+            spread_to, columns);
       else
-        add_sums<T, bytes, 1>(
+        add_sums<T, bytes, 1, Term>(
             d, scalar, [=](int64_t i) __attribute__((always_inline)) { return panel + i * width; },
-            Term(), to, columns);
+            to, spread_to, columns);
     }
 }
 
 template <class T, class Term>
 SIMD_CLONES void pair_sums_32(const T *const *rows, int64_t n, const T *panels, int64_t columns,
-                              int64_t d, double *sums) {
-  pair_sums<T, 32, Term>(rows, n, panels, columns, d, sums);
+                              int64_t d, double *sums, T *spread) {
+  pair_sums<T, 32, Term>(rows, n, panels, columns, d, sums, spread);
 }
 #ifdef SIMD_VERSIONS
 template <class T, class Term>
 __attribute__((target("arch=x86-64-v4"))) void pair_sums_64(const T *const *rows, int64_t n,
                                                             const T *panels, int64_t columns,
-                                                            int64_t d, double *sums) {
-  pair_sums<T, 64, Term>(rows, n, panels, columns, d, sums);
+                                                            int64_t d, double *sums, T *spread) {
+  pair_sums<T, 64, Term>(rows, n, panels, columns, d, sums, spread);
 }
 #endif
 
@@ -114,7 +130,7 @@ __attribute__((target("arch=x86-64-v4"))) void pair_sums_64(const T *const *rows
 template <class T, class Term> struct PairSums {
   int64_t width = VectorOf<T, 32>::width;
   void (*compute)(const T *const *rows, int64_t n, const T *panels, int64_t columns, int64_t d,
-                  double *sums) = pair_sums_32<T, Term>;
+                  double *sums, T *spread) = pair_sums_32<T, Term>;
 
   PairSums() {
 #ifdef SIMD_VERSIONS
