@@ -163,11 +163,20 @@ SIMD_CLONES inline void spread_laws(int64_t rows, int64_t columns, const RowScal
 }
 
 template <class Family>
-SIMD_CLONES FLATTEN void pair_log_probs(const Dim<double> &dim, int64_t n, PairTile &s) {
+SIMD_CLONES FLATTEN void log_prob_ratios(const Dim<double> &dim, int64_t n, PairTile &s) {
   for (int64_t i = 0; i < n; ++i)
     s.log_p[i] =
-        s.log_prob_at_mode[i] +
         Family::log_prob_ratio(s.kappa[i], dim, HalfAngle<double>{s.sin2[i], 1 - s.sin2[i]});
+}
+
+template <class Family, class T>
+SIMD_CLONES void pair_log_probs(const Dim<double> &dim, int64_t n, PairTile &s) {
+  if (is_float32<T>)
+    OverRows<Family>::log_prob_ratio_for_float(dim, n, s.kappa, s.sin2, s.log_p);
+  else
+    log_prob_ratios<Family>(dim, n, s);
+  for (int64_t i = 0; i < n; ++i)
+    s.log_p[i] += s.log_prob_at_mode[i];
 }
 
 // Returns the number of pairs whose error, relative to max(|log p|, 1), is not at most `allowed`.
@@ -323,7 +332,7 @@ private:
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
     std::fill_n(s.sin2, n, 0.5);
     std::fill_n(s.error, n, 0x1p-24f * 0.9f * std::sqrt(kProductBlock * 0.83f / float(d)));
-    pair_log_probs<Family>(dim, n, s);
+    pair_log_probs<Family, T>(dim, n, s);
     return kFewAgain * pair_errors<Family>(dim_float, n, kAllowedInFloat, s) <= n;
   }
 
@@ -358,7 +367,7 @@ private:
           packed_float.add(native, n, m, d, g, s);
           half_angles<false>(n, m, packed_float.padded(m), of_rows, y, s);
           errors_of_float_products(n, m, packed_float.padded(m), of_rows, y, s);
-          pair_log_probs<Family>(dim, n * m, s);
+          pair_log_probs<Family, T>(dim, n * m, s);
           bad = pair_errors<Family>(dim_float, n * m, allowed, s);
         }
       if (kFewAgain * bad > n * m) {
@@ -368,7 +377,7 @@ private:
           errors_of_squares(n * m, d, s);
         else
           errors_of_double_products(n * m, d, s);
-        pair_log_probs<Family>(dim, n * m, s);
+        pair_log_probs<Family, T>(dim, n * m, s);
         allowed = squares ? 0x1p-50f : 0x1p-26f;
         bad = pair_errors<Family>(dim_float, n * m, allowed, s);
       }
