@@ -1,5 +1,6 @@
 # make demo, make test, make lint, make bench: each sets up what it needs in .venv.
 # make test-fast takes a minute on two idle cores: it leaves out the tests marked slow.
+# make sanitize runs the CPU kernels under the sanitizers of GCC; make sanitize-fast takes two minutes.
 # make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
 # make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 EXTRAS := examples test dev
 
-.PHONY: demo test test-fast lint bench cuda-check cuda-sanitize clean
+.PHONY: demo test test-fast lint bench sanitize sanitize-fast cuda-check cuda-sanitize clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
@@ -35,6 +36,12 @@ bench: .venv/test
 	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(BENCHMARKS) $(BENCH)
 	$(BIN)/python benchmarks/stability.py
 	$(BIN)/python benchmarks/report.py
+
+sanitize: .venv/test
+	$(BIN)/python tests/sanitizers.py
+
+sanitize-fast: .venv/test
+	$(BIN)/python tests/sanitizers.py --fast
 
 cuda-check:
 	$(PYTHON) csrc/build_backend.py 80 90 100

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -122,8 +121,8 @@ PEERS: dict[str, dict[str, Callable[[], Peer]]] = {
 
 def concentration(family: str, kappa: float) -> float:
     """The concentration in the cell of kappa: in a domain [0, c) it is c kappa/(1 + kappa)."""
-    end = FAMILIES[family].upper_bound
-    return kappa if end == math.inf else end * kappa / (1 + kappa)
+    law = FAMILIES[family]
+    return law.upper_bound * kappa / (1 + kappa) if law.is_bounded else kappa
 
 
 def grade(peer: Peer, family: str, d: int, kappa: float) -> tuple[float, float]:

@@ -8,7 +8,6 @@ distribution.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -104,8 +103,10 @@ def inputs(case: Case) -> tuple[tuple[Tensor, ...], Tensor]:
         return torch.randn(n, d, **options)
 
     def kappa() -> Tensor:  # mean cosines from about 0.2 to 0.5
-        end, quantile = case.declared_family.upper_bound, torch.rand(n, **options)
-        return d * (0.25 + 0.75 * quantile) if end == math.inf else end * (0.1 + 0.2 * quantile)
+        law, quantile = case.declared_family, torch.rand(n, **options)
+        if law.is_bounded:
+            return law.upper_bound * (0.1 + 0.2 * quantile)
+        return d * (0.25 + 0.75 * quantile)
 
     if case.quantity == "loss":
         p1, p2 = normal(), normal()

@@ -10,10 +10,15 @@ Environment variables:
     CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
 
 `python csrc/build_backend.py 80 90` compiles csrc/cuda alone, and fails on register spills.
+
+A build may be killed, or fail, at any time. The library is replaced first, by a rename, and then
+BUILD_INFO, which holds a checksum of the library. So a library that does not belong to its
+BUILD_INFO, or is damaged, is built again. One build at a time runs in a tree.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,15 +29,22 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where nothing is compiled
+    fcntl = None  # type: ignore[assignment]
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "csrc"
-LIBRARY = ROOT / "powerspherical_ext" / "_C.so"
-BUILD_INFO = ROOT / "powerspherical_ext" / "_build_info.json"
+BUILD = ROOT / "build"
+PACKAGE = ROOT / "powerspherical_ext"
+LIBRARY, BUILD_INFO = "_C.so", "_build_info.json"  # in PACKAGE
 
 # -ffp-contract=off: every CPU rounds alike, with and without FMA, so a seed gives the same samples.
 # The other two let loops with sqrt and comparisons vectorise. Never -ffast-math when linking: that
@@ -62,7 +74,7 @@ class PlatformWheel(bdist_wheel):  # type: ignore[misc,valid-type]
     """py3-none-<platform> with the library inside, py3-none-any without."""
 
     def finalize_options(self) -> None:
-        self.distribution.has_ext_modules = LIBRARY.exists
+        self.distribution.has_ext_modules = (PACKAGE / LIBRARY).exists
         super().finalize_options()
 
     def get_tag(self) -> tuple[str, str, str]:
@@ -78,15 +90,17 @@ get_requires_for_build_editable = get_requires_for_build_wheel
 
 
 def build_wheel(directory: str, config_settings: Any = None, metadata: Any = None) -> str:
-    build_library()
-    for stale in (ROOT / "build").glob("lib*"):  # setuptools would pack its files again
-        shutil.rmtree(stale)
-    return _setuptools().build_wheel(directory, config_settings, metadata)
+    with _only_build():
+        _build_library(PACKAGE)
+        for stale in BUILD.glob("lib*"):  # setuptools would pack its files again
+            shutil.rmtree(stale)
+        return _setuptools().build_wheel(directory, config_settings, metadata)
 
 
 def build_editable(directory: str, config_settings: Any = None, metadata: Any = None) -> str:
-    build_library()
-    return _setuptools().build_editable(directory, config_settings, metadata)
+    with _only_build():
+        _build_library(PACKAGE)
+        return _setuptools().build_editable(directory, config_settings, metadata)
 
 
 def build_sdist(directory: str, config_settings: Any = None) -> str:
@@ -99,11 +113,31 @@ def _setuptools() -> Any:
     return build_meta
 
 
-def build_library() -> None:
-    """Bring LIBRARY and BUILD_INFO up to date with csrc, the compilers and the environment."""
+def build_library(package: Path = PACKAGE) -> None:
+    """Bring the library and BUILD_INFO of `package` up to date with csrc and the environment."""
+    with _only_build():
+        _build_library(package)
+
+
+@contextmanager
+def _only_build() -> Iterator[None]:
+    """Waits for other builds in this tree, and says what to do where files cannot be written."""
+    try:
+        BUILD.mkdir(exist_ok=True)
+        with open(BUILD / "lock", "w") as lock:  # unlocked at the end of the process at the latest
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            _fail(f"{error}\na build writes to {ROOT}, which must be writable and have room")
+        raise
+
+
+def _build_library(package: Path) -> None:
     cxx = _find_cxx()
     if cxx is None:
-        _do_without_kernels()
+        _do_without_kernels(package)
         return
     nvcc = _find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
@@ -112,28 +146,61 @@ def build_library() -> None:
         compilers[".cu"] = _cuda_compiler(nvcc, archs, cxx)
     libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
     info = {
-        "compiler": _output([*cxx, "--version"]).splitlines()[0],
+        "compiler": _output([*cxx, "--version"]).partition("\n")[0],
         "nvcc": _output([nvcc, "--version"]).splitlines()[-1] if nvcc else None,
         "cuda_archs": archs,
         "missing": {} if nvcc else {"cuda": _why_no_nvcc()},
     }
     info["digest"] = _digest(info, compilers, libraries)
-    if LIBRARY.exists() and BUILD_INFO.exists() and json.loads(BUILD_INFO.read_text()) == info:
+    library = package / LIBRARY
+    if library.exists() and _read_info(package) == {**info, "library": _fingerprint(library)}:
         return
 
     sources = [*SOURCES.glob("cuda/*.cu")] if nvcc else []  # first, because they take longest
     sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]
-    (ROOT / "build").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+    with _new_folder() as folder:
         objects = [f"{folder}/{i}.o" for i in range(len(sources))]
         _run_all(
             [*compilers[source.suffix], f"-I{SOURCES}", "-c", str(source), "-o", output]
             for source, output in zip(sources, objects, strict=True)
         )
         inputs = [*objects, _stub_torch(cxx, folder), *libraries]
-        _run_all([[*cxx, "-shared", "-o", f"{folder}/_C.so", *inputs]])
-        BUILD_INFO.write_text(json.dumps(info, indent=1) + "\n")
-        os.replace(f"{folder}/_C.so", LIBRARY)
+        _run_all([[*cxx, "-shared", "-o", f"{folder}/{LIBRARY}", *inputs]])
+        info["library"] = _fingerprint(folder / LIBRARY)
+        _install(package, folder / LIBRARY)
+        _install_info(package, folder, info)
+
+
+@contextmanager
+def _new_folder() -> Iterator[Path]:
+    """A folder for the files of this build; those of builds that were killed are removed."""
+    for stale in BUILD.glob("tmp*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        yield Path(folder)
+
+
+def _install(package: Path, file: Path) -> None:
+    """Move a file to the package at once, readable for whoever reads the package."""
+    shutil.copymode(package / "_library.py", file)
+    os.replace(file, package / file.name)
+
+
+def _install_info(package: Path, folder: Path, info: dict[str, Any]) -> None:
+    (folder / BUILD_INFO).write_text(json.dumps(info, indent=1) + "\n")
+    _install(package, folder / BUILD_INFO)
+
+
+def _read_info(package: Path) -> Any:
+    try:
+        return json.loads((package / BUILD_INFO).read_text())
+    except (OSError, ValueError):  # none, or a damaged one
+        return None
+
+
+def _fingerprint(library: Path) -> dict[str, Any]:
+    content = library.read_bytes()
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def check_cuda(wanted: list[str]) -> None:
@@ -150,15 +217,16 @@ def check_cuda(wanted: list[str]) -> None:
     print(f"cuda-check passed: {len(sources)} files for {', '.join('sm_' + a for a in archs)}")
 
 
-def _do_without_kernels() -> None:
+def _do_without_kernels(package: Path) -> None:
     reason = "no C++ compiler (c++, g++ or clang++) was found when it was installed"
     if os.name != "posix":
         reason = f"kernels are built on Linux and macOS, not on {sys.platform}"
     if _switch("POWERSPHERICAL_REQUIRE_KERNELS"):
         _fail(f"{reason}, and POWERSPHERICAL_REQUIRE_KERNELS=1")
     print(f"WARNING: powerspherical_ext without compiled kernels: {reason}", file=sys.stderr)
-    LIBRARY.unlink(missing_ok=True)
-    BUILD_INFO.write_text(json.dumps({"missing": {"cpu": reason, "cuda": reason}}) + "\n")
+    (package / LIBRARY).unlink(missing_ok=True)
+    with _new_folder() as folder:
+        _install_info(package, folder, {"missing": {"cpu": reason, "cuda": reason}})
 
 
 def _find_cxx() -> list[str] | None:
@@ -226,7 +294,9 @@ def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
 
 def _libraries(nvcc: str | None) -> list[str]:
     # -z defs: a function that torch_c.h lacks fails to link here, not to load at the user's.
-    libraries = ["-Wl,-z,defs", "-Wl,-s", "-ldl"] if sys.platform == "linux" else []
+    libraries = ["-Wl,-z,defs", "-ldl"] if sys.platform == "linux" else []
+    if libraries and "-g" not in _words("CXXFLAGS"):
+        libraries.append("-Wl,-s")
     if nvcc:
         with tempfile.NamedTemporaryFile(suffix=".cu") as empty:
             plan = _output([nvcc, "--dryrun", "-c", empty.name, "-o", os.devnull])
@@ -236,10 +306,10 @@ def _libraries(nvcc: str | None) -> list[str]:
     return libraries
 
 
-def _stub_torch(cxx: list[str], folder: str) -> str:
+def _stub_torch(cxx: list[str], folder: Path) -> str:
     """A stand-in for libtorch_cpu that defines the functions of torch_c.h and no others."""
-    names = re.findall(r"^\w+ \**(\w*torch_\w+)\(", (SOURCES / "torch_c.h").read_text(), re.M)
-    source = Path(folder, "stub.cpp")
+    names = re.findall(r"^[\w ]+ \**(\w*torch_\w+)\(", (SOURCES / "torch_c.h").read_text(), re.M)
+    source = folder / "stub.cpp"
     source.write_text("".join(f'extern "C" void {name}() {{}}\n' for name in names))
     if sys.platform == "darwin":
         stub, flag = f"{folder}/libtorch_cpu.dylib", "-Wl,-install_name,@rpath/libtorch_cpu.dylib"
@@ -258,9 +328,14 @@ def _digest(*settings: object) -> str:
 
 
 def _run_all(commands: Iterable[list[str]]) -> None:
+    """Run commands each of which writes the file after its -o."""
+    commands = list(commands)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for output in pool.map(_output, commands):
             sys.stderr.write(output)
+    for command in commands:
+        if not os.path.exists(command[command.index("-o") + 1]):
+            _fail(f"{shlex.join(command)}\nexit code 0, but there is no output file")
 
 
 def _output(command: list[str]) -> str:
@@ -273,7 +348,11 @@ def _output(command: list[str]) -> str:
 
 
 def _words(variable: str) -> list[str]:
-    return shlex.split(os.environ.get(variable, ""))
+    value = os.environ.get(variable, "")
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        _fail(f"{variable}={value} cannot be split into words: {error}")
 
 
 def _switch(variable: str) -> bool | None:

@@ -2,9 +2,12 @@
 //
 // A family is a struct of static function templates over T (float or double; log_prob_at_mode and
 // log_prob_ratio also long double). math/power_spherical.h is a complete example. Every function
-// takes all of its arguments, whether or not this family needs each of them:
+// takes all of its arguments, whether or not this family needs each of them. Its concentration has
+// passed in_domain (math/types.h): it is in the domain, or NaN, and then the result is NaN as well.
 //
 //   name                                            its name in Python, such as "power_spherical"
+//   upper_bound                                     its concentration is in [0, upper_bound); a
+//                                                   number of float, kUpperBound if there is none
 //   log_prob_at_mode(kappa, dim)                    log p(mu), the log-density at the mode
 //   log_prob_at_mode_dkappa(kappa, dim)             its first derivative in kappa
 //   log_prob_at_mode_dkappa2(kappa, dim)            its second derivative in kappa
@@ -55,6 +58,11 @@ template <class Family> constexpr bool is_family() {
                   return {};
                 }),
                 "this family lacks the constant name of csrc/families.h");
+  static_assert(
+      compiles<Family>(
+          [](auto family) -> std::enable_if_t<(double(float(decltype(family)::upper_bound)) ==
+                                               decltype(family)::upper_bound)> {}),
+      "this family lacks the constant upper_bound of csrc/families.h");
   using T = double;
   using D = Dim<double>;
   using H = HalfAngle<double>;

@@ -15,14 +15,14 @@ enum class KlFunction : int64_t { kl, kl_dkappa_p, kl_dkappa_q, kl_dsin2, count 
 struct UnknownDivergence {};
 template <class P, class Q> UnknownDivergence divergence(P, Q) { return {}; }
 
-// Calls f(Kl{}) for the divergence of p's family from q's.
+// Calls f(P{}, Q{}) for the families of p and q, whose divergence is known.
 template <class F> void dispatch_kl(int64_t family_p, int64_t family_q, const F &f) {
   dispatch_family("kl", family_p, [&](auto p) {
     dispatch_family("kl", family_q, [&](auto q) {
       if constexpr (std::is_same_v<decltype(divergence(p, q)), UnknownDivergence>)
         fail(std::string("kl: no divergence from ") + p.name + " to " + q.name + " is known");
       else
-        f(divergence(p, q));
+        f(p, q);
     });
   });
 }
@@ -35,11 +35,12 @@ struct KlArguments {
   int32_t device;
   KlFunction function;
 
-  template <class Kl> HD void element(int64_t i) const {
+  template <class P, class Q> HD void element(int64_t i) const {
+    using Kl = decltype(divergence(P(), Q()));
     int64_t at[4];
     operands.rows.offsets(i, at);
-    const double p = operands.scalar(kKappaP, at[kKappaP]);
-    const double q = operands.scalar(kKappaQ, at[kKappaQ]);
+    const double p = operands.concentration<P>(kKappaP, at[kKappaP]);
+    const double q = operands.concentration<Q>(kKappaQ, at[kKappaQ]);
     HalfAngle<double> means = {operands.scalar(kSin2, at[kSin2]),
                                operands.scalar(kCos2, at[kCos2])};
     // A derivative in sin2 may have no bound as sin2 -> 0. It must not overflow float32.
@@ -54,7 +55,7 @@ struct KlArguments {
   }
 };
 
-// Calls run(Kl{}, KlArguments), which writes the value for each element.
+// Calls run(P{}, Q{}, KlArguments), which writes the value for each element.
 template <class Run> void unpack_kl(StableIValue *stack, const Run &run) {
   constexpr const char *op = "kl";
   Tensor p(stack[0]), q(stack[1]), sin2(stack[2]), cos2(stack[3]);
@@ -74,7 +75,7 @@ template <class Run> void unpack_kl(StableIValue *stack, const Run &run) {
   const KlArguments args{row_operands<double>(op, rows, inputs, results), make_dim<double>(d),
                          p.device_index(), static_cast<KlFunction>(function)};
   dispatch_kl(static_cast<int64_t>(stack[5]), static_cast<int64_t>(stack[6]),
-              [&](auto divergence) { run(divergence, args); });
+              [&](auto p, auto q) { run(p, q, args); });
   stack[0] = value.release();
 }
 

@@ -21,9 +21,10 @@ template <class T> struct LogProb {
 // Calls run(family, LogProb<T>), which writes log_prob. T is the dtype of kappa.
 template <class Run> void unpack_log_prob(StableIValue *stack, const Run &run) {
   constexpr const char *op = "log_prob";
-  Tensor value = Tensor(stack[0]).with_dense_rows(), mu = Tensor(stack[1]).with_dense_rows();
-  Tensor kappa(stack[2]);
+  Tensor value(stack[0]), mu(stack[1]), kappa(stack[2]);
   check_same_device(op, kappa, {&value, &mu});
+  value.make_rows_dense();
+  mu.make_rows_dense();
   const Input inputs[] = {{"value", value, true}, {"mu", mu, true}, {"kappa", kappa, false}};
   const Batch batch = broadcast(op, inputs);
   Tensor log_prob = kappa.empty(batch.shape);
@@ -54,18 +55,19 @@ template <class T> struct LogProbBackward {
 // dtype of its operand. It is called twice where both gradients of vectors are to be summed.
 template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Run &run) {
   constexpr const char *op = "log_prob_backward";
-  Tensor grad(stack[0]), kappa(stack[3]);
-  Tensor value = Tensor(stack[1]).with_dense_rows(), mu = Tensor(stack[2]).with_dense_rows();
+  Tensor grad(stack[0]), value(stack[1]), mu(stack[2]), kappa(stack[3]);
   const NeedsGrad needs(stack[5]);
   check_same_device(op, kappa, {&grad, &value, &mu});
+  value.make_rows_dense();
+  mu.make_rows_dense();
   const Input inputs[] = {
       {"grad", grad, false}, {"value", value, true}, {"mu", mu, true}, {"kappa", kappa, false}};
   check_same_dtype(op, inputs[3], inputs[0]);
   const Batch batch = broadcast(op, inputs);
   const bool sum_value = needs.summed && needs.value && batch.expands(value);
   const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
-  Tensor grad_value = new_gradient(value, batch, needs.value, sum_value);
-  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_value = new_gradient(value, batch, needs.value, needs.summed);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, needs.summed);
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
 
   const auto launch = [&](bool to_value, bool to_mu, bool to_kappa, int summed) {

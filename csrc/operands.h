@@ -1,7 +1,7 @@
 // The operands of a kernel over rows: their batch dimensions broadcast, where row i of each begins,
 // and as which type each is stored.
 #pragma once
-#include "math/portable.h"
+#include "math/types.h"
 #include "tensor.h"
 #include <initializer_list>
 
@@ -143,6 +143,10 @@ template <class T, int Inputs, int Results> struct RowOperands {
         return static_cast<const float *>(inputs[k])[offset];
     return static_cast<const T *>(inputs[k])[offset];
   }
+  // The concentration of a family at an offset of an input; NaN outside of its domain.
+  template <class Family> HD_INLINE T concentration(int k, int64_t offset) const {
+    return in_domain<Family>(scalar(k, offset));
+  }
   // Stores the scalar of row i of a result, as T or as float.
   HD_INLINE void set_scalar(int k, int64_t i, T value) const {
     if (is_native(k))
@@ -170,7 +174,7 @@ template <class T, int Inputs, int Results> struct RowOperands {
 // An input of an op: a tensor [..., d], or [...] where each row holds one scalar.
 struct Input {
   const char *name;
-  const Tensor &tensor;
+  Tensor &tensor; // rows_of may replace it by a copy
   bool is_vector;
 };
 
@@ -206,10 +210,13 @@ struct Batch {
   }
 };
 
+constexpr int64_t kUnknown = -1;
+
 // Broadcasts the batch dimensions of the inputs. d must be given where no input is a vector.
 template <int N>
-__attribute__((cold)) Batch broadcast(const char *op, const Input (&inputs)[N], int64_t d = 0) {
-  Batch batch{{}, 1, d};
+__attribute__((cold)) Batch broadcast(const char *op, const Input (&inputs)[N],
+                                      int64_t d = kUnknown) {
+  Batch batch{{}, 0, d};
   const std::string prefix = std::string(op) + ": ";
   size_t dims = 0;
   for (const Input &input : inputs) {
@@ -220,7 +227,7 @@ __attribute__((cold)) Batch broadcast(const char *op, const Input (&inputs)[N], 
     if (!input.is_vector)
       continue;
     const int64_t size = input.tensor.size(own);
-    if (batch.d != 0 && size != batch.d)
+    if (batch.d != kUnknown && size != batch.d)
       fail(prefix + input.name + " has dimension " + std::to_string(size) + ", expected " +
            std::to_string(batch.d));
     batch.d = size;
@@ -239,23 +246,21 @@ __attribute__((cold)) Batch broadcast(const char *op, const Input (&inputs)[N], 
       size = other == 1 ? size : other;
     }
   }
-  for (const int64_t size : batch.shape)
-    batch.n *= size;
+  batch.n = product(batch.shape);
   return batch;
 }
 
-// The rows of all operands. A result that is not needed counts as expanded.
+// Sets the dimensions of `rows` to those of the batch, merged. A result that is not needed counts as
+// expanded. Returns false when there are more than kMaxBatchDims that cannot be merged.
 template <int N, int M>
-__attribute__((cold)) Rows<N + M> rows_of(const char *op, const Batch &batch,
-                                          const Input (&inputs)[N], const Result (&results)[M]) {
-  Rows<N + M> rows{};
-  rows.n = batch.n;
-  rows.d = batch.d;
+__attribute__((cold)) bool set_dims(Rows<N + M> &rows, const Batch &batch, const Input (&inputs)[N],
+                                    const Result (&results)[M]) {
   const int64_t dims = static_cast<int64_t>(batch.shape.size());
   const auto stride_of = [dims](const Tensor &tensor, bool is_vector, int64_t j) {
     const int64_t i = j - (dims - batch_dim(tensor, is_vector));
     return i >= 0 && tensor.size(i) != 1 ? tensor.stride(i) : 0;
   };
+  rows.ndim = 0;
   for (int64_t j = 0; j < dims; ++j) {
     int64_t stride[N + M] = {};
     for (int k = 0; k < N; ++k)
@@ -264,13 +269,34 @@ __attribute__((cold)) Rows<N + M> rows_of(const char *op, const Batch &batch,
       if (results[k].tensor)
         stride[N + k] = stride_of(*results[k].tensor, results[k].is_vector, j);
     if (!append_dim(rows, batch.shape[static_cast<size_t>(j)], stride))
-      fail(std::string(op) + ": more than " + std::to_string(kMaxBatchDims) +
-           " batch dimensions that cannot be merged; make the inputs contiguous");
+      return false;
   }
   if (rows.ndim == 0) {
     rows.ndim = 1;
     rows.size[0] = 1;
   }
+  return true;
+}
+
+// The rows of all operands; none if no result is needed. Inputs whose dimensions cannot be merged to
+// kMaxBatchDims are replaced by contiguous copies of the batch's shape, which merge to one dimension
+// with every result but a summed one.
+template <int N, int M>
+__attribute__((cold)) Rows<N + M> rows_of(const char *op, const Batch &batch,
+                                          const Input (&inputs)[N], const Result (&results)[M]) {
+  Rows<N + M> rows{};
+  rows.d = batch.d;
+  for (const Result &result : results)
+    if (result.tensor)
+      rows.n = batch.n;
+  if (set_dims(rows, batch, inputs, results))
+    return rows;
+  for (const Input &input : inputs)
+    input.tensor = input.tensor.copy(input.is_vector ? batch.vectors() : batch.shape);
+  if (!set_dims(rows, batch, inputs, results))
+    fail(std::string(op) + ": the gradient of a vector that is expanded in some of more than " +
+         std::to_string(kMaxBatchDims) +
+         " batch dimensions cannot be summed here; leave out bit 8 of needs_grad, and sum it");
   return rows;
 }
 

@@ -27,8 +27,9 @@ template <class T> struct RSample {
 // Calls run(family, RSample<T>), which writes the sample [n, d]. T is the dtype of kappa.
 template <class Run> void unpack_rsample(StableIValue *stack, const Run &run) {
   constexpr const char *op = "rsample";
-  Tensor mu = Tensor(stack[0]).with_dense_rows(), kappa(stack[1]), state(stack[2]);
+  Tensor mu(stack[0]), kappa(stack[1]), state(stack[2]);
   check_same_device(op, kappa, {&mu, &state});
+  mu.make_rows_dense();
   if (state.dtype() != aoti_torch_dtype_int64() || state.dim() != 1 || state.size(0) != 2)
     fail("rsample: rng_state must be int64 of shape (2,): seed and offset");
   const Input inputs[] = {{"mu", mu, true}, {"kappa", kappa, false}};
@@ -63,17 +64,18 @@ template <class T> struct RSampleBackward {
 // dtype of its operand.
 template <class Run> void unpack_rsample_backward(StableIValue *stack, const Run &run) {
   constexpr const char *op = "rsample_backward";
-  Tensor grad(stack[0]), sample = Tensor(stack[1]).with_dense_rows();
-  Tensor mu = Tensor(stack[2]).with_dense_rows(), kappa(stack[3]);
-  grad = grad.dtype() == kappa.dtype() ? std::move(grad).with_dense_or_uniform_rows()
-                                       : std::move(grad).with_dense_rows();
+  Tensor grad(stack[0]), sample(stack[1]), mu(stack[2]), kappa(stack[3]);
   const NeedsGrad needs(stack[5]);
   check_same_device(op, kappa, {&grad, &sample, &mu});
+  if (!grad.has_uniform_rows() || grad.dtype() != kappa.dtype())
+    grad.make_rows_dense();
+  sample.make_rows_dense();
+  mu.make_rows_dense();
   const Input inputs[] = {
       {"grad", grad, true}, {"sample", sample, true}, {"mu", mu, true}, {"kappa", kappa, false}};
   const Batch batch = broadcast(op, inputs);
   const bool sum_mu = needs.summed && needs.mu && batch.expands(mu);
-  Tensor grad_mu = new_gradient(mu, batch, needs.mu, sum_mu);
+  Tensor grad_mu = new_gradient(mu, batch, needs.mu, needs.summed);
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
   const Result results[] = {{needs.mu ? &grad_mu : nullptr, true},
                             {needs.kappa ? &grad_kappa : nullptr, false}};

@@ -15,11 +15,13 @@ enum class ScalarFunction : int64_t {
   mean_resultant_length_dkappa,
   kl_uniform,
   kl_uniform_dkappa,
+  log_prob_at_mode_over_uniform,
+  entropy,
   count
 };
 
-template <class Family, class T>
-HD T scalar_function(ScalarFunction function, T kappa, const Dim<T> &dim) {
+template <class Family>
+HD double scalar_function(ScalarFunction function, double kappa, const Dim<double> &dim) {
   switch (function) {
   case ScalarFunction::log_prob_at_mode:
     return Family::log_prob_at_mode(kappa, dim);
@@ -33,8 +35,12 @@ HD T scalar_function(ScalarFunction function, T kappa, const Dim<T> &dim) {
     return Family::mean_resultant_length_dkappa(kappa, dim);
   case ScalarFunction::kl_uniform:
     return Family::kl_uniform(kappa, dim);
-  default:
+  case ScalarFunction::kl_uniform_dkappa:
     return Family::kl_uniform_dkappa(kappa, dim);
+  case ScalarFunction::log_prob_at_mode_over_uniform:
+    return Family::log_prob_at_mode_over_uniform(kappa, dim);
+  default:
+    return dim.log_area - Family::kl_uniform(kappa, dim);
   }
 }
 
@@ -45,12 +51,12 @@ template <class T> struct ScalarFunctionArguments {
   int32_t device;
   ScalarFunction function;
 
-  // Element i, computed in Real.
-  template <class Family, class Real> HD void element(int64_t i) const {
-    const Real kappa = *operands.row(kKappa, i);
-    operands.set_scalar(
-        kValue, i,
-        static_cast<T>(scalar_function<Family>(function, kappa, convert_dim<Real>(dim))));
+  // Element i, computed in double on every device, so that float results are rounded once: the
+  // terms of some functions nearly cancel.
+  template <class Family> HD void element(int64_t i) const {
+    const double kappa =
+        operands.template concentration<Family>(kKappa, operands.rows.offset(kKappa, i));
+    operands.set_scalar(kValue, i, static_cast<T>(scalar_function<Family>(function, kappa, dim)));
   }
 };
 

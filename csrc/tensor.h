@@ -16,16 +16,35 @@ namespace spherical {
   throw std::runtime_error("powerspherical_ext: " + message);
 }
 
+// The text of the error that torch raised last in this thread; empty if torch does not tell.
+inline std::string reason() {
+  return torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace()
+                                                    : "";
+}
+
 inline void call(AOTITorchError error, const char *function) {
-  if (error != 0)
-    fail(std::string(function) + " failed");
+  if (error == 0)
+    return;
+  const std::string why = reason();
+  fail(std::string(function) + " failed: " + (why.empty() ? "see stderr" : why));
 }
 #define TORCH_C(function, ...) ::spherical::call(function(__VA_ARGS__), #function)
+
+// Returns the product of the sizes of a tensor. As in torch, it must not overflow where one of them
+// is 0 either, so that no product of some of them overflows.
+inline int64_t product(const std::vector<int64_t> &sizes) {
+  int64_t result = 1;
+  for (const int64_t size : sizes)
+    if (__builtin_mul_overflow(result, std::max<int64_t>(size, 1), &result))
+      fail("the product of the sizes of a tensor exceeds 2^63");
+  return std::count(sizes.begin(), sizes.end(), 0) > 0 ? 0 : result;
+}
 
 // A Tensor owns one reference, as the dispatcher hands it over.
 class Tensor {
 public:
-  explicit Tensor(AtenTensorHandle handle) : handle_(handle) {
+  explicit Tensor(AtenTensorHandle handle) : Tensor() { // so that it is destroyed if a call fails
+    handle_ = handle;
     TORCH_C(aoti_torch_get_dim, handle_, &dim_);
     TORCH_C(aoti_torch_get_sizes, handle_, &sizes_);
     TORCH_C(aoti_torch_get_strides, handle_, &strides_);
@@ -66,8 +85,10 @@ public:
   std::vector<int64_t> shape() const { return std::vector<int64_t>(sizes_, sizes_ + dim_); }
   StableIValue release() { return reinterpret_cast<StableIValue>(std::exchange(handle_, nullptr)); }
 
-  // Returns a new contiguous tensor of this device and dtype.
-  Tensor empty(const std::vector<int64_t> &sizes) const {
+  // Returns a new contiguous tensor.
+  static Tensor empty(const std::vector<int64_t> &sizes, int32_t dtype, int32_t device_type,
+                      int32_t device_index) {
+    const int64_t elements = product(sizes);
     std::vector<int64_t> strides(sizes.size());
     int64_t step = 1;
     for (size_t i = sizes.size(); i-- > 0;) {
@@ -75,33 +96,57 @@ public:
       step *= std::max<int64_t>(sizes[i], 1);
     }
     AtenTensorHandle result;
-    TORCH_C(aoti_torch_empty_strided, static_cast<int64_t>(sizes.size()), sizes.data(),
-            strides.data(), dtype_, device_type_, device_index_, &result);
+    if (aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                                 dtype, device_type, device_index, &result) != 0)
+      fail_to_allocate(elements, dtype, device_type, device_index);
     Tensor tensor(result);
-    if (step >= kLarge && device_type_ == aoti_torch_device_type_cpu())
+    if (elements >= kLarge && device_type == aoti_torch_device_type_cpu())
       tensor.ask_for_huge_pages();
     return tensor;
+  }
+  // Returns a new contiguous tensor of this device and dtype.
+  Tensor empty(const std::vector<int64_t> &sizes) const {
+    return empty(sizes, dtype_, device_type_, device_index_);
+  }
+
+  // Returns a contiguous copy, expanded to `sizes`.
+  Tensor copy(const std::vector<int64_t> &sizes) const {
+    Tensor result = empty(sizes);
+    TORCH_C(aoti_torch_copy_, result.handle_, handle_, 0);
+    return result;
   }
 
   // Returns whether each row [d] is one value repeated, with stride 0.
   bool has_uniform_rows() const { return dim_ > 0 && strides_[dim_ - 1] == 0; }
 
-  // Returns this tensor if its rows [d] are uniform or dense, else a contiguous copy.
-  Tensor with_dense_or_uniform_rows() && {
-    return has_uniform_rows() ? std::move(*this) : std::move(*this).with_dense_rows();
-  }
-
-  // Returns this tensor if the elements of each row [d] lie side by side, else a contiguous copy.
-  Tensor with_dense_rows() && {
-    if (dim_ == 0 || sizes_[dim_ - 1] <= 1 || strides_[dim_ - 1] == 1)
-      return std::move(*this);
-    Tensor copy = empty(shape());
-    TORCH_C(aoti_torch_copy_, copy.handle_, handle_, 0);
-    return copy;
+  // Replaces this tensor by a contiguous copy unless the elements of each row [d] lie side by side.
+  void make_rows_dense() {
+    if (dim_ > 0 && sizes_[dim_ - 1] > 1 && strides_[dim_ - 1] != 1)
+      *this = copy(shape());
   }
 
 private:
   static constexpr int64_t kLarge = 1LL << 20; // elements
+
+  Tensor() = default;
+
+  // The C functions of torch drop the type of the exception. ops/_dispatch.py knows this message,
+  // and raises torch's own error. Where nothing translates it, as in compiled programs, it still
+  // has the words by which programs recognise that memory is short.
+  [[noreturn]] static void fail_to_allocate(int64_t elements, int32_t dtype, int32_t device_type,
+                                            int32_t device_index) {
+    const auto size = static_cast<int64_t>(aoti_torch_dtype_element_size(dtype));
+    const std::string bytes = std::to_string(product({elements, size}));
+    const bool cpu = device_type == aoti_torch_device_type_cpu();
+    std::string why = reason();
+    if (why.empty())
+      why =
+          cpu ? "DefaultCPUAllocator: can't allocate memory: you tried to allocate " + bytes +
+                    " bytes."
+              : "CUDA out of memory, or an error of an earlier kernel; stderr has torch's message.";
+    fail("cannot allocate " + bytes + " bytes on " +
+         (cpu ? "cpu" : "cuda:" + std::to_string(device_index)) + ": " + why);
+  }
 
   // The first touch of each new page of 4 KiB costs a page fault. For a large tensor these faults
   // take longer than the kernel that writes it. NumPy asks for huge pages in the same way, from

@@ -4,6 +4,7 @@
 // the installed torch's own headers, so that a wrong declaration is a compile error. The build makes
 // its link-time stand-in for libtorch_cpu.so from the names that begin a line below.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 struct AtenTensorOpaque;
@@ -41,6 +42,9 @@ AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t grain_size
 AOTITorchError aoti_torch_create_device_guard(int32_t device_index, DeviceGuardHandle *ret);
 AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle guard);
 
+const char *torch_exception_get_what_without_backtrace() __attribute__((weak)); // null before torch 2.13
+
+size_t aoti_torch_dtype_element_size(int32_t dtype);
 int32_t aoti_torch_device_type_cpu();
 int32_t aoti_torch_device_type_cuda();
 int32_t aoti_torch_dtype_bfloat16();

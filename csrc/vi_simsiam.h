@@ -5,81 +5,40 @@
 #pragma once
 #include "dispatch.h"
 #include "operands.h"
+#include "sphere.h"
 #include <limits>
 
 namespace spherical {
 
-// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0.
+// A shorter vector has no direction: its cosine counts as 0, and its gradient is 0, unless the
+// other vector is NaN.
 constexpr double kShortest = 1e-12; // as in torch's normalize
 
 // A half angle whose sin2 or cos2 is below this has lost 6 bits to the dot product, and its
 // gradients 3 bits.
 constexpr double kNearPole = 1.0 / 64;
 
-// The sums over a row that the cosine needs.
-enum CosineSum { kMuMu, kXX, kMuX, kCosineSums };
-
-template <class T> HD_INLINE void cosine_terms(T mu, T x, T (&out)[kCosineSums]) {
-  out[kMuMu] = mu * mu;
-  out[kXX] = x * x;
-  out[kMuX] = mu * x;
+// The angle between x and mu from the sums of their products. sin2 and cos2 have an absolute error
+// of one rounding. Where one of them is below kNearPole, chords of x and length_ratio mu give it a
+// relative error of that size.
+template <class T> HD Cosine<T> cosine_of_products(const T (&sums)[kAngleProducts]) {
+  const T shortest = T(kShortest * kShortest), xx = sums[kXX], mu_mu = sums[kMuMu];
+  const bool none = mu_mu < shortest || xx < shortest;
+  const T x_mu = none ? T(0) * sums[kXMu] : sums[kXMu]; // NaN stays NaN
+  const T inverse = none ? x_mu : T(1) / (std::sqrt(xx) * std::sqrt(mu_mu)), t = x_mu * inverse;
+  return {{T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)},
+          {none ? T(0) : x_mu / mu_mu, T(0)},
+          {none ? T(0) : x_mu / xx, T(0)},
+          inverse};
 }
 
-// The part of a vector a that is orthogonal to b, a - (a . b / b . b) b. `ratio` is rounded and the
-// product exact, so the error of the part is a small multiple of b, and `rest` removes it.
-template <class T> struct Orthogonal {
-  T ratio;
-  T rest;
+template <class T> HD_INLINE bool is_within(HalfAngle<T> c, T limit) {
+  return c.sin2 < limit || c.cos2 < limit;
+}
 
-  HD_INLINE T fused(T a, T b) const { return std::fma(-ratio, b, a); }
-  HD_INLINE T exact(T a, T b) const { return fused(a, b) - rest * b; }
-};
-
-// The sums over a row that are needed in addition near the poles. p is the part of x orthogonal to
-// mu, and q the part of mu orthogonal to x.
-enum PoleSum { kPP, kPMu, kQX, kPoleSums };
-
-// The angle between x and mu. From the dot product, sin2 and cos2 have an absolute error of one
-// rounding. Where one of them is below kNearPole, set_pole_sums() gives it a relative error of that
-// size.
-template <class T> struct Cosine {
-  HalfAngle<T> half_angle;
-  Orthogonal<T> x_part, mu_part; // p and q
-  T inverse;                     // 1/(|x| |mu|); 0 if either has no direction
-
-  Cosine() = default;
-  HD explicit Cosine(const T (&sums)[kCosineSums]) {
-    const T shortest = T(kShortest * kShortest), mu_mu = sums[kMuMu], xx = sums[kXX];
-    const bool none = mu_mu < shortest || xx < shortest;
-    inverse = none ? T(0) : T(1) / (std::sqrt(mu_mu) * std::sqrt(xx));
-    const T t = none ? T(0) : sums[kMuX] * inverse;
-    half_angle = {T(0.5) * (T(1) - t), T(0.5) * (T(1) + t)};
-    x_part = {none ? T(0) : sums[kMuX] / mu_mu, T(0)};
-    mu_part = {none ? T(0) : sums[kMuX] / xx, T(0)};
-  }
-
-  HD_INLINE bool within(T limit) const {
-    return half_angle.sin2 < limit || half_angle.cos2 < limit;
-  }
-
-  HD_INLINE void pole_terms(T mu, T x, T (&out)[kPoleSums]) const {
-    const T p = x_part.fused(x, mu);
-    out[kPP] = p * p;
-    out[kPMu] = p * mu;
-    out[kQX] = mu_part.fused(mu, x) * x;
-  }
-
-  // sin^2(theta) = 4 sin2 cos2 = |p|^2/|x|^2
-  HD void set_pole_sums(const T (&sums)[kCosineSums], const T (&pole)[kPoleSums]) {
-    x_part.rest = pole[kPMu] / sums[kMuMu];
-    mu_part.rest = pole[kQX] / sums[kXX];
-    const T left = pole[kPP] - pole[kPMu] * x_part.rest,
-            sin2 = left > T(0) ? left / sums[kXX] : T(0);
-    const T small = T(0.5) * sin2 / (T(1) + std::sqrt(T(1) - sin2));
-    half_angle =
-        sums[kMuX] > T(0) ? HalfAngle<T>{small, T(1) - small} : HalfAngle<T>{T(1) - small, small};
-  }
-};
+template <class T> HD_INLINE T length_ratio(const T (&sums)[kAngleProducts]) {
+  return std::sqrt(sums[kXX]) / std::sqrt(sums[kMuMu]);
+}
 
 // The loss of a row, -(log p + log_area), given log_prob_at_mode_over_uniform. It is 0 where p is
 // uniform.
@@ -125,12 +84,13 @@ template <class T> struct VISimSiamLoss {
 // each in the dtype of its operand. T is the dtype of kappa.
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
-  Tensor grad(stack[0]), kappa(stack[3]);
-  Tensor pred = Tensor(stack[1]).with_dense_rows(), target = Tensor(stack[2]).with_dense_rows();
+  Tensor grad(stack[0]), pred(stack[1]), target(stack[2]), kappa(stack[3]);
   double beta;
   std::memcpy(&beta, &stack[5], sizeof beta);
   const NeedsGrad needs(stack[6]);
   check_same_device(op, kappa, {&grad, &pred, &target});
+  pred.make_rows_dense();
+  target.make_rows_dense();
   const Input inputs[] = {{"grad", grad, false},
                           {"pred", pred, true},
                           {"target", target, true},

@@ -1,10 +1,31 @@
-"""Two helpers that several rooms of the package share."""
+"""Helpers that several rooms of the package share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-__all__ = ["sum_to", "wide"]
+__all__ = ["ROWS", "by_rows", "same_shape", "savable", "sum_to", "wide"]
+
+ROWS = 2**16  # elements that a quadrature takes at a time: up to some 400 MB of temporaries
+
+
+def by_rows(f: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """f(*tensors) for an elementwise f, of at most that many elements at a time, which bounds the
+    memory that f takes."""
+    tensors = torch.broadcast_tensors(*tensors)
+    if tensors[0].numel() <= rows:
+        return f(*tensors)
+    parts = zip(*(x.reshape(-1).split(rows) for x in tensors), strict=True)
+    return torch.cat([f(*part) for part in parts]).view(tensors[0].shape)
+
+
+def same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether a == b. Python compares (4,) with (n, 5) by asking whether 4 == n, so that a traced
+    program would be valid for batch sizes n other than 4 only."""
+    return len(a) == len(b) and a == b
 
 
 def wide(x: Tensor) -> Tensor:
@@ -14,4 +35,16 @@ def wide(x: Tensor) -> Tensor:
 
 def sum_to(grad: Tensor, like: Tensor) -> Tensor:
     """The gradient of a tensor that was broadcast, summed to the shape of that tensor."""
-    return grad if grad.shape == like.shape else grad.sum_to_size(like.shape)
+    return grad if same_shape(grad.shape, like.shape) else grad.sum_to_size(like.shape)
+
+
+def savable(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors as autograd can save them: copies of those made under torch.inference_mode.
+
+    torch.compile reads a program before it sees its tensors, and cannot ask which mode made them.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        for x in tensors:  # a loop, since any(...) takes longer
+            if x.is_inference():
+                return tuple(x.clone() if x.is_inference() else x for x in tensors)
+    return tensors

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-__all__ = ["finite_nonnegative", "sphere"]
+__all__ = ["concentration", "finite_nonnegative", "sphere"]
+
+UPPER_BOUND = 2.0**50  # kUpperBound of csrc/math/types.h
 
 
 class _Sphere(Constraint):
@@ -33,15 +36,26 @@ class _Sphere(Constraint):
 
 
 class _FiniteNonnegative(Constraint):
-    """0 <= x < infinity."""
+    """0 <= x < upper_bound."""
+
+    lower_bound = 0.0
+
+    def __init__(self, upper_bound: float = math.inf) -> None:
+        self.upper_bound = upper_bound
 
     def check(self, value: Any) -> Tensor:
-        valid: Tensor = (value >= 0) & (value < float("inf"))
+        valid: Tensor = (value >= 0) & (value < self.upper_bound)
         return valid
 
     def __repr__(self) -> str:
-        return "FiniteNonnegative()"
+        if self.upper_bound == math.inf:
+            return "FiniteNonnegative()"
+        return (
+            f"FiniteNonnegative(0 <= x < {self.upper_bound:g}; softplus and clamp map real numbers "
+            "there)"
+        )
 
 
 sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
+concentration = _FiniteNonnegative(UPPER_BOUND)  # of a family that has no bound of its own

@@ -5,14 +5,14 @@ csrc/families.h holds the same list, in the same order; a test compares the two.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint, half_open_interval
 
-from .constraints import finite_nonnegative
+from . import constraints
 from .fit import Estimator
 from .fit import power_spherical as power_spherical_fit
 from .fit import spherical_cauchy as spherical_cauchy_fit
@@ -46,7 +46,7 @@ class Family:
     index: int  # its position in FAMILIES, which is what a raw op takes
     reference: FamilyReference
     marginal: FamilyMarginal
-    concentration: Constraint  # the domain of kappa
+    concentration: Constraint  # the domain of kappa, [0, upper_bound)
     exponential_form: bool  # whether log p = log p(mu) + kappa phi(t), phi the same for all d
     fit: Estimator | None = None  # maximum likelihood, where it is known
     kl: Mapping[str, Divergence] = field(default_factory=dict)  # KL(this || q), by the name of q
@@ -65,11 +65,29 @@ class Family:
                 names = ", ".join(missing)
                 raise TypeError(f"family {self.name} lacks {names} of {protocol.__name__}")
 
+    def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:
+        """Copies and pickles of what refers to a family refer to the same one, by its name."""
+        return family_named, (self.name,)
+
     @property
     def upper_bound(self) -> float:
-        """The end of the domain of kappa, which starts at 0, or infinity."""
-        bound: float = getattr(self.concentration, "upper_bound", math.inf)
+        """The end of the domain of kappa, which starts at 0; upper_bound in csrc/families.h."""
+        bound: float = self.concentration.upper_bound  # type: ignore[attr-defined]
         return bound
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the family itself bounds kappa, rather than the range of its functions."""
+        return self.upper_bound < constraints.UPPER_BOUND
+
+    def inside(self, kappa: Tensor) -> Tensor:
+        """kappa, and NaN outside of its domain; `in_domain` of csrc/math/types.h.
+
+        What computes in plain torch takes a concentration through this function, as kernels do
+        through the other. The gradient is NaN outside as well, and -0 becomes 0.
+        """
+        valid = self.concentration.check(kappa)
+        return kappa * torch.where(valid, 1.0, torch.nan).to(kappa.dtype) + 0.0
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -78,7 +96,7 @@ FAMILIES: tuple[Family, ...] = (
         index=0,
         reference=power_spherical,
         marginal=power_spherical_marginal,
-        concentration=finite_nonnegative,
+        concentration=constraints.concentration,
         exponential_form=True,
         fit=power_spherical_fit.fit,
         kl={
@@ -91,7 +109,7 @@ FAMILIES: tuple[Family, ...] = (
         index=1,
         reference=von_mises_fisher,
         marginal=von_mises_fisher_marginal,
-        concentration=finite_nonnegative,
+        concentration=constraints.concentration,
         exponential_form=True,
         fit=von_mises_fisher_fit.fit,
         kl={

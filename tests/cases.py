@@ -68,7 +68,7 @@ class Family:
     def at(self, kappa: Any) -> Any:
         """The concentration that stands for ``kappa`` >= 0, a number or a tensor, in this family.
 
-        It is kappa itself where the domain of the concentration has no upper bound. In a domain
+        It is kappa itself where the family does not bound the concentration. In a domain
         [0, bound) it is bound kappa/(1 + kappa), and at most the largest number of the tensor's
         dtype below the bound.
         """
@@ -77,9 +77,9 @@ class Family:
 
 def concentration_at(declared: DeclaredFamily, kappa: Any) -> Any:
     """`Family.at` for an entry of the package's list."""
-    bound = declared.upper_bound
-    if bound == float("inf"):
+    if not declared.is_bounded:
         return kappa
+    bound = declared.upper_bound
     if not isinstance(kappa, Tensor):
         return bound * kappa / (1 + kappa)
     below = torch.nextafter(

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 CSRC = Path(__file__).parents[1] / "csrc"
-STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Werror"]
 
 
 def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
@@ -32,15 +32,25 @@ def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Non
 
 
 def shared_library(factory: pytest.TempPathFactory, source: Path, *flags: str) -> Path:
-    """One source as a library, compiled with CXX, c++ or g++."""
+    """One source as a library."""
+    return _compiled(factory, source, f"{source.stem}.so", "-shared", "-fPIC", *flags)
+
+
+def program(factory: pytest.TempPathFactory, source: Path, *flags: str) -> Path:
+    """One source as a program."""
+    return _compiled(factory, source, source.stem, *flags)
+
+
+def _compiled(factory: pytest.TempPathFactory, source: Path, name: str, *flags: str) -> Path:
+    """With CXX, c++ or g++."""
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), "")
     if not compiler:
         if "CI" in os.environ:
             pytest.fail("no C++ compiler")
         pytest.skip("no C++ compiler")
 
-    def build(library: Path) -> None:
-        command = [compiler, *STRICT, *flags, f"-I{CSRC}", source, "-o", library]
+    def build(result: Path) -> None:
+        command = [compiler, *STRICT, *flags, f"-I{CSRC}", source, "-o", result]
         subprocess.run(command, check=True)
 
-    return once(factory, f"{source.stem}.so", build)
+    return once(factory, name, build)

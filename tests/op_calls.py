@@ -40,3 +40,29 @@ def log_prob(value, loc, kappa):
 
 def rsample(loc, kappa):
     return ops.rsample(loc, kappa, STATE, FAMILY)
+
+
+# The arguments of the raw ops: v is a vector (..., d), s a scalar (...).
+ARGUMENTS = {
+    "scalar_function": "s d family function",
+    "kl": "s s s s d family family function",
+    "log_prob": "v v s family",
+    "log_prob_backward": "s v v s family needs_grad",
+    "rsample": "v s state family",
+    "rsample_backward": "v v v s family needs_grad",
+    "vi_simsiam_loss": "s v v s family beta needs_grad",
+}
+
+
+def operands(name):
+    """The kinds of the tensors that a raw op takes first."""
+    return [kind for kind in ARGUMENTS[name].split() if kind in ("v", "s")]
+
+
+def call_raw(name, tensors, **others):
+    """Calls a raw op with its tensors and, where others does not say otherwise, plain integers."""
+    defaults = {"d": 5, "family": FAMILY.index, "function": 0, "needs_grad": 7, "beta": 0.0}
+    settings = {**defaults, "state": STATE, **others}
+    rest = [settings[kind] for kind in ARGUMENTS[name].split() if kind not in ("v", "s")]
+    result = getattr(raw, name)(*tensors, *rest)
+    return result if isinstance(result, tuple) else (result,)

@@ -86,9 +86,10 @@ def test_the_domain_of_the_concentration_is_the_familys(monkeypatch):
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
-def test_lists_and_enums_of_cpp_have_the_same_order():
+def test_lists_bounds_and_enums_of_cpp_are_the_same():
     """By static_assert, in a source that is checked and not linked."""
     names = ", ".join(f'"{family.name}"' for family in FAMILIES)
+    bounds = ", ".join(f"{family.upper_bound!r}" for family in FAMILIES)
     lines = [
         '#include "families.h"',
         '#include "kl.h"',
@@ -97,8 +98,9 @@ def test_lists_and_enums_of_cpp_have_the_same_order():
         "using namespace spherical;",
         "template <class... F> constexpr bool is_list(List<F...>) {",
         f"  constexpr std::string_view here[] = {{F::name...}}, there[] = {{{names}}};",
+        f"  constexpr double ends[] = {{F::upper_bound...}}, bounds[] = {{{bounds}}};",
         "  for (int i = 0; i < List<F...>::size; ++i)",
-        "    if (here[i] != there[i]) return false;",
+        "    if (here[i] != there[i] || ends[i] != bounds[i]) return false;",
         f"  return List<F...>::size == {len(FAMILIES)};",
         "}",
         'static_assert(is_list(Families()), "families");',

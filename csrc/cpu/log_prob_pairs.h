@@ -242,7 +242,7 @@ SIMD_CLONES inline void errors_of_squares(int64_t n, int64_t d, PairTile &s) {
 template <class Family, class T, class Redo> class LogProbOfProduct {
 public:
   LogProbOfProduct(int64_t d, const Side<T> &rows, const Side<T> &columns, const Redo &redo)
-      : d(d), dim(make_dim<double>(d)), dim_float(convert_dim<float>(dim)), rows(rows),
+      : d(d), dim(make_dim<double>(d)), dim_float(make_dim<float>(d)), rows(rows),
         columns(columns), redo(redo), out(static_cast<T *>(rows.operands.results[0])),
         groups((columns.size() + kPairColumns - 1) / kPairColumns) {}
 
@@ -316,7 +316,7 @@ private:
   void read_laws(const Side<T> &side, int64_t first, int64_t n, PairTile &s,
                  VectorScalars<most> &to) const {
     T kappa[kTile];
-    read_scalars(side.operands, Args::kKappa, first, n, kappa);
+    read_concentrations<Family>(side.operands, Args::kKappa, first, n, kappa);
     std::copy(kappa, kappa + n, to.kappa);
     const bool shared = side.stride(Args::kKappa) == 0;
     OverRows<Family>::log_prob_at_mode(dim, shared ? 1 : n, kappa, to.log_prob_at_mode);

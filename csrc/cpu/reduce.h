@@ -6,7 +6,7 @@
 
 namespace spherical {
 
-// The memory of one task: rows that f of for_each_tile reads, and rows that it writes.
+// Rows that a tile reads, and rows that it writes.
 template <class T> struct Scratch {
   TileRows<T> in[3], out;
 };
@@ -23,27 +23,45 @@ SIMD_CLONES void add_rows(const T *rows, int64_t n, int64_t d, S *total) {
 // T, and the parts in double.
 constexpr int64_t kTermsPerPart = 256;
 
-// Calls f(first, n, out, scratch) for each tile of rows i = first ... first + n - 1. f writes row i
-// of the result sums.operand, [d], to out[i - first]; out is null if that result is not needed.
+// Calls tile(first, n, at, out, block) for each tile of `most` rows i = first ... first + n - 1,
+// and scalars(first, n, block) after the tiles of a block of up to kTile rows, of which a tile
+// begins at row `at`. A task has one Block, which holds what they pass on.
 //
-// Each row that is stored is the sum of sums.terms neighbouring rows i. The order of the additions
-// depends on the shapes alone.
-template <class T, int I, int O, class F>
-void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64_t grain,
-                   const F &f) {
-  const int64_t d = operands.rows.d, most = tile_rows(d), terms = sums.terms;
+// tile writes row i of the result sums.operand, [d], to out[i - first]; out is null if that result
+// is not needed. Each row that is stored is the sum of sums.terms neighbouring rows i. The order of
+// the additions depends on the shapes alone.
+template <class Block, class T, int I, int O, class Tile, class Scalars>
+void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64_t most,
+                   int64_t grain, const Tile &tile, const Scalars &scalars) {
+  const int64_t d = operands.rows.d, terms = sums.terms;
   const int k = sums.operand;
   const bool needed = operands.needs(k);
+  // rows_of(first, n) says where rows go, and finish(first, n) is called when they are there.
+  const auto for_each_row = [&](int64_t begin, int64_t end, Block &block, const auto &rows_of,
+                                const auto &finish) {
+    for (int64_t first = begin; first < end; first += kTile) {
+      const int64_t size = std::min(kTile, end - first);
+      for (int64_t at = 0; at < size; at += most) {
+        const int64_t n = std::min(most, size - at);
+        tile(first + at, n, at, rows_of(first + at, n), block);
+        finish(first + at, n);
+      }
+      scalars(first, size, block);
+    }
+  };
   if (terms == 1 || !needed) {
     parallel_for(operands.rows.n, grain, [&](int64_t begin, int64_t end) {
-      Scratch<T> scratch;
+      Block block;
       TileRows<T> rows;
-      for (int64_t first = begin; first < end; first += most) {
-        const int64_t n = std::min(most, end - first);
-        f(first, n, needed ? result_rows(operands, k, first, n, rows) : nullptr, scratch);
-        if (needed)
-          finish_rows(operands, k, first, n, rows);
-      }
+      for_each_row(
+          begin, end, block,
+          [&](int64_t first, int64_t n) -> T *const * {
+            return needed ? result_rows(operands, k, first, n, rows) : nullptr;
+          },
+          [&](int64_t first, int64_t n) {
+            if (needed)
+              finish_rows(operands, k, first, n, rows);
+          });
     });
     return;
   }
@@ -55,7 +73,7 @@ void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64
   const int64_t parts = (terms + kTermsPerPart - 1) / kTermsPerPart;
   std::vector<T> partial(static_cast<size_t>(parts > 1 ? sums.count * parts * d : 0));
   const auto add_parts = [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch;
+    Block block;
     std::vector<T> total(static_cast<size_t>(d));
     TileRows<T> rows;
     rows.put_in_buffer(most, d);
@@ -63,11 +81,10 @@ void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64
       const int64_t sum = part / parts, first = part % parts * kTermsPerPart;
       const int64_t last = std::min(terms, first + kTermsPerPart);
       std::fill(total.begin(), total.end(), T(0));
-      for (int64_t i = first; i < last; i += most) {
-        const int64_t n = std::min(most, last - i);
-        f(sum * terms + i, n, rows.row, scratch);
-        add_rows(rows.buffer.data(), n, d, total.data());
-      }
+      for_each_row(
+          sum * terms + first, sum * terms + last, block,
+          [&](int64_t, int64_t) -> T *const * { return rows.row; },
+          [&](int64_t, int64_t n) { add_rows(rows.buffer.data(), n, d, total.data()); });
       if (parts > 1)
         std::copy(total.begin(), total.end(), partial.begin() + part * d);
       else

@@ -2,10 +2,10 @@
 // without a division by a norm that can vanish, a reflection or a clamp (docs/numerics.md#sampler).
 #include "../rsample.h"
 #include "../registration.h"
+#include "angles.h"
 #include "family_rows.h"
 #include "random_words.h"
 #include "reduce.h"
-#include "sums.h"
 
 namespace {
 using namespace spherical;
@@ -60,38 +60,32 @@ template <class T> struct Samples {
   T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
   T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
   SampleCoefficients<T> coefficients[kTile];
+  T along_mu[kTile], along_g[kTile]; // the sample is along_mu mu + along_g g
 };
 
-// a . mu, |mu|^2 and |a|^2
-template <class T> HD_INLINE void dots(const T *a, const T *mu, int64_t d, T (&sums)[3]) {
-  row_sums<T, 3>(d, sums, [=](int64_t i, T(&out)[3]) __attribute__((always_inline)) {
-    out[0] = a[i] * mu[i];
-    out[1] = mu[i] * mu[i];
-    out[2] = a[i] * a[i];
-  });
-}
-
-// Projects each row of normals g, [n, width], on mu. `combine` removes the component along mu
-// later: |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside
-// |g|^2 (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
+// Projects each row of normals on mu. set_coefficients removes the component along mu later:
+// |g'|^2 = |g|^2 - p^2 needs no g'. In many dimensions that difference is never small beside |g|^2
+// (it is below |g|^2/100 with a probability of 1e-15 in d = 16).
 template <class T>
-HD_INLINE void project_wide(const T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
-                            Samples<T> &s) {
+SIMD_CLONES void project_wide(const T *const *g, const T *const *mu, int64_t n, int64_t d,
+                              Samples<T> &s) {
+  const T *const *const rows[2] = {g, mu};
+  double sums[kAngleProducts][kTile];
+  product_sums(rows, n, d, sums);
   for (int64_t r = 0; r < n; ++r) {
-    T sums[3];
-    dots(g + r * width, mu[r], d, sums);
-    s.length[r] = std::sqrt(sums[1]);
-    s.p[r] = sums[0] / s.length[r];
-    s.s[r] = T(0.5) * (sums[2] - s.p[r] * s.p[r]);
-    s.removed[r] = sums[0] / sums[1];
+    const double length = std::sqrt(sums[kMuMu][r]), p = sums[kXMu][r] / length;
+    s.length[r] = static_cast<T>(length);
+    s.p[r] = static_cast<T>(p);
+    s.s[r] = static_cast<T>(0.5 * (sums[kXX][r] - p * p));
+    s.removed[r] = static_cast<T>(sums[kXMu][r] / sums[kMuMu][r]);
   }
 }
 
 // Projects each row in few dimensions, where that difference can be small: the component along mu
 // is removed twice.
 template <class T>
-HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
-                              Samples<T> &s) {
+SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+                                Samples<T> &s) {
   Columns<T> by_g, by_mu;
   by_mu.read(mu, n, d);
   T dot[kTile] = {}, again[kTile] = {}, mu_mu[kTile] = {}, squared[kTile] = {};
@@ -128,16 +122,6 @@ HD_INLINE void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n
   }
 }
 
-template <class T>
-SIMD_CLONES void project(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
-                         Samples<T> &s) {
-  static_assert(kColumnwiseBelow == kReorthogonalised);
-  if (d < kColumnwiseBelow)
-    project_narrow(g, width, mu, n, d, s);
-  else
-    project_wide(g, width, mu, n, d, s);
-}
-
 // The exponentials of the first proposal of each row, from its words [n, 4].
 template <class T>
 SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<T> &s) {
@@ -170,16 +154,10 @@ SIMD_CLONES FLATTEN void tile_coefficients(const RowStream &first, const Dim<T> 
   }
 }
 
-// out[r] = t m + r g' for each row; mu and out are [n] pointers to [d], g is [n, width].
-template <class T>
-SIMD_CLONES void combine(const Samples<T> &s, const T *const *mu, const T *g, int64_t width,
-                         int64_t n, int64_t d, T *const *out) {
-  for (int64_t r = 0; r < n; ++r, g += width) {
-    const T b = s.coefficients[r].r, a = s.coefficients[r].t / s.length[r] - b * s.removed[r];
-    const T *m = mu[r];
-    T *x = out[r];
-    for (int64_t i = 0; i < d; ++i)
-      x[i] = a * m[i] + b * g[i];
+template <class T> SIMD_CLONES void set_coefficients(int64_t n, Samples<T> &s) {
+  for (int64_t r = 0; r < n; ++r) {
+    s.along_g[r] = s.coefficients[r].r;
+    s.along_mu[r] = s.coefficients[r].t / s.length[r] - s.along_g[r] * s.removed[r];
   }
 }
 
@@ -190,6 +168,9 @@ template <class Family, class T> void forward(const RSample<T> &args) {
   parallel_for(operands.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> normals(static_cast<size_t>(most * width));
     T *g = normals.data();
+    const T *g_rows[kTile];
+    for (int64_t r = 0; r < most; ++r)
+      g_rows[r] = g + r * width;
     TileRows<T> mu_rows, sample_rows;
     Samples<T> s;
     WordBlocks proposals{};
@@ -200,51 +181,62 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       const RowStream stream = args.stream(first);
       fill_normals(stream, n, d, g);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
-      project(g, width, mu, n, d, s);
-      read_scalars(operands, Args::kKappa, first, n, s.kappa);
+      static_assert(kColumnwiseBelow == kReorthogonalised);
+      if (d < kColumnwiseBelow)
+        project_narrow(g, width, mu, n, d, s);
+      else
+        project_wide(g_rows, mu, n, d, s);
+      read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
       tile_coefficients<Family>(stream, args.dim, n, s);
-      combine(s, mu, g, width, n, d, result_rows(operands, Args::kSample, first, n, sample_rows));
+      set_coefficients(n, s);
+      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d,
+                   result_rows(operands, Args::kSample, first, n, sample_rows));
     }
   });
 }
 
+// SampleGradient by columns, for the rows of a block.
+template <class T> struct SampleGradients : Scratch<T> {
+  double along_grad[kTile], along_x[kTile], outward[kTile], sin2[kTile], cos2[kTile];
+  int64_t again[kTile]; // whether the half angle cancels
+  T kappa[kTile];
+};
+
+// Sets those of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
-SIMD_CLONES void backward_sums(const T *const *grad, const T *const *x, const T *const *mu,
-                               int64_t n, int64_t d, SampleGradient<T> *g) {
-  if (d < kColumnwiseBelow) {
-    Columns<T> by_grad, by_x, by_mu;
-    by_grad.read(grad, n, d);
-    by_x.read(x, n, d);
-    by_mu.read(mu, n, d);
-    T sums[kSampleSums][kTile] = {};
-    for (int64_t i = 0; i < d; ++i)
-      for (int64_t r = 0; r < n; ++r) {
-        T terms[kSampleSums];
-        sample_terms(by_grad.at[i][r], by_x.at[i][r], by_mu.at[i][r], terms);
-        for (int k = 0; k < kSampleSums; ++k)
-          sums[k][r] += terms[k];
-      }
-    for (int64_t r = 0; r < n; ++r) {
-      T of_one_row[kSampleSums];
-      for (int k = 0; k < kSampleSums; ++k)
-        of_one_row[k] = sums[k][r];
-      g[r] = SampleGradient<T>(of_one_row);
-    }
-    return;
-  }
+SIMD_CLONES void set_gradients(const double (&sums)[kSampleSums][kTile], int64_t at, int64_t n,
+                               SampleGradients<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
-    const T *gr = grad[r], *xr = x[r], *mur = mu[r];
-    T sums[kSampleSums];
-    row_sums<T, kSampleSums>(d, sums,
-                             [=](int64_t i, T(&out)[kSampleSums]) __attribute__((always_inline)) {
-                               sample_terms(gr[i], xr[i], mur[i], out);
-                             });
-    g[r] = SampleGradient<T>(sums);
+    double of_row[kSampleSums];
+    for (int k = 0; k < kSampleSums; ++k)
+      of_row[k] = sums[k][r];
+    const SampleGradient<double> g(of_row);
+    s.along_grad[at + r] = g.along_grad;
+    s.along_x[at + r] = g.along_x;
+    s.outward[at + r] = g.outward;
+    s.sin2[at + r] = g.half_angle.sin2;
+    s.cos2[at + r] = g.half_angle.cos2;
+    s.again[at + r] = Chords<double>(of_row).cancels() ? 1 : 0;
   }
+}
+
+template <class T>
+void measure(const T *const *grad, const T *const *x, const T *const *mu, int64_t at, int64_t n,
+             int64_t d, SampleGradients<T> &s) {
+  double sums[kSampleSums][kTile];
+  sample_sums(grad, x, mu, n, d, sums);
+  set_gradients(sums, at, n, s);
+  for (int64_t r = 0; r < n; ++r)
+    if (s.again[at + r] || std::min(s.sin2[at + r], s.cos2[at + r]) < kNearest<T>) {
+      const T ratio = ratio_for(chords_of_row(sums, r), x[r], mu[r], d);
+      const auto c = scaled_chords<double>(ratio, x[r], mu[r], d).half_angle();
+      s.sin2[at + r] = c.sin2;
+      s.cos2[at + r] = c.cos2;
+    }
 }
 
 // Returns the rows of the upstream gradient. In sum().backward() each is one value, repeated.
@@ -265,27 +257,33 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
   using Args = RSampleBackward<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d;
-  const auto tile = [&](int64_t first, int64_t n, T *const *grad_mu, Scratch<T> &scratch) {
-    const T *const *grad = grad_rows(args, first, n, scratch.in[0]);
-    const T *const *x = read_rows(operands, Args::kSample, first, n, scratch.in[1]);
-    const T *const *mu = read_rows(operands, Args::kMu, first, n, scratch.in[2]);
-    SampleGradient<T> g[kTile];
-    HalfAngle<T> half_angle[kTile];
-    backward_sums(grad, x, mu, n, d, g);
+  const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *grad_mu,
+                        SampleGradients<T> &s) {
+    const T *const *grad = grad_rows(args, first, n, s.in[0]);
+    const T *const *x = read_rows(operands, Args::kSample, first, n, s.in[1]);
+    const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[2]);
+    measure(grad, x, mu, at, n, d, s);
+    read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa + at);
+    for (int64_t r = at; r < at + n; ++r) // NaN where kappa is, as in SampleGradient::spread_nan
+      s.along_grad[r] += 0.0 * static_cast<double>(s.kappa[r]);
     if (grad_mu)
-      gradients(g, grad, x, n, d, grad_mu);
+      combine_rows(s.along_grad + at, grad, s.along_x + at, x, n, d, grad_mu);
+  };
+  const auto scalars = [&](int64_t first, int64_t n, SampleGradients<T> &s) {
     if (!operands.needs(Args::kGradKappa))
       return;
-    T kappa[kTile], kappa_grad[kTile];
-    read_scalars(operands, Args::kKappa, first, n, kappa);
+    T kappa_grad[kTile];
+    HalfAngle<T> half_angle[kTile];
     for (int64_t r = 0; r < n; ++r)
-      half_angle[r] = g[r].half_angle;
-    OverRows<Family>::implicit_gradient(args.dim, n, kappa, half_angle, kappa_grad);
+      half_angle[r] = {static_cast<T>(s.sin2[r]), static_cast<T>(s.cos2[r])};
+    OverRows<Family>::implicit_gradient(args.dim, n, s.kappa, half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
-      kappa_grad[r] *= g[r].outward;
+      kappa_grad[r] = static_cast<T>(s.outward[r] * kappa_grad[r]);
     write_scalars(operands, Args::kGradKappa, first, n, kappa_grad);
   };
-  for_each_tile(operands, args.sums, row_grain(d, 1, kBackwardRowCost), tile);
+  const bool reads_again = operands.needs(Args::kGradMu) || args.uniform_grad;
+  for_each_tile<SampleGradients<T>>(operands, args.sums, tile_rows(operands, reads_again),
+                                    row_grain(d, 1, kBackwardRowCost), tile, scalars);
 }
 
 void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {

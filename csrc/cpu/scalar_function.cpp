@@ -1,4 +1,4 @@
-// The scalar functions of (kappa, d), computed in double, so that float results are rounded once.
+// The scalar functions of (kappa, d).
 #include "../scalar_function.h"
 #include "../registration.h"
 #include "parallel.h"
@@ -12,7 +12,7 @@ void scalar_function_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_scalar_function(stack, [](auto family, const auto &args) {
     parallel_for(args.operands.rows.n, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        args.template element<decltype(family), double>(i);
+        args.template element<decltype(family)>(i);
     });
   });
 }

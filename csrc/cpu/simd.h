@@ -3,11 +3,13 @@
 #pragma once
 #include "../math/portable.h"
 #include <algorithm>
+#include <utility>
 
 // SIMD_CLONES compiles a function once for each x86-64 level; one is chosen when the library is
-// loaded (by ifunc, which only GNU systems have). It works on templates, too.
+// loaded (by ifunc, which only GNU systems have). It works on templates, too. The function that
+// chooses runs before the thread sanitizer, which GCC would let it call.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) &&        \
-    !defined(__clang__)
+    !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define SIMD_VERSIONS
 #define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -18,14 +20,68 @@
 
 namespace spherical {
 
-// A vector of as many T as 32 bytes hold, or another number of bytes.
+// A vector of as many T as 32 bytes, or so many, hold.
 template <class T, int bytes = 32> struct VectorOf {
   typedef T type __attribute__((vector_size(bytes)));
   static constexpr int64_t width = bytes / sizeof(T);
 };
-template <class T> using Vector = typename VectorOf<T>::type;
+template <class T, int bytes = 32> using Vector = typename VectorOf<T, bytes>::type;
 template <class T> HD_INLINE void load(const T *from, Vector<T> &v) { memcpy(&v, from, sizeof v); }
 template <class T> HD_INLINE void store(const Vector<T> &v, T *to) { memcpy(to, &v, sizeof v); }
+
+template <class V> using ElementOf = std::decay_t<decltype(std::declval<V>()[0])>;
+template <class V> constexpr int kWidth = sizeof(V) / sizeof(ElementOf<V>);
+
+// Calls f(0) ... f(n - 1) in a row, so that arrays which the index selects from live in registers.
+template <class F, int... I> HD_INLINE void unrolled(const F &f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>()), ...);
+}
+template <int n, class F> HD_INLINE void unrolled(const F &f) {
+  unrolled(f, std::make_integer_sequence<int, n>());
+}
+
+// v[i] = f(i) for each element, in the one form for which GCC 12 makes a conversion or a fused
+// product of the whole vector.
+template <class V, class F, int... I>
+HD_INLINE void fill_elements(V &v, const F &f, std::integer_sequence<int, I...>) {
+  v = V{f(I)...};
+}
+template <class V, class F> HD_INLINE void fill_elements(V &v, const F &f) {
+  fill_elements(v, f, std::make_integer_sequence<int, kWidth<V>>());
+}
+
+// The sum of the elements of v, by halves.
+template <class V, int... I>
+HD_INLINE ElementOf<V> sum_of_elements(const V &v, std::integer_sequence<int, I...>) {
+  constexpr int half = sizeof...(I);
+  if constexpr (half == 1)
+    return v[0] + v[1];
+  else
+    return sum_of_elements(__builtin_shufflevector(v, v, I...) +
+                               __builtin_shufflevector(v, v, (half + I)...),
+                           std::make_integer_sequence<int, half / 2>());
+}
+template <class V> HD_INLINE ElementOf<V> sum_of_elements(const V &v) {
+  return sum_of_elements(v, std::make_integer_sequence<int, kWidth<V> / 2>());
+}
+
+// v[i] = from[i], converted.
+template <class V, class T> HD_INLINE void load_as(const T *from, V &v) {
+  using S = ElementOf<V>;
+  if constexpr (std::is_same_v<S, T>)
+    memcpy(&v, from, sizeof v);
+  else
+    fill_elements(v, [=](int i) __attribute__((always_inline)) { return static_cast<S>(from[i]); });
+}
+
+// c += a b, rounded once. V is a number or a vector.
+template <class V> HD_INLINE void add_fused(const V &a, const V &b, V &c) {
+  if constexpr (std::is_arithmetic_v<V>)
+    c = std::fma(a, b, c);
+  else
+    fill_elements(c,
+                  [&](int i) __attribute__((always_inline)) { return std::fma(a[i], b[i], c[i]); });
+}
 
 // Repeats the last of n > 0 values until they fill whole vectors. values has room for that.
 template <class T> HD_INLINE void fill_vector(T *values, int64_t n) {

@@ -1,85 +1,142 @@
-// Sums over the elements of one row. The order of additions depends on d alone. So, without
+// Sums over the elements of rows. The order of additions depends on d alone. So, without
 // contraction, a sum has the same bits on every machine.
 #pragma once
-#include "simd.h"
-#include <utility>
+#include "tile.h"
 
 namespace spherical {
 
-constexpr int64_t kSumBlock = 4096;   // elements that are added up on their own
-constexpr int kLongAccumulators = 64; // of a long row
-constexpr int kShortAccumulators = 8; // of a short row
-constexpr int64_t kShortRow = 256;    // rows below this are short
+// Element i of a row goes to accumulator i mod kAccumulators, and a halving tree adds these. They
+// are few enough to stay in registers, and enough to hide the latency of an addition.
+template <int sums> constexpr int kAccumulators = sums <= 3 ? 16 : 8;
+constexpr int kWide = 16; // accumulators at most; narrower rows are summed by columns
+static_assert(kColumnwiseBelow == kWide);
 
-// Adds the terms of elements i to i + width - 1 to accumulators first to first + width - 1.
-template <int width, class T, int N, int accumulators, class Term>
-HD_INLINE void add_terms(int64_t i, int64_t first, T (&sums)[N][accumulators], const Term &term) {
-  for (int j = 0; j < width; ++j) {
-    T out[N];
-    term(i + j, out);
-    for (int k = 0; k < N; ++k)
-      sums[k][first + j] += out[k];
+// Elements that are added up on their own, 64 or 128 to an accumulator. So the error does not grow with d.
+constexpr int64_t kSumBlock = 1024;
+
+// The bits of kWide numbers to drop, then those of as many to keep.
+template <class Bits> struct Kept {
+  Bits bits[2 * kWide];
+  constexpr Kept() : bits() {
+    for (int i = kWide; i < 2 * kWide; ++i)
+      bits[i] = Bits(-1);
   }
-}
+};
+template <class Bits> constexpr Kept<Bits> kKept{};
 
-// Adds N sums over i in [begin, end) to `sums`. Element begin + i goes to accumulator i mod
-// `accumulators`; a halving tree then adds the accumulators.
-template <int accumulators, class T, int N, class Term>
-HD_INLINE void block_sums(int64_t begin, int64_t end, T (&sums)[N], const Term &term) {
-  T partial[N][accumulators] = {};
-  int64_t i = begin, first = 0;
-  for (; i + accumulators <= end; i += accumulators)
-    add_terms<accumulators>(i, 0, partial, term);
-  for (; i + kShortAccumulators <= end; i += kShortAccumulators, first += kShortAccumulators)
-    add_terms<kShortAccumulators>(i, first, partial, term);
-  for (; i < end; ++i, ++first)
-    add_terms<1>(i, first, partial, term);
-  for (int k = 0; k < N; ++k) {
-    for (int width = accumulators / 2; width > 0; width /= 2)
-      for (int j = 0; j < width; ++j)
-        partial[k][j] += partial[k][j + width];
-    sums[k] += partial[k][0];
-  }
-}
-
-// The sums of a short row, one after the other, because so few accumulators vectorise only for one
-// sum at a time.
-template <class T, int N, class Term, int... K>
-HD_INLINE void short_row_sums(int64_t d, T (&sums)[N], const Term &term,
-                              std::integer_sequence<int, K...>) {
-  const auto one = [=](auto k, T &sum) __attribute__((always_inline)) {
-    T result[1] = {};
-    block_sums<kShortAccumulators>(0, d, result,
-                                   [=](int64_t i, T(&out)[1]) __attribute__((always_inline)) {
-                                     T all[N];
-                                     term(i, all);
-                                     out[0] = all[k];
-                                   });
-    sum = result[0];
+// Adds N sums over the n elements before `end` of R rows to `sums`. add(in, sums) adds what a
+// vector of elements of each row contributes, which is 0 where they are 0. It gets 0 in place of
+// elements of an earlier block.
+template <class V, int N, int R, class T, class Add>
+HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sums)[N],
+                         const Add &add) {
+  using Bits = std::conditional_t<is_float32<ElementOf<V>>, int32_t, int64_t>;
+  using Mask = Vector<Bits, sizeof(V)>;
+  constexpr int width = kWidth<V>, accumulators = kAccumulators<N>;
+  constexpr int vectors = accumulators / width;
+  V partial[vectors][N];
+  unrolled<vectors>([&](int j) __attribute__((always_inline)) {
+    unrolled<N>([&](int k) __attribute__((always_inline)) { partial[j][k] = V{}; });
+  });
+  for (; n >= accumulators; n -= accumulators)
+    unrolled<vectors>([&](int j) __attribute__((always_inline)) {
+      V in[R];
+      unrolled<R>([&](int k)
+                      __attribute__((always_inline)) { load_as(end[k] - n + j * width, in[k]); });
+      add(in, partial[j]);
+    });
+  if (n > 0)
+    unrolled<vectors>([&](int j) __attribute__((always_inline)) {
+      V in[R];
+      Mask kept;
+      memcpy(&kept, kKept<Bits>.bits + kWide - accumulators + n + j * width, sizeof kept);
+      unrolled<R>([&](int k) __attribute__((always_inline)) {
+        load_as(end[k] - accumulators + j * width, in[k]);
+        in[k] = (V)((Mask)in[k] & kept);
+      });
+      add(in, partial[j]);
+    });
+  const auto fold = [&](int to, int from) __attribute__((always_inline)) {
+    unrolled<N>([&](int k) __attribute__((always_inline)) { partial[to][k] += partial[from][k]; });
   };
-  (one(std::integral_constant<int, K>(), sums[K]), ...);
+  static_assert(vectors <= 4);
+  if constexpr (vectors == 4) {
+    fold(0, 2);
+    fold(1, 3);
+  }
+  if constexpr (vectors >= 2)
+    fold(0, 1);
+  unrolled<N>([&](int k)
+                  __attribute__((always_inline)) { sums[k] += sum_of_elements(partial[0][k]); });
 }
 
-// N sums over i in [0, d) of the terms that term(i, out) writes. In a long row, many accumulators
-// hide the latency of additions; in a short one, few are soon added up. A row is added up in
-// blocks, so that the error does not grow with d.
-template <class T, int N, class Term>
-HD_INLINE void row_sums(int64_t d, T (&sums)[N], const Term &term) {
-  if (d >= kShortAccumulators && d < kShortRow)
-    return short_row_sums(d, sums, term, std::make_integer_sequence<int, N>());
-  for (int k = 0; k < N; ++k)
-    sums[k] = 0;
-  if (d < kShortAccumulators) {
-    for (int64_t i = 0; i < d; ++i) {
-      T out[N];
-      term(i, out);
-      for (int k = 0; k < N; ++k)
-        sums[k] += out[k];
-    }
-    return;
+// sums = N sums over R rows of d >= kWide elements, in vectors V.
+template <class V, int N, int R, class T, class Add>
+HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<V> (&sums)[N],
+                           const Add &add) {
+  std::fill_n(sums, N, ElementOf<V>(0));
+  for (int64_t begin = 0; begin < d; begin += kSumBlock) {
+    const int64_t n = std::min(kSumBlock, d - begin);
+    const T *end[R];
+    for (int k = 0; k < R; ++k)
+      end[k] = rows[k] + begin + n;
+    add_block<V>(end, n, sums, add);
   }
-  for (int64_t begin = 0; begin < d; begin += kSumBlock)
-    block_sums<kLongAccumulators>(begin, std::min(begin + kSumBlock, d), sums, term);
+}
+
+// sums = N sums over R rows of d elements. terms(in, out) writes the N terms of an element of each
+// row, or of a vector of them; they are 0 where the elements are.
+template <class S, int N, int R, class T, class Terms>
+HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], const Terms &terms) {
+  if constexpr (!std::is_same_v<S, long double>)
+    if (d >= kWide)
+      return vector_sums<Vector<S>>(
+          rows, d, sums, [=](const auto &in, auto &total) __attribute__((always_inline)) {
+            Vector<S> out[N];
+            terms(in, out);
+            unrolled<N>([&](int k) __attribute__((always_inline)) { total[k] += out[k]; });
+          });
+  std::fill_n(sums, N, S(0));
+  for (int64_t i = 0; i < d; ++i) {
+    S in[R], out[N];
+    for (int k = 0; k < R; ++k)
+      in[k] = rows[k][i];
+    terms(in, out);
+    for (int k = 0; k < N; ++k)
+      sums[k] += out[k];
+  }
+}
+
+// The same for each row of a tile: sums[k][r] = sum k of row r. rows[k] is [n] pointers to [d].
+template <class S, int N, int R, class T, class Terms>
+HD_INLINE void tile_sums(const T *const *const (&rows)[R], int64_t n, int64_t d,
+                         S (&sums)[N][kTile], const Terms &terms) {
+  if (d < kColumnwiseBelow)
+    return with_width(d, [&](auto width) __attribute__((always_inline)) {
+      Columns<T> columns[R];
+      for (int k = 0; k < R; ++k)
+        columns[k].read(rows[k], n, width);
+      for (int k = 0; k < N; ++k)
+        std::fill_n(sums[k], n, S(0));
+      for (int64_t i = 0; i < width; ++i)
+        for (int64_t r = 0; r < n; ++r) {
+          S in[R], out[N];
+          for (int k = 0; k < R; ++k)
+            in[k] = columns[k].at[i][r];
+          terms(in, out);
+          for (int k = 0; k < N; ++k)
+            sums[k][r] += out[k];
+        }
+    });
+  for (int64_t r = 0; r < n; ++r) {
+    const T *row[R];
+    S of_row[N];
+    for (int k = 0; k < R; ++k)
+      row[k] = rows[k][r];
+    row_sums(row, d, of_row, terms);
+    for (int k = 0; k < N; ++k)
+      sums[k][r] = of_row[k];
+  }
 }
 
 } // namespace spherical

@@ -44,18 +44,16 @@ template <class T> struct Columns {
   }
 };
 
-// The gradient of each row from its scalars g: out[r] = g[r].element(a[r], b[r]), element by
-// element. a, b and out are [n] pointers to [d].
-template <class G, class T>
-SIMD_CLONES void gradients(const G *g, const T *const *a, const T *const *b, int64_t n, int64_t d,
-                           T *const *out) {
+// out[r] = a[r] x[r] + b[r] y[r] for each row of a tile. x, y and out are [n] pointers to [d].
+template <class S, class T>
+SIMD_CLONES void combine_rows(const S *a, const T *const *x, const S *b, const T *const *y,
+                              int64_t n, int64_t d, T *const *out) {
   with_width(d, [=](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
-      const G row = g[r];
-      const T *ar = a[r], *br = b[r];
+      const T ar = static_cast<T>(a[r]), br = static_cast<T>(b[r]), *xr = x[r], *yr = y[r];
       T *to = out[r];
       for (int64_t i = 0; i < width; ++i)
-        to[i] = row.element(ar[i], br[i]);
+        to[i] = ar * xr[i] + br * yr[i];
     }
   });
 }

@@ -21,6 +21,16 @@ template <class T> struct TileRows {
   }
 };
 
+// The number of rows of a tile. Rows that are converted, or read again, must stay in the first
+// cache until then.
+template <class T, int I, int O>
+int64_t tile_rows(const RowOperands<T, I, O> &operands, bool reads_again) {
+  bool in_place = true;
+  for (int k = 0; k < I; ++k)
+    in_place &= operands.is_native(k);
+  return in_place && !reads_again ? kTile : tile_rows(operands.rows.d);
+}
+
 // Calls f(r, offset) for r = 0 ... n - 1, with the offset of row first + r of operand k.
 template <int K, class F>
 HD_INLINE void for_each_offset(const Rows<K> &rows, int k, int64_t first, int64_t n, const F &f) {
@@ -40,6 +50,15 @@ void read_scalars(const RowOperands<T, I, O> &operands, int k, int64_t first, in
   const T *from = static_cast<const T *>(operands.inputs[k]);
   for_each_offset(operands.rows, k, first, n,
                   [&](int64_t r, int64_t offset) { to[r] = from[offset]; });
+}
+
+// Reads the concentrations of a family, stored as T, in these rows; NaN outside of the domain.
+template <class Family, class T, int I, int O, class S>
+void read_concentrations(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,
+                         S *to) {
+  for_each_offset(operands.rows, k, first, n, [&](int64_t r, int64_t offset) {
+    to[r] = operands.template concentration<Family>(k, offset);
+  });
 }
 
 // Writes the scalars of result k, stored as T, in these rows.

@@ -59,12 +59,9 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32
 // A new array from torch's allocator. That hands freed memory to later work of the same stream
 // only.
 template <class T> Tensor new_array(int32_t device, int64_t size) {
-  const int64_t stride = 1;
-  AtenTensorHandle array;
-  TORCH_C(aoti_torch_empty_strided, 1, &size, &stride,
-          is_float32<T> ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64(),
-          aoti_torch_device_type_cuda(), device, &array);
-  return Tensor(array);
+  return Tensor::empty({size},
+                       is_float32<T> ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64(),
+                       aoti_torch_device_type_cuda(), device);
 }
 
 // Calls element(i) for each i in [0, n), by one thread each.

@@ -5,10 +5,10 @@
 namespace {
 using namespace spherical;
 
-// Reads x and mu, for |x - mu|^2 and |x + mu|^2.
+// Reads x and mu, and sums their chords.
 template <class Arguments, class Element> struct ChordSums {
   using T = Element;
-  static constexpr int kSums = 2;
+  static constexpr int kSums = kChordSums;
   static constexpr bool kMaySplit = true;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   Arguments args;
@@ -16,7 +16,6 @@ template <class Arguments, class Element> struct ChordSums {
   struct Row {
     int64_t x;  // where the row of the operand begins
     int64_t mu; // likewise
-    T kappa;
   };
   struct Held {
     Pack<T> x;
@@ -29,10 +28,38 @@ template <class Arguments, class Element> struct ChordSums {
     return read(row, at);
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
-  __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[2]) const {
-    chord_terms(held.x.element[k], held.mu.element[k], out);
+  __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kChordSums]) const {
+    const T x = held.x.element[k], mu = held.mu.element[k];
+    chord_terms(x - mu, x + mu, out);
+  }
+
+  // The angle of a row whose chords cancel, because the lengths of x and mu differ: from the chords
+  // of vectors of one length, in double.
+  template <class Worker> static __device__ Cosine<double> measure_again(Worker &worker) {
+    T squares[2];
+    worker.sum_again(squares, [](const Held &held, int k, T (&out)[2]) {
+      const T x = held.x.element[k], mu = held.mu.element[k];
+      out[0] = x * x;
+      out[1] = mu * mu;
+    });
+    // A ratio of type float has exact products with floats.
+    const T ratio = std::sqrt(squares[0]) / std::sqrt(squares[1]);
+    double chords[kChordSums];
+    worker.sum_again(chords, [ratio](const Held &held, int k, double (&out)[kChordSums]) {
+      const double x = held.x.element[k], mu = held.mu.element[k], factor = ratio;
+      chord_terms(std::fma(-factor, mu, x), std::fma(factor, mu, x), out);
+    });
+    return Cosine<double>::from(Chords<double>(chords), double{ratio});
   }
 };
+
+template <class T> __device__ HalfAngle<T> rounded(const HalfAngle<double> &c) {
+  return {static_cast<T>(c.sin2), static_cast<T>(c.cos2)};
+}
+template <class T> __device__ Orthogonal<T> rounded(const Orthogonal<double> &part) {
+  const T ratio = static_cast<T>(part.ratio);
+  return {ratio, static_cast<T>((part.ratio - ratio) + part.rest)};
+}
 
 template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   using Base = ChordSums<LogProb<T>, T>;
@@ -43,17 +70,24 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
     args.operands.rows.offsets(i, at);
-    return {at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])};
+    return {at[args.kValue], at[args.kMu]};
   }
 
-  struct Scalars {};
-  template <class Worker> __device__ Scalars scalars(Worker &, const T (&)[2]) const { return {}; }
+  template <class Worker>
+  __device__ __forceinline__ HalfAngle<T> scalars(Worker &worker,
+                                                  const T (&sums)[kChordSums]) const {
+    const Chords<T> chords(sums);
+    return chords.cancels() ? rounded<T>(Base::measure_again(worker).half_angle)
+                            : chords.half_angle();
+  }
   __device__ bool writes() const { return false; }
-  __device__ void write(const Row &, const Place &, const Held &, Scalars) const {}
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
-                                               Scalars) const {
-    args.operands.array(args.kLogProb)[i] =
-        log_density<Family>(row.kappa, args.dim, sums[0], sums[1]);
+  __device__ void write(const Row &, const Place &, const Held &, HalfAngle<T>) const {}
+  __device__ __forceinline__ void write_scalar(const Row &, int64_t i, const T (&)[kChordSums],
+                                               HalfAngle<T> half_angle) const {
+    int64_t at[3];
+    args.operands.rows.offsets(i, at);
+    const T kappa = args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]);
+    args.operands.array(args.kLogProb)[i] = log_density<Family>(kappa, args.dim, half_angle);
   }
 };
 
@@ -64,46 +98,56 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   static constexpr int kMinBlocks = 2;
 
   struct Row : Base::Row {
+    T kappa;
     T upstream;
     int64_t out; // where the gradients of the row begin
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
-    return {{at[args.kValue], at[args.kMu], args.operands.scalar(args.kKappa, at[args.kKappa])},
+    return {{at[args.kValue], at[args.kMu]},
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             args.operands.scalar(args.kGrad, at[args.kGrad]),
             i * args.operands.rows.d};
   }
 
+  struct Scalars {
+    Cosine<T> cosine;
+    T step; // of the gradients of both vectors
+  };
   template <class Worker>
-  __device__ __forceinline__ DensityGradient<T> scalars(Worker &worker, const T (&sums)[2]) const {
-    return density_gradient<Family>(worker.row.upstream, worker.row.kappa, args.dim, sums[0],
-                                    sums[1]);
+  __device__ __forceinline__ Scalars scalars(Worker &worker, const T (&sums)[kChordSums]) const {
+    const Chords<T> chords(sums);
+    Cosine<T> cosine = Cosine<T>::from(chords);
+    if (chords.cancels()) { // all threads of the team, or none
+      const Cosine<double> c = Base::measure_again(worker);
+      cosine = {rounded<T>(c.half_angle), rounded<T>(c.x_part), rounded<T>(c.mu_part),
+                static_cast<T>(c.inverse)};
+    }
+    const Row &row = worker.row;
+    return {cosine, row.upstream *
+                        Family::log_prob_ratio_dt(row.kappa, args.dim, cosine.half_angle) *
+                        cosine.inverse};
   }
 
   __device__ bool writes() const {
     return args.operands.needs(args.kGradValue) || args.operands.needs(args.kGradMu);
   }
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
-                                        const DensityGradient<T> &g) const {
+                                        const Scalars &s) const {
     if (args.operands.needs(args.kGradValue))
-      store(args.operands, args.kGradValue, row.out, at, elements(g, held.x, held.mu));
+      store(args.operands, args.kGradValue, row.out, at,
+            elements(s.cosine.mu_part, s.step, held.mu, held.x));
     if (args.operands.needs(args.kGradMu))
-      store(args.operands, args.kGradMu, row.out, at, elements(g, held.mu, held.x));
+      store(args.operands, args.kGradMu, row.out, at,
+            elements(s.cosine.x_part, s.step, held.x, held.mu));
   }
-  static __device__ __forceinline__ Pack<T> elements(const DensityGradient<T> &g, const Pack<T> &a,
-                                                     const Pack<T> &b) {
-    Pack<T> out;
-    for (int k = 0; k < kPackWidth<T>; ++k)
-      out.element[k] = g.element(a.element[k], b.element[k]);
-    return out;
-  }
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&sums)[2],
-                                               const DensityGradient<T> &) const {
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kChordSums],
+                                               const Scalars &s) const {
     if (args.operands.needs(args.kGradKappa))
       args.operands.array(args.kGradKappa)[i] = density_gradient_kappa<Family>(
           row.upstream, row.kappa, args.dim, Family::log_prob_at_mode_dkappa(row.kappa, args.dim),
-          sums[0], sums[1]);
+          s.cosine.half_angle);
   }
 };
 

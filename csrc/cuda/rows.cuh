@@ -19,6 +19,7 @@
 #pragma once
 #include "../math/half.h"
 #include "../operands.h"
+#include "../sphere.h"
 #include "device.cuh"
 #include "plan.h"
 
@@ -167,6 +168,16 @@ __device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int 
   store(static_cast<T *>(data) + row, at, pack);
 }
 
+// A pack of step times the part of a that is orthogonal to b.
+template <class T>
+__device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step, const Pack<T> &a,
+                                            const Pack<T> &b) {
+  Pack<T> out;
+  for (int k = 0; k < kPackWidth<T>; ++k)
+    out.element[k] = step * part.exact_element(a.element[k], b.element[k]);
+  return out;
+}
+
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
 template <class T> struct Work {
@@ -192,37 +203,47 @@ template <class Kernel> struct RowWorker {
   }
 
   // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by
-  // pack. terms(held, k, out) gives the terms of element k of a pack.
-  template <bool again, int N, class Terms>
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[N],
-                                      const Terms &terms) {
+  // pack.
+  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
-      if (!again) {
+#pragma unroll
+      for (int q = 0; q < kPacks; ++q)
+        held[q] = kernel.read(row, place(chunk, end, q));
+      if (!work.plan.resident)
 #pragma unroll
         for (int q = 0; q < kPacks; ++q)
-          held[q] = kernel.read(row, place(chunk, end, q));
-        if (!work.plan.resident)
-#pragma unroll
-          for (int q = 0; q < kPacks; ++q)
-            kernel.keep(row, place(chunk, end, q), held[q]);
-      } else if (!work.plan.resident) {
-#pragma unroll
-        for (int q = 0; q < kPacks; ++q)
-          held[q] = kernel.read_again(row, place(chunk, end, q));
-      }
+          kernel.keep(row, place(chunk, end, q), held[q]);
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
-        T pack_sums[N] = {};
+        T pack_sums[kSums] = {};
         for (int k = 0; k < kPackWidth<T>; ++k) {
-          T out[N];
-          terms(held[q], k, out);
-          for (int s = 0; s < N; ++s)
+          T out[kSums];
+          kernel.terms(held[q], k, out);
+          for (int s = 0; s < kSums; ++s)
             pack_sums[s] += out[s];
         }
-        for (int s = 0; s < N; ++s)
+        for (int s = 0; s < kSums; ++s)
           sums[s] += pack_sums[s];
       }
     }
+  }
+  // The same for other sums. terms(held, k, out) gives the terms of element k of a pack. Packs are
+  // read one by one, since registers are few.
+  template <class S, int N, class Terms>
+  __device__ __forceinline__ void add_again(int64_t begin, int64_t end, S (&sums)[N],
+                                            const Terms &terms) {
+#pragma unroll 1
+    for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk())
+#pragma unroll 1
+      for (int q = 0; q < kPacks; ++q) {
+        const typename Kernel::Held pack = kernel.read_again(row, place(chunk, end, q));
+        for (int k = 0; k < kPackWidth<T>; ++k) {
+          S out[N];
+          terms(pack, k, out);
+          for (int s = 0; s < N; ++s)
+            sums[s] += out[s];
+        }
+      }
   }
 
   template <class Scalars>
@@ -238,15 +259,16 @@ template <class Kernel> struct RowWorker {
     }
   }
 
-  // The sums over all parts of the item, in every thread. Thread r of the team adds parts r, r +
-  // size, ..., then a tree adds the threads. sum_of_part_sums does the same, so both give the same
-  // bits.
-  template <bool again, int N, class Terms>
-  __device__ __forceinline__ void sum_parts(T (&sums)[N], const Terms &terms) {
-    const bool one = item.last - item.first == 1;
-    for (int32_t p = item.first; p < item.last; ++p) {
-      T part[N] = {};
-      add<again>(work.plan.begin(p), work.plan.begin(p + 1), part, terms);
+  // The sums over parts [first, last) of the row, in every thread; add(begin, end, sums) adds this
+  // thread's terms. Thread r of the team adds parts r, r + size, ..., then a tree adds the threads.
+  // sum_of_part_sums does the same, so both give the same bits.
+  template <class S, int N, class Add>
+  __device__ __forceinline__ void sum_parts(int32_t first, int32_t last, S (&sums)[N],
+                                            const Add &add) {
+    const bool one = last - first == 1;
+    for (int32_t p = first; p < last; ++p) {
+      S part[N] = {};
+      add(work.plan.begin(p), work.plan.begin(p + 1), part);
       team.sum(part);
       if (one || p % team.size == team.rank)
         for (int s = 0; s < N; ++s)
@@ -256,18 +278,19 @@ template <class Kernel> struct RowWorker {
       team.sum(sums);
   }
   __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
-    sum_parts<false>(sums, [this](const typename Kernel::Held &held, int k, T(&out)[kSums]) {
-      kernel.terms(held, k, out);
-    });
+    sum_parts(item.first, item.last, sums,
+              [this](int64_t begin, int64_t end, T(&part)[kSums]) { add(begin, end, part); });
   }
   // Further sums over the row, of terms that need its first sums. All threads of the team call it,
-  // or none. A kernel that calls it must not be split.
-  template <int N, class Terms>
-  __device__ __forceinline__ void sum_again(T (&sums)[N], const Terms &terms) {
-    static_assert(!Kernel::kMaySplit, "the parts of a split row are with other blocks");
+  // or none. Each team that has a part of a split row sums the whole row, so few rows may need that.
+  template <class S, int N, class Terms>
+  __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
     for (int s = 0; s < N; ++s)
       sums[s] = 0;
-    sum_parts<true>(sums, terms);
+    sum_parts(0, work.plan.parts, sums,
+              [&, this](int64_t begin, int64_t end, S(&part)[N]) {
+                add_again(begin, end, part, terms);
+              });
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)

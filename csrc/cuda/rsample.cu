@@ -25,7 +25,8 @@ template <class Family, class Element> struct Forward {
     int64_t at[2];
     args.operands.rows.offsets(i, at);
     return {at[args.kMu], args.operands.array(args.kSample) + i * args.operands.rows.d,
-            args.operands.scalar(args.kKappa, at[args.kKappa]), args.stream(i)};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
+            args.stream(i)};
   }
 
   struct Held {
@@ -123,7 +124,8 @@ template <class Family, class Element> struct Backward {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {at[args.kGrad], at[args.kSample], at[args.kMu],
-            args.operands.scalar(args.kKappa, at[args.kKappa]), i * args.operands.rows.d};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
+            i * args.operands.rows.d};
   }
 
   struct Held {
@@ -154,9 +156,11 @@ template <class Family, class Element> struct Backward {
   }
 
   template <class Worker>
-  __device__ __forceinline__ SampleGradient<T> scalars(Worker &,
+  __device__ __forceinline__ SampleGradient<T> scalars(Worker &worker,
                                                        const T (&sums)[kSampleSums]) const {
-    return SampleGradient<T>(sums);
+    SampleGradient<T> g(sums);
+    g.spread_nan(worker.row.kappa);
+    return g;
   }
 
   __device__ bool writes() const { return args.operands.needs(args.kGradMu); }

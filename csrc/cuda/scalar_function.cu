@@ -7,7 +7,7 @@ using namespace spherical;
 
 template <class Family, class T> struct Element {
   ScalarFunctionArguments<T> args;
-  __device__ void operator()(int64_t i) const { args.template element<Family, T>(i); }
+  __device__ void operator()(int64_t i) const { args.template element<Family>(i); }
 };
 
 template <class Family, class T>

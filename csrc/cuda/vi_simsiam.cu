@@ -8,10 +8,10 @@ using namespace spherical;
 
 template <class Family, class Element> struct Loss {
   using T = Element;
-  static constexpr int kSums = kCosineSums;
+  static constexpr int kSums = kAngleProducts;
   static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
-  static constexpr bool kMaySplit = false; // the sums near a pole need the whole row
+  static constexpr bool kMaySplit = false; // many rows may be near a pole, and summed again
   VISimSiamLoss<T> args;
 
   struct Row {
@@ -25,7 +25,8 @@ template <class Family, class Element> struct Loss {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {at[args.kPred], at[args.kTarget], args.operands.scalar(args.kGrad, at[args.kGrad]),
-            args.operands.scalar(args.kKappa, at[args.kKappa]), i * args.operands.rows.d};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
+            i * args.operands.rows.d};
   }
 
   struct Held {
@@ -41,7 +42,7 @@ template <class Family, class Element> struct Loss {
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSums]) const {
-    cosine_terms(held.mu.element[k], held.x.element[k], out);
+    product_terms(held.x.element[k], held.mu.element[k], out);
   }
 
   struct Scalars {
@@ -50,13 +51,15 @@ template <class Family, class Element> struct Loss {
   };
   template <class Worker>
   __device__ __forceinline__ Scalars scalars(Worker &worker, const T (&sums)[kSums]) const {
-    Cosine<T> cosine(sums);
-    if (cosine.within(T(kNearPole))) { // all threads of the team, or none
-      T pole[kPoleSums];
-      worker.sum_again(pole, [&cosine](const Held &held, int k, T(&out)[kPoleSums]) {
-        cosine.pole_terms(held.mu.element[k], held.x.element[k], out);
+    Cosine<T> cosine = cosine_of_products(sums);
+    if (is_within(cosine.half_angle, T(kNearPole))) { // all threads of the team, or none
+      const T ratio = length_ratio(sums);
+      T chords[kChordSums];
+      worker.sum_again(chords, [ratio](const Held &held, int k, T(&out)[kChordSums]) {
+        const T x = held.x.element[k], mu = held.mu.element[k];
+        chord_terms(std::fma(-ratio, mu, x), std::fma(ratio, mu, x), out);
       });
-      cosine.set_pole_sums(sums, pole);
+      cosine = Cosine<T>::from(Chords<T>(chords), ratio);
     }
     const Row &row = worker.row;
     return {cosine, row.upstream * cosine.inverse *
@@ -74,13 +77,6 @@ template <class Family, class Element> struct Loss {
     if (args.operands.needs(args.kGradTarget))
       store(args.operands, args.kGradTarget, row.out, at,
             elements(s.cosine.mu_part, s.step, held.mu, held.x));
-  }
-  static __device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step,
-                                                     const Pack<T> &a, const Pack<T> &b) {
-    Pack<T> out;
-    for (int k = 0; k < kPackWidth<T>; ++k)
-      out.element[k] = step * part.exact(a.element[k], b.element[k]);
-    return out;
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kSums],
                                                const Scalars &s) const {

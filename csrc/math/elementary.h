@@ -33,7 +33,7 @@ template <class T> struct Log2 {
   static constexpr T low = T(0.693147180559945309417232L - static_cast<long double>(high));
 };
 
-// log x for x >= 0; -infinity at 0. With x = 2^n (1 + f), sqrt(1/2) < 1 + f < sqrt(2), and
+// log x; -infinity at 0, and NaN below. With x = 2^n (1 + f), sqrt(1/2) < 1 + f < sqrt(2), and
 // s = f/(2 + f):  log(1 + f) = 2 atanh(s) = f - s (f - R),  R = sum_k 2 s^2k/(2k + 1), k >= 1.
 template <class T> HD_INLINE T log_of(T x) {
   using F = Format<T>;
@@ -54,10 +54,11 @@ template <class T> HD_INLINE T log_of(T x) {
     r = s2 * (r + T(2) / T(2 * k + 1));
   const T value = n * Log2<T>::high + (f - (s * (f - r) - n * Log2<T>::low));
   const bool finite = x > T(0) && x <= std::numeric_limits<T>::max();
-  return finite ? value : x == T(0) ? T(-HUGE_VAL) : x;
+  return finite ? value : x > T(0) ? x : x == T(0) ? T(-HUGE_VAL) : T(NAN);
 }
 
-// log(1 + x) for x > -1. u = 1 + x is rounded; the rounding error is added to first order.
+// log(1 + x); -infinity at -1, and NaN below. u = 1 + x is rounded; the rounding error is added to
+// first order.
 template <class T> HD_INLINE T log1p_of(T x) {
   const T u = T(1) + x, lost = x - (u - T(1)), value = log_of(u);
   return u > T(0) && u <= std::numeric_limits<T>::max() ? value + lost / u : value;

@@ -55,7 +55,7 @@ struct KlPowerSpherical {
   // M(kappa, w); 0 for equal means and for kappa = 0.
   template <class T> static HD T mean_gap(T kappa, const Dim<T> &dim, HalfAngle<T> means) {
     if (means.sin2 == T(0) || kappa == T(0))
-      return T(0);
+      return kappa * means.sin2; // 0, or NaN if the other is
     return integrate_angle(kappa, dim.b, means, [&](const Angle<T> &at) {
       return std::exp(-dim.b * at.y - kappa * at.u) * -std::expm1(-kappa * at.v) / at.fraction;
     });
@@ -81,7 +81,7 @@ struct KlPowerSpherical {
   template <class T> static HD T mean_gap_dkappa(T kappa, const Dim<T> &dim, HalfAngle<T> means) {
     const T b = dim.b, a = b + kappa, q = means.cos2;
     if (means.sin2 == T(0))
-      return T(0);
+      return kappa * means.sin2;
     if (b < T(1) && kappa < T(2))
       return integrate_angle(kappa, b, means, [&](const Angle<T> &at) {
         return std::exp(-b * at.y) / at.fraction *
@@ -92,7 +92,7 @@ struct KlPowerSpherical {
     const auto kernel = [&](T x) {
       return x > T(0) ? std::exp(-a * x) * x / -std::expm1(-x) : T(1);
     };
-    T sum = T(0);
+    T sum = T(0) * q; // NaN if the angle is
     if (q > T(0) && b != T(1)) {
       const T beta = (b > T(1) ? b - T(1) : T(0)) * means.sin2 / q + a,
               tau_end = std::log1p(beta * end);

@@ -152,12 +152,17 @@ HD double log_vmf_moment(double kappa, const Dim<double> &dim) {
          VonMisesFisher::kl_uniform(kappa, dim);
 }
 
-// The trapezoid rule in log s for mean_log_cos2_gap, up to where the tail s^-b is below 1e-12.
+// The trapezoid rule in log s for mean_log_cos2_gap, up to where the tail s^-b is below 1e-12: at
+// most 600 nodes, and none if k is NaN.
 struct GapNodes {
   static constexpr double first = -28.0, step = 0.25;
-  static HD double last(double k, const Dim<double> &dim) {
-    return 4.0 + std::log(2.0 * (k + dim.d)) + 28.0 / dim.b;
+  int count;
+
+  HD GapNodes(double k, const Dim<double> &dim) {
+    const double last = 4.0 + std::log(2.0 * (k + dim.d)) + 28.0 / dim.b;
+    count = last > first ? static_cast<int>(std::ceil((last - first) / step)) : 0;
   }
+  HD double at(int i) const { return std::exp(first + step * i); }
 };
 
 // E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k). From
@@ -166,22 +171,23 @@ struct GapNodes {
 //   k0 = |k - s/2|,  k1^2 = k0^2 + 2 k s w.
 // For k > d, where L is of size k, ki - k - s/2 is taken out:
 //   xi = -2 k s {1, 1 - w}/(ki + k + s/2) - log_prob_at_mode(ki) + log_prob_at_mode(k).
-// For close arguments x1 - x0 = int A, by Gauss and Legendre's rule of 4 nodes.
+// For close arguments x1 - x0 = int A, by Gauss and Legendre's rule of 4 nodes. In the first form
+// x1 and x0 are known to a rounding of log p(mu) each, so that it serves as soon as they differ.
 HD double mean_log_cos2_gap(double k, HalfAngle<double> means, const Dim<double> &dim) {
   const double w = means.sin2;
   if (!(k > 0.0 && w > 0.0))
-    return 0.0;
+    return k * w; // 0 or NaN
   const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_prob_at_mode(k, dim);
-  const double last = GapNodes::last(k, dim);
+  const GapNodes nodes(k, dim);
   double total = 0.0;
-  for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
-    const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), gain = 2.0 * k * s * w;
+  for (int n = 0; n < nodes.count; ++n) {
+    const double s = nodes.at(n), k0 = std::fabs(k - 0.5 * s), gain = 2.0 * k * s * w;
     const double k1 = std::sqrt(k0 * k0 + gain), rise = gain / (k1 + k0), sum = k + 0.5 * s;
     const bool dense = sum > dim.d;
     const double x0 =
         dense ? peak - VonMisesFisher::log_prob_at_mode(k0, dim) - 2.0 * k * s / (k0 + sum)
               : log_vmf_moment(k0, dim) - moment - 0.5 * s;
-    if (rise < 0.1 * (dim.b + k0)) {
+    if (rise < 0.1 * (dim.b + k0) && !(dense && rise > 1.0)) {
       double inner = 0.0;
       for (int i = 0; i < 4; ++i) {
         const bool near = i < 2;
@@ -206,16 +212,19 @@ HD double mean_log_cos2_gap(double k, HalfAngle<double> means, const Dim<double>
 //   dw: e^x1 A(k1) k s/k1,   dk: e^x1 (c1 A(k1) - A(k)) - e^x0 (c0 A(k0) - A(k)),
 //   c1 = dk1/dk = (k - s/2 + s w)/k1,  c0 = dk0/dk = sign(k - s/2),
 // each difference from 1 - A and 1 - c where those are the smaller:
-//   1 - c1 = s^2 w (1 - w)/(k1 (k1 + c1 k1)).
+//   1 - c1 = s^2 w (1 - w)/(k1 (k1 + c1 k1)),
+// and for ki near k, where 1 - A has lost the digits of the difference, from the mean of A' and
+//   k - ki = s [k (1 - 2w) - s/4]/(k + ki), without w for k0.
 struct GapSlopes {
-  double dk = 0.0, dw = 0.0;
+  double dk, dw;
 
-  HD GapSlopes(double k, HalfAngle<double> means, const Dim<double> &dim) {
-    const double w = means.sin2, last = GapNodes::last(k, dim);
+  HD GapSlopes(double k, HalfAngle<double> means, const Dim<double> &dim) : dk(0.0 * k), dw(dk) {
+    const double w = means.sin2;
+    const GapNodes nodes(k, dim);
     const double moment = log_vmf_moment(k, dim), peak = VonMisesFisher::log_prob_at_mode(k, dim);
     const Moments<double> own = moments(k, dim);
-    for (double log_s = GapNodes::first; log_s < last; log_s += GapNodes::step) {
-      const double s = std::exp(log_s), k0 = std::fabs(k - 0.5 * s), sum = k + 0.5 * s;
+    for (int n = 0; n < nodes.count; ++n) {
+      const double s = nodes.at(n), k0 = std::fabs(k - 0.5 * s), sum = k + 0.5 * s;
       const double k1 = std::sqrt(k0 * k0 + 2.0 * k * s * w), ahead = k - 0.5 * s + s * w;
       const bool dense = sum > dim.d;
       for (int i = 0; i < 2; ++i) {
@@ -227,8 +236,12 @@ struct GapSlopes {
         double change = -own.mean;
         if (forward > 0.0) {
           const double lag = i == 0 ? 0.0 : s * s * w * means.cos2 / (ki * (ki + forward));
-          const double rise =
-              own.mean < 0.5 ? a.mean - own.mean : own.one_minus_mean - a.one_minus_mean;
+          const double away = i == 0 ? 1.0 : means.cos2 - w;
+          const double behind = s * (k * away - 0.25 * s) / (k + ki);
+          const double rise = std::fabs(behind) < 1e-5 * (dim.b + k)
+                                  ? -0.5 * behind * (own.variance + a.variance)
+                              : own.mean < 0.5 ? a.mean - own.mean
+                                               : own.one_minus_mean - a.one_minus_mean;
           change = rise - lag * a.mean;
         } else if (ki > 0.0) {
           change += forward / ki * a.mean;

@@ -17,7 +17,9 @@
 namespace spherical {
 
 struct PowerSpherical : ExponentialForm<PowerSpherical> {
+  using Identities = ExponentialForm<PowerSpherical>;
   static constexpr const char *name = "power_spherical";
+  static constexpr double upper_bound = kUpperBound;
 
   // log p(mu): at_mode_near_zero about a base point, where that applies, else at_mode_by_stirling.
   template <class T> static HD T log_prob_at_mode(T kappa, const Dim<T> &dim) {
@@ -64,6 +66,16 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     return -sum;
   }
 
+  // log p(mu) + log_area. Where the two nearly cancel, for large d, it is the series about
+  // kappa = 0. The identity of the exponential form serves for small kappa, and for all in float.
+  template <class T> static HD T log_prob_at_mode_over_uniform(T kappa, const Dim<T> &dim) {
+    if (is_float32<T> || kappa < T(1))
+      return Identities::log_prob_at_mode_over_uniform(kappa, dim);
+    if (dim.b >= Range<T>::stirling && kappa < T(4) * dim.b)
+      return at_mode_near_zero(kappa, dim.b, T(0), T(0));
+    return log_prob_at_mode(kappa, dim) + dim.log_area;
+  }
+
   // E[t] = kappa / (d - 1 + kappa).
   template <class T> static HD T mean_resultant_length(T kappa, const Dim<T> &dim) {
     return kappa / (dim.b + dim.b + kappa);
@@ -101,15 +113,15 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   }
 
   // log p(x) - log p(mu) = kappa log cos2. The uniform (kappa = 0) is 0 at the antipode cos2 = 0 as
-  // well; otherwise the density there is 0.
+  // well; otherwise the density there is 0. A NaN in cos2 stays one for every kappa.
   template <class T> static HD T log_prob_ratio(T kappa, const Dim<T> &, HalfAngle<T> c) {
-    return kappa == T(0) ? T(0) : kappa * log_of_cos2(c);
+    return kappa * (kappa == T(0) ? c.cos2 : log_of_cos2(c));
   }
 
   // d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2). It is 0 by definition at the antipode,
   // and so near it (1e-15 in float32) that the products of a gradient would overflow.
   template <class T> static HD T log_prob_ratio_dt(T kappa, const Dim<T> &, HalfAngle<T> c) {
-    return c.cos2 < Range<T>::antipode ? T(0) : kappa / (T(2) * c.cos2);
+    return c.cos2 < Range<T>::antipode ? T(0) * kappa : kappa / (T(2) * c.cos2);
   }
 
   // d/dkappa (kappa log cos2) = log cos2; 0 at the antipode by definition.
@@ -170,7 +182,8 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
       cos2 = c.cos2 < Range<T>::smallest ? Range<T>::smallest : c.cos2;
       a = b + kappa;
       const T log_cos2 = log_of_cos2(HalfAngle<T>{sin2, cos2});
-      n = a < ImplicitGradient<T>::a_min ? std::ceil(ImplicitGradient<T>::a_min - a) : T(0);
+      const T lack = ImplicitGradient<T>::a_min - at_least_zero(a);
+      n = lack > T(0) ? std::ceil(lack) : T(0);
       const bool below = log_cos2 + log1p_of(b / (a + n)) < -ImplicitGradient<T>::l_max;
       n += below ? T(ImplicitGradient<T>::raise) : T(0);
       top = a + n;
@@ -239,6 +252,9 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   }
 
 private:
+  // Bounds the number of steps that raise an argument, whatever it is.
+  template <class T> static HD_INLINE T at_least_zero(T x) { return x > T(0) ? x : T(0); }
+
   template <class T> struct Range {
     static constexpr T smallest = std::numeric_limits<T>::min();
     static constexpr T stirling = is_float32<T> ? T(5) : T(7); // remainder to 4e-10, 1e-16 absolute
@@ -250,7 +266,8 @@ private:
   // raised by n where a is small, minus log prod_{i<n} (1 + b/(a + i)). Rounding is of size b,
   // which matters only near the zero of log p(mu) for 8 <= d < 60.
   template <class T> static HD T at_mode_by_stirling(T kappa, T b) {
-    const T lack = Range<T>::stirling - (b + kappa), n = lack > T(0) ? std::ceil(lack) : T(0);
+    const T lack = Range<T>::stirling - at_least_zero(b + kappa);
+    const T n = lack > T(0) ? std::ceil(lack) : T(0);
     T product = T(1);
     for (T i = T(0); i < n; i += T(1))
       product *= T(1) + b / (kappa + (b + i));

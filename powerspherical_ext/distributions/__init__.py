@@ -1,6 +1,6 @@
 """Distributions on the unit sphere, as torch.distributions."""
 
-from . import kl  # noqa: F401  (registers the divergences)
+from . import kl, transform_to  # noqa: F401  (they register with torch)
 from .cosine_marginal import CosineMarginal
 from .hyperspherical_uniform import HypersphericalUniform
 from .power_spherical import PowerSpherical

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-__all__ = ["as_size", "broadcast_shapes", "check_float", "check_value"]
+from .._tensors import same_shape
+
+__all__ = ["as_concentration", "as_size", "broadcast_shapes", "check_float", "check_value"]
+
+
+def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
+    """A concentration as a floating-point tensor.
+
+    A number, Python's or NumPy's, and a tensor of integers or booleans take the dtype of ``loc``.
+    """
+    if isinstance(concentration, Tensor):
+        if concentration.is_floating_point():
+            return concentration
+        if not concentration.is_complex():
+            return concentration.to(loc.dtype)
+        raise TypeError(f"{owner}: concentration must be real, got {concentration.dtype}")
+    number = concentration
+    if not isinstance(number, int | float) and getattr(number, "shape", None) == ():
+        number = number.item()  # of a NumPy scalar, or an array without dimensions
+    if not isinstance(number, int | float):
+        if not isinstance(number, Real):
+            raise TypeError(
+                f"{owner}: concentration must be a tensor or a real number, "
+                f"got {type(concentration).__name__}"
+            )
+        number = float(number)
+    try:
+        return loc.new_tensor(number)
+    except OverflowError:
+        raise ValueError(
+            f"{owner}: concentration must fit into {loc.dtype}, got an integer of "
+            f"{number.bit_length()} bits"
+        ) from None
 
 
 def as_size(sample_shape: Any) -> Size:
@@ -18,7 +51,7 @@ def as_size(sample_shape: Any) -> Size:
 
 def broadcast_shapes(a: Size, b: Size) -> Size:
     """Like torch's, which takes longer than the density of a small batch."""
-    if a == b or not b:
+    if same_shape(a, b) or not b:
         return a
     return torch.broadcast_shapes(a, b) if a else b
 
@@ -28,7 +61,7 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
     if (
         isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.shape == p._batch_shape + p._event_shape
+        and same_shape(value.shape, p._batch_shape + p._event_shape)
         and value.device == device
     ):
         return  # before any time is spent on messages and broadcasting
@@ -54,4 +87,7 @@ def check_float(owner: str, argument: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
     if not value.is_floating_point():
-        raise TypeError(f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}")
+        remedy = "" if value.is_complex() else f": convert it by {argument}.float()"
+        raise TypeError(
+            f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}{remedy}"
+        )

@@ -5,14 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import Family
 
 __all__ = ["variances"]
 
 
 def variances(concentration: Tensor, d: int, family: Family) -> tuple[Tensor, Tensor]:
-    """Var[t], and the variance in each direction orthogonal to the mean, shape (...)."""
-    kappa = concentration.to(ops.common_dtype(concentration))
+    """Var[t], and the variance in each direction orthogonal to the mean, shape (...).
+
+    In float64 (on devices that have it), since what is made of them is rounded once.
+    """
+    kappa = family.inside(wide(concentration))
 
     def scalar(name: str) -> Tensor:
         return ops.scalar_function(ops.ScalarFunction[name.upper()], kappa, d, family)

@@ -9,8 +9,9 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from .. import ops
+from .._tensors import savable
 from ..families import Family
-from ..marginal import cosine
+from ..marginal import cosine, entropy, sampling
 from ._arguments import as_size, check_float
 from ._variances import variances
 
@@ -22,7 +23,6 @@ class _RotationallySymmetric(Protocol):
 
     concentration: Tensor
     _family: ClassVar[Family]
-    _validate_args: bool
 
     @property
     def batch_shape(self) -> Size: ...
@@ -80,8 +80,8 @@ class CosineMarginal(Distribution):
         self.concentration = base.concentration
         self.dim = base.event_shape[0]
         self._family = base._family
-        if validate_args is None:
-            validate_args = base._validate_args
+        if validate_args is None:  # where base has torch's default, so has this, even if it changes
+            validate_args = vars(base).get("_validate_args")
         super().__init__(base.batch_shape, Size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CosineMarginal:
@@ -102,10 +102,10 @@ class CosineMarginal(Distribution):
         -(\partial F / \partial\kappa) / f`, accurate also where t rounds to 1.
         """
         dtype = self.concentration.dtype
-        concentration = self.concentration.to(ops.common_dtype(self.concentration))
+        concentration = self._inside(ops.common_dtype(self.concentration))
         concentration = concentration.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(concentration.device, generator)
-        return cosine.sample(concentration, self.dim, rng_state, self._family).to(dtype)
+        return sampling.sample(concentration, self.dim, rng_state, self._family).to(dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, without gradients."""
@@ -149,12 +149,21 @@ class CosineMarginal(Distribution):
     @property
     def variance(self) -> Tensor:
         """Var[t], shape (...)."""
-        return variances(self.concentration, self.dim, self._family)[0]
+        variance = variances(self.concentration, self.dim, self._family)[0]
+        return variance.to(ops.common_dtype(self.concentration))
 
     def entropy(self) -> Tensor:
         """Differential entropy of t in nats, shape (...); by quadrature."""
-        concentration = self.concentration.to(ops.common_dtype(self.concentration))
-        return cosine.entropy(concentration, self.dim, self._family)
+        concentration = self._inside(ops.common_dtype(self.concentration))
+        return entropy.entropy(concentration, self.dim, self._family)
+
+    def _inside(self, dtype: torch.dtype) -> Tensor:
+        """The concentration, and NaN outside of its domain."""
+        return self._family.inside(self.concentration.to(dtype))
+
+    def __repr__(self) -> str:
+        parameters = super().__repr__().partition("(")[2]
+        return f"{type(self).__name__}(family: {self._family.name}, dim: {self.dim}, {parameters}"
 
     def _prepare(
         self, method: str, value: Tensor, support: constraints.Constraint | None = None
@@ -172,4 +181,5 @@ class CosineMarginal(Distribution):
                     f"{type(self).__name__}.{method}: value must satisfy {support}, got {value}"
                 )
         dtype = ops.common_dtype(value, self.concentration)
-        return value.to(dtype), self.concentration.to(dtype)
+        value, concentration = savable(value.to(dtype), self._inside(dtype))
+        return value, concentration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar
 
 import torch
@@ -56,10 +57,8 @@ class HypersphericalUniform(Distribution):
         *,
         batch_shape: Any = (),
     ) -> None:
-        if isinstance(dim, Tensor) and dim.numel() == 1:
-            dim = dim.item()
-        if not isinstance(dim, int) or isinstance(dim, bool):
-            raise TypeError(f"HypersphericalUniform: dim must be an integer, got {dim!r}")
+        if type(dim) is not int:
+            dim = _as_int(dim)
         if dim < 2:
             raise ValueError(f"HypersphericalUniform: dim must be at least 2, got {dim}")
         dtype = torch.get_default_dtype() if dtype is None else dtype
@@ -135,4 +134,15 @@ class HypersphericalUniform(Distribution):
         return value.expand(self.batch_shape)
 
     def __repr__(self) -> str:
-        return f"HypersphericalUniform(dim={self.dim})"
+        batch = f", batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
+        return f"{type(self).__name__}(dim={self.dim}{batch})"
+
+
+def _as_int(dim: Any) -> int:
+    """An integer of NumPy or torch as one of Python."""
+    try:
+        if isinstance(dim, bool):
+            raise TypeError
+        return operator.index(dim)
+    except TypeError:
+        raise TypeError(f"HypersphericalUniform: dim must be an integer, got {dim!r}") from None

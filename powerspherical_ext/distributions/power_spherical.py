@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -27,7 +29,9 @@ class PowerSpherical(RotationallySymmetric):
 
     Args:
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
-        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        concentration: :math:`0 \le \kappa < 2^{50}`, shape (...) or a number; 0 is the uniform
+            distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
+            concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
         scale: another name of ``concentration``, for code written for the ``power-spherical``
             package.
@@ -35,13 +39,16 @@ class PowerSpherical(RotationallySymmetric):
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
 
-    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
-    quantities are computed and returned in that dtype, and in float32 for half precision.
+    Dtypes: both are promoted to their common dtype, which samples have; a number or a tensor of
+    integers takes the dtype of ``loc``. Densities and all other quantities are computed and
+    returned in that dtype, and in float32 for half precision.
 
     Raises:
-        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
+            a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is negative, NaN or infinite.
+            a unit vector or a concentration is negative, NaN or not below the bound. Without
+            ``validate_args`` everything is NaN for such a concentration.
 
     Example:
         >>> import torch
@@ -73,6 +80,9 @@ class PowerSpherical(RotationallySymmetric):
             )
         super().__init__(loc, kappa, validate_args=validate_args)
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, self._get_checked_instance(PowerSpherical, _instance))
+
     @property
     def scale(self) -> Tensor:
         """Another name of ``concentration``."""
@@ -80,6 +90,6 @@ class PowerSpherical(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
-        return ops.log_prob_at_mode(self.concentration, self._dim, self._family) - (
-            self.concentration * math.log(2)
-        )
+        kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa * math.log(2)
+        return value.to(ops.common_dtype(self.concentration))

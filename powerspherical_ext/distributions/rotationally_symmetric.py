@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, ClassVar, TypeVar
 
@@ -10,9 +11,11 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
+from .._tensors import same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
-from ._arguments import as_size, broadcast_shapes, check_float, check_value
+from ..fit.maximum_likelihood import estimate, without_repeats
+from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -31,9 +34,11 @@ class RotationallySymmetric(Distribution):
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
         concentration: :math:`\kappa` in the family's domain, shape (...) or a number; 0 is the
             uniform distribution.
-        validate_args: check values as well as shapes and dtypes (torch's default: yes).
+        validate_args: check values as well as shapes and dtypes (torch's default: yes). Unchecked,
+            every quantity is NaN for a concentration outside of the domain.
 
-    The batch dimensions of the two broadcast; both are promoted to their common dtype.
+    The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
+    Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}
@@ -55,9 +60,7 @@ class RotationallySymmetric(Distribution):
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
-        if isinstance(concentration, int | float):
-            concentration = loc.new_tensor(concentration)
-        check_float(name, "concentration", concentration)
+        concentration = as_concentration(name, concentration, loc)
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -70,6 +73,8 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must broadcast against the batch shape "
                 f"{tuple(loc.shape[:-1])} of loc, got shape {tuple(concentration.shape)}"
             ) from None
+        if loc.requires_grad != concentration.requires_grad:  # then a moment may save the other
+            loc, concentration = savable(loc, concentration)
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
         if loc.dtype != concentration.dtype:
@@ -81,12 +86,12 @@ class RotationallySymmetric(Distribution):
 
     def _set_parameters(self, loc: Tensor, concentration: Tensor) -> None:
         shape = self._batch_shape + self._event_shape
-        self.loc = loc if loc.shape == shape else loc.expand(shape)
-        same = concentration.shape == self._batch_shape
+        self.loc = loc if same_shape(loc.shape, shape) else loc.expand(shape)
+        same = same_shape(concentration.shape, self._batch_shape)
         self.concentration = concentration if same else concentration.expand(self._batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)  # no subclass adds parameters
+        new = self._get_checked_instance(RotationallySymmetric, _instance)
         super(RotationallySymmetric, new).__init__(
             Size(batch_shape), self.event_shape, validate_args=False
         )
@@ -149,22 +154,27 @@ class RotationallySymmetric(Distribution):
     def variance(self) -> Tensor:
         """Diagonal of `covariance_matrix`, shape (..., d)."""
         along, orthogonal = variances(self.concentration, self._dim, self._family)
-        square = self.loc.to(along.dtype).square()
-        return along.unsqueeze(-1) * square + orthogonal.unsqueeze(-1) * (1 - square)
+        return _diagonal(self.loc, along, orthogonal)
 
     @property
     def covariance_matrix(self) -> Tensor:
-        r"""Var[t] :math:`\mu\mu^\top` + E[1 - t^2]/(d-1) (I - :math:`\mu\mu^\top`), (..., d, d)."""
-        along, orthogonal = (
-            x[..., None, None] for x in variances(self.concentration, self._dim, self._family)
-        )
-        loc = self.loc.to(along.dtype)
-        outer = loc.unsqueeze(-1) * loc.unsqueeze(-2)
-        identity = torch.eye(self._dim, dtype=loc.dtype, device=loc.device)
-        return along * outer + orthogonal * (identity - outer)
+        r"""Var[t] :math:`mm^\top` + E[1 - t^2]/(d-1) (I - :math:`mm^\top`) with m = loc/\|loc\|,
+        (..., d, d)."""
+        along, orthogonal = variances(self.concentration, self._dim, self._family)
+        dtype = ops.common_dtype(self.loc)
+        m = wide(self.loc)
+        m = (m / m.square().sum(-1, keepdim=True).sqrt()).to(dtype)
+        excess = (along - orthogonal).to(dtype)[..., None, None]
+        diagonal = torch.eye(self._dim, dtype=torch.bool, device=m.device)
+        others = excess * (m.unsqueeze(-1) * m.unsqueeze(-2))
+        return torch.where(diagonal, _diagonal(self.loc, along, orthogonal).unsqueeze(-1), others)
 
     def entropy(self) -> Tensor:
-        """Differential entropy in nats, shape (...): log surface area - KL(p || uniform)."""
+        """Differential entropy in nats, shape (...): log surface area - KL(p || uniform).
+
+        It is 0 at some concentration. Beside it a float32 entropy is right to a rounding of its
+        own. A float64 entropy is right to a few roundings of the two terms, which nearly cancel.
+        """
         return ops.entropy(self.concentration, self._dim, self._family)
 
     @classmethod
@@ -221,8 +231,8 @@ class RotationallySymmetric(Distribution):
             tensor([0.4982, 0.8671])
         """
         name = f"{cls.__name__}.fit"
-        estimate = cls._family.fit
-        if estimate is None:
+        estimator = cls._family.fit
+        if estimator is None:
             raise NotImplementedError(
                 f"{name}: no maximum likelihood estimator is known for {cls._family.name}"
             )
@@ -250,22 +260,15 @@ class RotationallySymmetric(Distribution):
             ) from None
         if shape[axis + 1] == 0:
             raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
+        samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
         if cls._validate_args if validate_args is None else validate_args:
-            if not sphere.check(samples).all():
-                raise ValueError(f"{name}: samples must be unit vectors")
-            if not finite_nonnegative.check(weights).all():
-                raise ValueError(f"{name}: weights must be non-negative and finite")
-            if not weights.expand(shape).sum(axis + 1).gt(0).all():
-                raise ValueError(f"{name}: weights must not all be 0")
+            _check_samples(name, without_repeats(samples))
+            _check_weights(name, weights)
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
-        result = estimate(
-            samples.expand(*shape, samples.shape[-1]).movedim(axis, -2),
-            weights.expand(shape).movedim(axis + 1, -1),
-            max_iterations,
-            tolerance,
-        )
+        samples, weights = savable(samples, weights)
+        result = estimate(cls._family, estimator, samples, weights, max_iterations, tolerance)
         failed = (result.gradient > tolerance) | (result.change > tolerance)
         if failed.any():
             warnings.warn(
@@ -283,6 +286,53 @@ class RotationallySymmetric(Distribution):
         r"""The distribution of :math:`t = \mu^\top x`, with `cdf` and `icdf`."""
         return CosineMarginal(self)
 
+    def _in_float64(self: _Self) -> _Self:
+        """The same distribution with its parameters in float64 (on devices that have it), for
+        differences of its quantities that nearly cancel."""
+        new = copy.copy(self)
+        new._unbroadcasted_loc = wide(self._unbroadcasted_loc)
+        new._set_parameters(wide(self.loc), wide(self.concentration))
+        return new
+
     @property
     def _dim(self) -> int:
         return self._event_shape[0]
+
+
+def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:
+    """along m_i^2 + orthogonal (1 - m_i^2) of m = loc/|loc|, (..., d), for variances (...).
+
+    It is computed in float64, on devices that have it. For the largest m_i^2, which may be near 1,
+    1 - m_i^2 is the sum of the others, since Var[t] can be a millionth of what it is multiplied by.
+    """
+    along, orthogonal = along.unsqueeze(-1), orthogonal.unsqueeze(-1)
+    square = wide(loc).square()
+    total = square.sum(-1, keepdim=True)
+    index = square.argmax(-1, keepdim=True)
+    largest, others = square.gather(-1, index), square.scatter(-1, index, 0.0)
+    exact = (along * largest + orthogonal * others.sum(-1, keepdim=True)) / total
+    diagonal = torch.addcmul(orthogonal, (along - orthogonal) / total, square)
+    return diagonal.scatter(-1, index, exact).to(ops.common_dtype(loc))
+
+
+def _check_samples(name: str, samples: Tensor) -> None:
+    if not sphere.check(samples).all():
+        raise ValueError(f"{name}: samples must be unit vectors")
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    """``weights`` (..., n) may be expanded."""
+    if not finite_nonnegative.check(weights).all():
+        raise ValueError(f"{name}: weights must be non-negative and finite")
+    empty = ~(weights.sum(-1) > 0)
+    if not empty.any():
+        return
+    if empty.dim() == 0:
+        raise ValueError(f"{name}: weights must not all be 0")
+    indices = [tuple(index) for index in empty.nonzero().tolist()]
+    shown = ", ".join(str(i[0] if len(i) == 1 else i) for i in indices[:8])
+    more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+    raise ValueError(
+        f"{name}: the weights of one fit must not all be 0, as they are at index {shown}{more} of "
+        f"the batch {tuple(empty.shape)}; validate_args=False makes such a fit NaN"
+    )

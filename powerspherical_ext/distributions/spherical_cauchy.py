@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -32,8 +33,9 @@ class SphericalCauchy(RotationallySymmetric):
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
 
-    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
-    quantities are computed and returned in that dtype, and in float32 for half precision.
+    Dtypes: both are promoted to their common dtype, which samples have; a number or a tensor of
+    integers takes the dtype of ``loc``. Densities and all other quantities are computed and
+    returned in that dtype, and in float32 for half precision.
 
     Precision: the distribution depends on :math:`1 - \rho`, and the numbers of a dtype below 1 are
     6e-8 (float32), 1e-16 (float64), 5e-4 (float16) and 4e-3 (bfloat16) apart. So float32 holds
@@ -45,9 +47,11 @@ class SphericalCauchy(RotationallySymmetric):
     concentrations that close to 1 in float64.
 
     Raises:
-        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
+            a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is outside [0, 1) or NaN.
+            a unit vector or a concentration is outside [0, 1) or NaN. Without ``validate_args``
+            everything is NaN for such a concentration.
 
     Example:
         >>> import torch
@@ -67,6 +71,7 @@ class SphericalCauchy(RotationallySymmetric):
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\rho`), shape (...): log p = log C - (d - 1) log(1 + :math:`\rho^2` - 2
         :math:`\rho` t)."""
-        rho = self.concentration.to(ops.common_dtype(self.concentration))
-        at_mode = ops.log_prob_at_mode(rho, self._dim, self._family)
-        return at_mode + 2 * (self._dim - 1) * (-rho).log1p()
+        rho = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(rho, self._dim, self._family)
+        value = value + 2 * (self._dim - 1) * (-rho).log1p()
+        return value.to(ops.common_dtype(self.concentration))

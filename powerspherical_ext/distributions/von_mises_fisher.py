@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from .. import ops
+from .._tensors import wide
 from ..families import family_named
 from .rotationally_symmetric import RotationallySymmetric
 
@@ -23,19 +26,24 @@ class VonMisesFisher(RotationallySymmetric):
 
     Args:
         loc: mean directions :math:`\mu`, unit vectors, shape (..., d), d >= 2.
-        concentration: :math:`\kappa \ge 0`, shape (...) or a number; 0 is the uniform distribution.
+        concentration: :math:`0 \le \kappa < 2^{50}`, shape (...) or a number; 0 is the uniform
+            distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
+            concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
 
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
 
-    Dtypes: both are promoted to their common dtype, which samples have. Densities and all other
-    quantities are computed and returned in that dtype, and in float32 for half precision.
+    Dtypes: both are promoted to their common dtype, which samples have; a number or a tensor of
+    integers takes the dtype of ``loc``. Densities and all other quantities are computed and
+    returned in that dtype, and in float32 for half precision.
 
     Raises:
-        TypeError: an argument is no tensor, or not of a floating-point dtype.
+        TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
+            a number, or complex.
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
-            a unit vector or a concentration is negative, NaN or infinite.
+            a unit vector or a concentration is negative, NaN or not below the bound. Without
+            ``validate_args`` everything is NaN for such a concentration.
 
     Example:
         >>> import torch
@@ -54,9 +62,9 @@ class VonMisesFisher(RotationallySymmetric):
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
-        return (
-            ops.log_prob_at_mode(self.concentration, self._dim, self._family) - self.concentration
-        )
+        kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
+        value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa
+        return value.to(ops.common_dtype(self.concentration))
 
     @classmethod
     def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:
@@ -75,15 +83,18 @@ class VonMisesFisher(RotationallySymmetric):
         """
         if not experts:
             raise ValueError("VonMisesFisher.product: at least one expert is wanted, got none")
-        dims = {p.event_shape for p in experts}
-        if len(dims) > 1:
+        shapes = [tuple(p.event_shape) for p in experts]
+        if any(shape != shapes[0] for shape in shapes):
             raise ValueError(
                 "VonMisesFisher.product: all experts must live on the same sphere, got event "
-                f"shapes {sorted(map(tuple, dims))}"
+                f"shapes {sorted(shapes)}"
             )
-        first, *others = (p.concentration.unsqueeze(-1) * p.loc for p in experts)
+        dtype = reduce(torch.promote_types, (p.loc.dtype for p in experts))
+        first, *others = (
+            cls._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
+        )
         total = sum(others, start=first)
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0
         loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
-        return cls(loc, kappa.squeeze(-1), validate_args=False)
+        return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=False)

@@ -6,10 +6,7 @@ maximises
     F(mu) = sum_i w_i phi(mu . x_i),    sum_i w_i = 1,
 
 on its own, and kappa solves log_prob_at_mode_dkappa(kappa) = -F(mu), whose left side falls from
-its value at kappa = 0 towards 0. For von Mises-Fisher, phi = t - 1, the start of the first
-iteration is the solution, and -F = 1 - |sum_i w_i x_i| does not cancel at a high concentration.
-
-Shapes: samples (..., n, d), weights (..., n).
+its value at kappa = 0 towards 0.
 """
 
 from __future__ import annotations
@@ -21,15 +18,14 @@ import torch
 from torch import Tensor
 
 from .._tensors import wide
-from ..reference import half_angle
 from ..reference.contract import FamilyReference
-from . import Fit
-from .newton_step import Solve, solve
+from . import Fit, Settings
+from .concentration import concentration
+from .directions import fallback, generic, unit
+from .newton_step import Hessian, climb, newton_step, solve
+from .products import dots, square_distances, sums
 
-__all__ = ["MAX_CONCENTRATION", "Method", "fit"]
-
-MAX_CONCENTRATION = 1e8  # ten times the end of the domain that the scalar functions are tested on
-_HALVINGS = 30
+__all__ = ["Method", "fit"]
 
 
 class Method(NamedTuple):
@@ -39,154 +35,122 @@ class Method(NamedTuple):
     log_prob_ratio_dt2: Callable[[Tensor, int, Tensor, Tensor], Tensor]
 
 
-def fit(
-    method: Method, samples: Tensor, weights: Tensor, max_iterations: int, tolerance: float
-) -> Fit:
-    """Mean direction and concentration of the rows of ``samples``, differentiable in both inputs.
+def fit(method: Method, samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
+    """Mean directions and concentrations, differentiable in both inputs.
 
     The last step of either is repeated on the inputs' graph: a Newton step at the solution, whose
     derivative is that of the solution by the implicit function theorem (its Hessian needs none).
-    In float64, but for devices without it, and from samples brought to unit length.
     """
-    module = method.reference
-    samples, weights = wide(samples), wide(weights)
-    samples = samples / samples.square().sum(-1, keepdim=True).sqrt()
-    weights = weights / weights.sum(-1, keepdim=True)
+    mass = wide(weights).sum(-1)
+    problem = _Problem(method, samples.detach(), weights.detach(), mass.detach())
     with torch.no_grad():
-        x, w = samples.detach(), weights.detach()
-        mu = _mean_direction(method, x, w, max_iterations, tolerance)
-        point = _evaluate(method, x, w, mu)
-        kappa, change = _concentration(
-            module, -point.value, mu.shape[-1], point.sin2_mean, tolerance
-        )
-    if samples.requires_grad or weights.requires_grad:
-        slope = _slopes(module, samples, mu)
-        force = _tangent((weights * slope).unsqueeze(-1) * (samples - mu.unsqueeze(-2)), mu)
-        step: Tensor = Solve.apply(force, x, point.stiffness, point.curvature, mu)
-        moment = -(weights * _phi(module, samples, mu)).sum(-1)
-        inner = (kappa > 0) & (kappa < MAX_CONCENTRATION)
-        safe = torch.where(inner, kappa, 1.0)
-        d = mu.shape[-1]
-        residual = moment - module.log_prob_at_mode_dkappa(safe, d)
-        kappa = kappa + torch.where(inner, residual / module.log_prob_at_mode_dkappa2(safe, d), 0.0)
-        moved = mu + step
-        mu = moved / moved.square().sum(-1, keepdim=True).sqrt()
-    return Fit(mu, kappa, point.gradient, change)
+        point = problem.ascend(settings)
+    mu, moment = point.mu, -point.value
+    if torch.is_grad_enabled() and (samples.requires_grad or weights.requires_grad):
+        moved = dots(samples, mu)
+        moved = moved - moved.detach()  # 0, with the derivative of t
+        pull = weights * (point.slope + problem.bend(point) * moved)
+        force = _project(sums(samples, pull) / mass.unsqueeze(-1), mu)
+        mu = unit(mu + newton_step(problem.hessian(point), force))
+        moment = _mean_of(-(point.phi + point.slope * moved), weights, mass)
+    sin2_mean = problem.mean(1 - point.cos2)
+    kappa, change, at_bound = concentration(settings, mass, moment, sin2_mean, samples.shape[-1])
+    return Fit(mu, kappa, point.gradient, change, at_bound)
 
 
 class _Point(NamedTuple):
-    """F at mu, and minus its Riemannian Hessian, stiffness P + P X^T diag(curvature) X P."""
+    """F and its derivatives at mu."""
 
-    value: Tensor  # [...]
-    force: Tensor  # [..., d]: the tangential gradient
-    gradient: Tensor  # [...]: relative, as in Fit
-    stiffness: Tensor  # [...]: sum_i w_i phi'_i t_i
-    curvature: Tensor  # [..., n]: -w_i phi''_i
-    sin2_mean: Tensor  # [...]: (1 - mean t)/2
-
-
-def _phi(module: FamilyReference, x: Tensor, mu: Tensor) -> Tensor:
-    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    return module.log_prob_ratio(torch.ones_like(sin2), x.shape[-1], sin2, cos2)
+    mu: Tensor  # [B, K, d]
+    cos2: Tensor  # [B, K, n]
+    phi: Tensor  # [B, K, n]
+    slope: Tensor  # [B, K, n]: phi'
+    value: Tensor  # [B, K]: F
+    force: Tensor  # [B, K, d]: its tangential gradient
+    gradient: Tensor  # [B, K]: the length of that, relative, as in Fit
 
 
-def _slopes(module: FamilyReference, x: Tensor, mu: Tensor) -> Tensor:
-    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    return module.log_prob_ratio_dt(torch.ones_like(sin2), x.shape[-1], sin2, cos2)
+class _Problem(NamedTuple):
+    """F of K weighted components in each of B batches."""
 
+    method: Method
+    samples: Tensor  # [B, n, d]
+    weights: Tensor  # [B, K, n]
+    mass: Tensor  # [B, K]: their sums
 
-def _tangent(terms: Tensor, mu: Tensor) -> Tensor:
-    """The sum of the rows, less its part along mu."""
-    total = terms.sum(-2)
-    return total - (total * mu).sum(-1, keepdim=True) * mu
+    def mean(self, values: Tensor) -> Tensor:
+        return _mean_of(values, self.weights, self.mass)
 
+    def evaluate(self, mu: Tensor) -> _Point:
+        """cos2 is exact relative to itself, so that phi is so near the antipode, where it may be
+        steep; sin2 = 1 - cos2 is exact absolutely."""
+        cos2 = (square_distances(self.samples, -mu) / 4).clamp(max=1)
+        sin2, one, d = 1 - cos2, cos2.new_ones(()), mu.shape[-1]
+        phi = self.method.reference.log_prob_ratio(one, d, sin2, cos2)
+        slope = self.method.reference.log_prob_ratio_dt(one, d, sin2, cos2)
+        pull = sums(self.samples, self.weights * slope) / self.mass.unsqueeze(-1)
+        force = _project(pull, mu)
+        # |P x| = sqrt(1 - t^2) = 2 sqrt(sin2 cos2); what rounding leaves of the force is no force.
+        size = 2 * self.mean(slope * (sin2 * cos2).sqrt())
+        rounding = 8 * torch.finfo(mu.dtype).eps * self.mean(slope)
+        length = (force.square().sum(-1).sqrt() - rounding).clamp(min=0)
+        gradient = torch.where(length > 0, length / size, 0.0)
+        return _Point(mu, cos2, phi, slope, self.mean(phi), force, gradient)
 
-def _evaluate(method: Method, x: Tensor, w: Tensor, mu: Tensor) -> _Point:
-    sin2, cos2 = half_angle(x, mu.unsqueeze(-2))
-    module, one, d = method.reference, torch.ones_like(sin2), x.shape[-1]
-    phi = module.log_prob_ratio(one, d, sin2, cos2)
-    slope = w * module.log_prob_ratio_dt(one, d, sin2, cos2)
-    value = torch.where(w > 0, w * phi, 0.0).sum(-1)
-    force = _tangent(slope.unsqueeze(-1) * (x - mu.unsqueeze(-2)), mu)
-    scale = slope.sum(-1)
-    # |P x| = sqrt(1 - t^2) = 2 sqrt(sin2 cos2); the last term is what rounding leaves of equal
-    # samples.
-    size = 2 * (slope * (sin2 * cos2).sqrt()).sum(-1)
-    eps = torch.finfo(x.dtype).eps
-    length = (force.square().sum(-1).sqrt() - 8 * eps * scale).clamp(min=0)
-    gradient = torch.where(length > 0, length / size, 0.0)
-    curvature = -w * method.log_prob_ratio_dt2(one, d, sin2, cos2)
-    stiffness = (slope * (cos2 - sin2)).sum(-1)
-    return _Point(value, force, gradient, stiffness, curvature, (w * sin2).sum(-1))
+    def bend(self, point: _Point) -> Tensor:
+        """phi'', shape (B, K, n)."""
+        one, d = point.cos2.new_ones(()), point.mu.shape[-1]
+        return self.method.log_prob_ratio_dt2(one, d, 1 - point.cos2, point.cos2)
 
+    def hessian(self, point: _Point) -> Hessian:
+        """sum_i w_i phi'_i t_i - P X^T diag(w_i phi''_i) X P, where P projects onto the tangent
+        space of mu: minus the Riemannian Hessian of F there, and regular along mu, where rounding
+        may lead."""
+        stiffness = self.mean(point.slope * (2 * point.cos2 - 1)).unsqueeze(-1)
+        curvature = self.weights * self.bend(point) / self.mass.unsqueeze(-1)
 
-def _mean_direction(
-    method: Method, x: Tensor, w: Tensor, max_iterations: int, tolerance: float
-) -> Tensor:
-    """A local maximum of F, by Newton's method on the sphere from the direction of sum_i w_i x_i.
+        def apply(v: Tensor) -> Tensor:
+            along = dots(self.samples, _project(v, point.mu))
+            return stiffness * v - _project(sums(self.samples, curvature * along), point.mu)
 
-    Every step ascends, and is halved until F does not fall.
-    """
-    d = x.shape[-1]
-    # A direction of no symmetry, for when there is no mean direction or it is opposite to a sample.
-    generic = (1 + torch.arange(d, device=x.device).to(x.dtype)).sqrt().mul(2.4).cos()
-    resultant = (w.unsqueeze(-1) * x).sum(-2)
-    tiny = resultant.square().sum(-1, keepdim=True) < 1e-16
-    mu = _unit(torch.where(tiny, generic, resultant))
-    point = _evaluate(method, x, w, mu)
-    mu = torch.where(point.value.isinf().unsqueeze(-1), _unit(mu + 0.3 * _unit(generic)), mu)
-    for _ in range(max_iterations):
-        point = _evaluate(method, x, w, mu)
-        active = point.gradient > tolerance
-        if not active.any():
-            break
-        step = solve(point.force, x, point.stiffness, point.curvature, mu, 1e-6)
-        floor = point.value - 8 * torch.finfo(x.dtype).eps * point.value.abs()
-        pending = active
-        for halving in range(_HALVINGS):
-            trial = _unit(mu + 0.5**halving * step)
-            value = torch.where(w > 0, w * _phi(method.reference, x, trial), 0.0).sum(-1)
-            accepted = pending & (value >= floor)
-            mu = torch.where(accepted.unsqueeze(-1), trial, mu)
-            pending = pending & ~accepted
+        return apply
+
+    def ascend(self, settings: Settings) -> _Point:
+        """A local maximum of F, by Newton's method on the sphere from the direction of
+        sum_i w_i x_i.
+
+        Every step ascends, and is halved until F does not fall. A component that has converged
+        stays where it is.
+        """
+        if settings.start is None:
+            resultant = sums(self.samples, self.weights) / self.mass.unsqueeze(-1)
+            tiny = resultant.square().sum(-1, keepdim=True) < 1e-16
+            mu = unit(torch.where(tiny, fallback(resultant, settings), resultant))
+        else:
+            mu, _ = settings.start
+        point = self.evaluate(mu)
+        impossible = point.value.isinf().unsqueeze(-1)  # mu is opposite to a sample
+        if impossible.any():
+            aside = unit(mu + 0.3 * generic(mu.shape[-1], mu))
+            point = self.evaluate(torch.where(impossible, aside, mu))
+        for _ in range(settings.max_iterations):
+            pending = point.gradient > settings.tolerance
             if not pending.any():
                 break
-    return mu
+            step = solve(self.hessian(point), point.force, 1e-6)
+            floor = point.value - 8 * torch.finfo(mu.dtype).eps * (1 + point.value.abs())
+            point = climb(self.after, point, step, pending, floor)
+        return point
+
+    def after(self, point: _Point, step: Tensor) -> _Point:
+        return self.evaluate(unit(point.mu + step))
 
 
-def _unit(x: Tensor) -> Tensor:
-    return x / x.square().sum(-1, keepdim=True).sqrt()
+def _mean_of(values: Tensor, weights: Tensor, mass: Tensor) -> Tensor:
+    """sum_i w_i v_i, where w_i = 0 makes 0 of infinity; shape (B, K)."""
+    return torch.where(weights > 0, weights * values, 0.0).sum(-1) / mass
 
 
-def _concentration(
-    module: FamilyReference, moment: Tensor, d: int, sin2_mean: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """kappa with log_prob_at_mode_dkappa(kappa) = moment, and its last change, relative to
-    kappa + (d - 1)/2.
-
-    Newton's method for 1/log_prob_at_mode_dkappa, which is nearly linear, starts from
-    E[t] = kappa/(kappa + d - 1). The result is 0 where even the uniform has the larger moment, and
-    MAX_CONCENTRATION where no smaller one will do.
-    """
-    top = torch.full_like(moment, MAX_CONCENTRATION)
-    none, all_equal = (
-        moment >= module.log_prob_at_mode_dkappa(0 * top, d),
-        module.log_prob_at_mode_dkappa(top, d) >= moment,
-    )
-    solvable = ~none & ~all_equal
-    target = torch.where(solvable, moment, module.log_prob_at_mode_dkappa(torch.ones_like(top), d))
-    kappa = (
-        ((d - 1) * (1 - 2 * sin2_mean) / (2 * sin2_mean)).nan_to_num(0).clamp(0, MAX_CONCENTRATION)
-    )
-    kappa = torch.where(solvable, kappa, 1.0)
-    change = torch.zeros_like(kappa)
-    for _ in range(50):
-        value = module.log_prob_at_mode_dkappa(kappa, d)
-        step = value * (value - target) / (-target * module.log_prob_at_mode_dkappa2(kappa, d))
-        new = (kappa + step).clamp(0, MAX_CONCENTRATION)
-        change = (new - kappa).abs() / (new + (d - 1) / 2)
-        kappa = new
-        if not (change > tolerance).any():
-            break
-    kappa = torch.where(none, 0.0, torch.where(all_equal, top, kappa))
-    return kappa, torch.where(solvable, change, 0.0)
+def _project(v: Tensor, mu: Tensor) -> Tensor:
+    """The part of v tangential to the sphere at mu."""
+    return v - (v * mu).sum(-1, keepdim=True) * mu

@@ -1,42 +1,71 @@
-"""The Newton step of a maximum likelihood fit, without its Hessian as a matrix."""
+"""The Newton step of a maximum likelihood fit, without its Hessian as a matrix, and what is taken
+of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Solve", "solve"]
+__all__ = ["Hessian", "climb", "newton_step", "solve"]
+
+# v [B, K, d] -> H v [B, K, d], symmetric
+Hessian = Callable[[Tensor], Tensor]
+
+# A named tuple of tensors [B, K] and [B, K, ...], of which ``value`` [B, K] is the likelihood
+Point = TypeVar("Point", bound=Any)
+
+_HALVINGS = 30
 
 
-def solve(
-    force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor, tolerance: float
-) -> Tensor:
-    """(stiffness P + P X^T diag(curvature) X P) step = force, by conjugate gradients.
+def climb(
+    after: Callable[[Point, Tensor], Point],
+    start: Point,
+    step: Tensor,
+    pending: Tensor,
+    floor: Tensor,
+) -> Point:
+    """The point after the first of the shares 1, 1/2, 1/4, ... of the step that keeps the value
+    from falling below ``floor``.
 
-    The matrix is positive definite at a local maximum of F. Elsewhere the iteration ends at the
-    first direction in which it is not, with what it has, or that direction if it has nothing: an
-    ascent of F in any case (Steihaug, 1983).
+    Each component that is ``pending`` has a share of its own; the others stay where they are.
     """
+    point = start
+    for halving in range(_HALVINGS):
+        trial = after(start, 0.5**halving * step)
+        accepted = pending & (trial.value >= floor)
+        if accepted.all():
+            return trial
+        pairs = zip(trial, point, strict=True)
+        point = type(start)(*(torch.where(_like(accepted, new), new, old) for new, old in pairs))
+        pending = pending & ~accepted
+        if not pending.any():
+            break
+    return point
 
-    def project(v: Tensor) -> Tensor:
-        return v - (v * mu).sum(-1, keepdim=True) * mu
 
-    def apply(v: Tensor) -> Tensor:
-        along = (x @ v.unsqueeze(-1)).squeeze(-1)
-        bent = ((curvature * along).unsqueeze(-2) @ x).squeeze(-2)
-        return project(stiffness.unsqueeze(-1) * v + bent)
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.reshape(mask.shape + (x.dim() - mask.dim()) * (1,))
 
-    step, residual = torch.zeros_like(force), project(force)
+
+def solve(hessian: Hessian, force: Tensor, tolerance: float) -> Tensor:
+    """H^-1 force (B, K, d), by conjugate gradients, to that part of |force|.
+
+    H is positive definite at a local maximum of the likelihood. Elsewhere the iteration ends at the
+    first direction in which it is not, with what it has, or that direction if it has nothing: an
+    ascent in any case (Steihaug, 1983).
+    """
+    step, residual = torch.zeros_like(force), force
     direction, square = residual, residual.square().sum(-1, keepdim=True)
     enough, convex = square * tolerance**2, torch.ones_like(square, dtype=torch.bool)
-    for iteration in range(2 * x.shape[-1]):
+    for iteration in range(2 * force.shape[-1]):
         running = convex & (square > enough)
         if not running.any():
             break
-        image = apply(direction)
+        image = hessian(direction)
         energy = (direction * image).sum(-1, keepdim=True)
         convex = convex & ~(running & (energy <= 0))
         used = running & (energy != 0) if iteration == 0 else running & convex
@@ -47,18 +76,19 @@ def solve(
     return step
 
 
-class Solve(torch.autograd.Function):
-    """`solve`, linear and symmetric in its first argument; the others are constants."""
+def newton_step(hessian: Hessian, force: Tensor) -> Tensor:
+    """`solve` to 1e-12, differentiable in the force; H is a constant."""
+    step: Tensor = _NewtonStep.apply(hessian, force)
+    return step
 
+
+class _NewtonStep(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, force: Tensor, x: Tensor, stiffness: Tensor, curvature: Tensor, mu: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x, stiffness, curvature, mu)
-        return solve(force, x, stiffness, curvature, mu, 1e-12)
+    def forward(ctx: Any, hessian: Hessian, force: Tensor) -> Tensor:
+        ctx.hessian = hessian
+        return solve(hessian, force, 1e-12)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        x, stiffness, curvature, mu = ctx.saved_tensors
-        return solve(grad, x, stiffness, curvature, mu, 1e-12), None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, solve(ctx.hessian, grad, 1e-12)

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from ..reference import power_spherical
-from . import Fit, exponential_form
+from . import Fit, Settings, exponential_form
 
 __all__ = ["fit", "log_prob_ratio_dt2"]
 
 
-def fit(samples: Tensor, weights: Tensor, max_iterations: int, tolerance: float) -> Fit:
+def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
     """`exponential_form.fit` of this family."""
     method = exponential_form.Method(power_spherical, log_prob_ratio_dt2)
-    return exponential_form.fit(method, samples, weights, max_iterations, tolerance)
+    return exponential_form.fit(method, samples, weights, settings)
 
 
 def log_prob_ratio_dt2(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:

@@ -11,102 +11,206 @@ so that Newton's step is s = (I - S)^-1 m/2. The log-likelihood is concave along
 the ball (Cantarella and Schumacher 2022). Its maximum is unique, and inside the ball if no point
 has half of the weight or more.
 
-Shapes: samples (..., n, d), weights (..., n).
+With D_i = |x_i - psi|^2 and a_i = (1 - rho^2)/D_i it is y_i = a_i (x_i - psi) - psi, so that sums
+over y_i are products of the samples x_i with weights.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._tensors import wide
-from . import Fit
-from .newton_step import Solve, solve
+from . import Fit, Settings
+from .directions import fallback, unit
+from .newton_step import Hessian, climb, newton_step, solve
+from .products import dots, square_distances, sums
 
 __all__ = ["MAX_CONCENTRATION", "fit"]
 
 MAX_CONCENTRATION = 1 - 1e-7  # it rounds to a float32 below 1
 _LONGEST = 0.8  # the length of the longest step, which must not leave the ball
-_HALVINGS = 30
 
 
-def fit(samples: Tensor, weights: Tensor, max_iterations: int, tolerance: float) -> Fit:
-    """Mean direction and concentration of the rows of ``samples``, differentiable in both inputs.
+def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
+    """Mean directions and concentrations, differentiable in both inputs.
 
     ``gradient`` is |m|, less what rounding leaves of it. The last step is repeated on the inputs'
     graph: its derivative is that of the solution by the implicit function theorem. Where half of
     the weight or more is at one point, the concentration is MAX_CONCENTRATION, and has no
     derivative.
     """
-    samples, weights = wide(samples), wide(weights)
-    samples = samples / samples.square().sum(-1, keepdim=True).sqrt()
-    weights = weights / weights.sum(-1, keepdim=True)
+    mass = wide(weights).sum(-1)
+    problem = _Problem(samples.detach(), weights.detach(), mass.detach())
+    if settings.shared:
+        with torch.no_grad():
+            return problem.share(settings)
     with torch.no_grad():
-        x, w = samples.detach(), weights.detach()
-        psi, gradient, change = _barycentre(x, w, max_iterations, tolerance)
-    if samples.requires_grad or weights.requires_grad:
-        y = _to_centre(samples, psi)
-        force = (weights.unsqueeze(-1) * y).sum(-2) / 2
-        step: Tensor = Solve.apply(force, *_hessian(y.detach(), w), torch.zeros_like(psi))
+        point, change = problem.ascend(settings)
+        inside = _is_inside(point.psi)
+        psi = torch.where(inside.unsqueeze(-1), point.psi, problem.nearest(point))
+    if torch.is_grad_enabled() and (samples.requires_grad or weights.requires_grad):
+        moved = dots(samples, psi)
+        moved = moved - moved.detach()  # 0, with the derivative of psi . x, which is -dD/2
+        pull = weights * (point.a + 2 * point.a / point.distance * moved)
+        share = (pull.sum(-1) / mass).unsqueeze(-1)
+        m = sums(samples, pull) / mass.unsqueeze(-1) - psi * (share + 1)
         # An infinitesimal step at the centre moves psi by (1 - rho^2) times its length.
-        moved = psi + (1 - psi.square().sum(-1, keepdim=True)) * step
-        psi = torch.where(_is_inside(psi).unsqueeze(-1), moved, psi)
+        step = _one_minus_square(psi).unsqueeze(-1) * newton_step(problem.hessian(point), m / 2)
+        psi = torch.where(inside.unsqueeze(-1), psi + step, psi)
     rho = torch.linalg.vector_norm(psi, dim=-1)
     is_uniform = rho == 0
     first = torch.zeros_like(psi)
     first[..., 0] = 1
     mu = psi / torch.where(is_uniform, 1.0, rho).unsqueeze(-1)
-    return Fit(torch.where(is_uniform.unsqueeze(-1), first, mu), rho, gradient, change)
+    mu = torch.where(is_uniform.unsqueeze(-1), first, mu)
+    return Fit(mu, rho, torch.where(inside, point.gradient, 0.0), change, ~inside)
 
 
-def _barycentre(
-    x: Tensor, w: Tensor, max_iterations: int, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """psi, |m| and the length of the last step; the latter two are 0 where rho is at its limit."""
-    mean = (w.unsqueeze(-1) * x).sum(-2)
-    square = mean.square().sum(-1, keepdim=True).clamp(max=1)
-    psi = _limited(mean / (1 + (1 - square).sqrt()))  # A = 2 rho/(1 + rho^2) in many dimensions
-    change = torch.zeros_like(square.squeeze(-1))
-    for iteration in range(max_iterations + 1):
-        y = _to_centre(x, psi)
-        m = (w.unsqueeze(-1) * y).sum(-2)
-        rounding = 16 * torch.finfo(x.dtype).eps / (1 - psi.square().sum(-1))  # of psi, felt in y
-        gradient = (torch.linalg.vector_norm(m, dim=-1) - rounding).clamp(min=0)
-        gradient = torch.where(_is_inside(psi), gradient, 0.0)
-        active = gradient > tolerance
-        if iteration == max_iterations or not active.any():
-            break
-        # The ridge makes a step of m where I - S is 0 along it, as for samples at two points.
-        step = solve(m / 2, *_hessian(y, w, ridge=1e-9), torch.zeros_like(psi), 1e-12)
-        length = torch.linalg.vector_norm(step, dim=-1, keepdim=True)
-        step = step * (_LONGEST / length.clamp(min=_LONGEST))
-        floor = _log_likelihood(x, w, psi)
-        floor = floor - rounding * (1 + floor.abs())
-        pending = active
-        for halving in range(_HALVINGS):
-            trial = _limited(_from_centre(0.5**halving * step, psi))
-            accepted = pending & (_log_likelihood(x, w, trial) >= floor)
-            psi = torch.where(accepted.unsqueeze(-1), trial, psi)
-            pending = pending & ~accepted
-            if not pending.any():
+class _Point(NamedTuple):
+    """The log-likelihood and its derivatives at psi."""
+
+    psi: Tensor  # [B, K, d]
+    distance: Tensor  # [B, K, n]: D
+    a: Tensor  # [B, K, n]
+    value: Tensor  # [B, K]: mean of log p/(d - 1), up to a constant
+    m: Tensor  # [B, K, d]
+    gradient: Tensor  # [B, K]: |m|, less its rounding; 0 where rho is at its limit
+
+
+class _Problem(NamedTuple):
+    """The likelihood of K weighted components in each of B batches."""
+
+    samples: Tensor  # [B, n, d]
+    weights: Tensor  # [B, K, n]
+    mass: Tensor  # [B, K]: their sums
+
+    def evaluate(self, psi: Tensor) -> _Point:
+        square = _one_minus_square(psi)
+        distance = square_distances(self.samples, psi)
+        a = square.unsqueeze(-1) / distance
+        pull = self.weights * a
+        share = (pull.sum(-1) / self.mass).unsqueeze(-1)
+        m = sums(self.samples, pull) / self.mass.unsqueeze(-1) - psi * (share + 1)
+        value = square.log() - (self.weights * distance.log()).sum(-1) / self.mass
+        length = (torch.linalg.vector_norm(m, dim=-1) - _rounding(psi)).clamp(min=0)
+        return _Point(psi, distance, a, value, m, torch.where(_is_inside(psi), length, 0.0))
+
+    def hessian(self, point: _Point, ridge: float = 0.0) -> Hessian:
+        """(1 + ridge) I - S."""
+        a, psi = point.a, point.psi
+
+        def apply(v: Tensor) -> Tensor:
+            along_psi = (psi * v).sum(-1, keepdim=True)
+            along = a * (dots(self.samples, v) - along_psi) - along_psi  # y . v
+            pull = self.weights * along / self.mass.unsqueeze(-1)
+            bent = sums(self.samples, pull * a) - psi * (pull * (a + 1)).sum(-1, keepdim=True)
+            return (1 + ridge) * v - bent
+
+        return apply
+
+    def ascend(self, settings: Settings) -> tuple[_Point, Tensor]:
+        """The point of maximum likelihood, and the length of the last step.
+
+        Every step is halved until the likelihood does not fall. A component that has converged
+        stays where it is.
+        """
+        point = self.evaluate(self.start(settings))
+        change = torch.zeros_like(self.mass)
+        for _ in range(settings.max_iterations):
+            active = point.gradient > settings.tolerance
+            if not active.any():
                 break
-        change = torch.where(active, length.squeeze(-1), change)
-    # Near its limit psi goes to the sample that has half of the weight or more.
-    nearest = (x - psi.unsqueeze(-2)).square().sum(-1).argmin(-1)[..., None, None]
-    sample = x.gather(-2, nearest.expand(*psi.shape[:-1], 1, psi.shape[-1])).squeeze(-2)
-    psi = torch.where(_is_inside(psi).unsqueeze(-1), psi, MAX_CONCENTRATION * sample)
-    return psi, gradient, torch.where(active, change, 0.0)
+            # The ridge makes a step of m where I - S is 0 along it, as for samples at two points.
+            step = solve(self.hessian(point, ridge=1e-9), point.m / 2, 1e-6)
+            length = torch.linalg.vector_norm(step, dim=-1, keepdim=True)
+            step = step * (_LONGEST / length.clamp(min=_LONGEST))
+            floor = point.value - _rounding(point.psi) * (1 + point.value.abs())
+            point = climb(self.after, point, step, active, floor)
+            change = torch.where(active, length.squeeze(-1), change)
+        return point, torch.where(point.gradient > settings.tolerance, change, 0.0)
+
+    def after(self, point: _Point, step: Tensor) -> _Point:
+        """The point at a step in the frame of psi."""
+        return self.evaluate(_limited(_from_centre(step, point.psi)))
+
+    def start(self, settings: Settings) -> Tensor:
+        if settings.start is not None:
+            mu, rho = settings.start
+            return _limited(rho.unsqueeze(-1) * mu)
+        mean = sums(self.samples, self.weights) / self.mass.unsqueeze(-1)
+        square = mean.square().sum(-1, keepdim=True).clamp(max=1)
+        # A = 2 rho/(1 + rho^2) in many dimensions
+        return _limited(mean / (1 + (1 - square).sqrt()))
+
+    def nearest(self, point: _Point) -> Tensor:
+        """The sample nearest to psi, at the limit. Near its limit psi goes to the sample that has
+        half of the weight or more."""
+        index = point.distance.argmin(-1, keepdim=True).expand(point.psi.shape)
+        return MAX_CONCENTRATION * unit(wide(self.samples.gather(1, index)))
+
+    def share(self, settings: Settings) -> Fit:
+        """One rho for the components of a batch, by steps that never lower the likelihood.
+
+        As -log D >= 1 - log D' - D/D' for any D', the mean directions and rho that maximise
+
+            W log(1 - rho^2) - (1 + rho^2) A + 2 rho sum_k mu_k . s_k,
+            W = sum w_ki,  A = sum w_ki/D'_ki,  s_k = sum_i w_ki x_i/D'_ki,
+
+        are more likely than those at which D' was taken (Hunter and Lange 2004). Convergence is
+        linear.
+        """
+        psi = self.start(settings)
+        rho = torch.linalg.vector_norm(psi, dim=-1)
+        mu = unit(torch.where((rho > 0).unsqueeze(-1), psi, fallback(psi, settings)))
+        weight = self.mass.sum(-1, keepdim=True)
+        rho = (self.mass * rho).sum(-1, keepdim=True) / weight
+        for _ in range(settings.max_iterations):
+            pull = self.weights / square_distances(self.samples, rho.unsqueeze(-1) * mu)
+            total = sums(self.samples, pull)
+            length = torch.linalg.vector_norm(total, dim=-1)
+            mu = torch.where((length > 0).unsqueeze(-1), unit(total), mu)
+            old, rho = rho, _best_rho(weight, pull.sum((-1, -2)).unsqueeze(-1), length)
+            change = (rho - old).abs() / (1 - rho)
+            if not (change > settings.tolerance).any():
+                break
+        rho, change = rho.expand(self.mass.shape), change.expand(self.mass.shape)
+        return Fit(mu, rho, torch.zeros_like(rho), change, rho >= MAX_CONCENTRATION)
+
+
+def _best_rho(weight: Tensor, pull: Tensor, lengths: Tensor) -> Tensor:
+    """The zero of C - rho A - rho W/(1 - rho^2), C = sum_k |s_k|, at most MAX_CONCENTRATION.
+
+    It is concave and falls, so that Newton's method comes down to the zero from C/A.
+    """
+    total = lengths.sum(-1, keepdim=True)
+    rho = (total / pull).clamp(max=MAX_CONCENTRATION)
+    for _ in range(60):
+        square = 1 - rho.square()
+        value = total - rho * pull - rho * weight / square
+        slope = pull + weight * (1 + rho.square()) / square.square()
+        step = value / slope
+        rho = (rho + step).clamp(0, MAX_CONCENTRATION)
+        if not (step.abs() > 1e-14 * (1 - rho)).any():
+            break
+    return rho
+
+
+def _one_minus_square(psi: Tensor) -> Tensor:
+    return 1 - psi.square().sum(-1)
+
+
+def _rounding(psi: Tensor) -> Tensor:
+    """What the rounding of psi, and of the samples, makes of m."""
+    return 16 * torch.finfo(psi.dtype).eps / _one_minus_square(psi)
 
 
 def _is_inside(psi: Tensor) -> Tensor:
-    """Whether rho is below its limit."""
-    inside: Tensor = torch.linalg.vector_norm(psi, dim=-1) < MAX_CONCENTRATION * (1 - 1e-12)
-    return inside
-
-
-def _hessian(y: Tensor, w: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """(1 + ridge) I - Y^T diag(w) Y, as the arguments of `solve`."""
-    return y, torch.full_like(w[..., 0], 1 + ridge), -w
+    """Whether rho is below its limit. NaN is."""
+    inside: Tensor = torch.linalg.vector_norm(psi, dim=-1) >= MAX_CONCENTRATION * (1 - 1e-12)
+    return ~inside
 
 
 def _limited(psi: Tensor) -> Tensor:
@@ -115,22 +219,8 @@ def _limited(psi: Tensor) -> Tensor:
     return limited
 
 
-def _log_likelihood(x: Tensor, w: Tensor, psi: Tensor) -> Tensor:
-    """The mean of log p/(d - 1), up to a constant."""
-    distance = (x - psi.unsqueeze(-2)).square().sum(-1)
-    return (1 - psi.square().sum(-1)).log() - (w * distance.log()).sum(-1)
-
-
-def _to_centre(x: Tensor, psi: Tensor) -> Tensor:
-    """The unit vectors x (..., n, d), moved by the Moebius map that carries psi to 0."""
-    psi = psi.unsqueeze(-2)
-    inside = 1 - psi.square().sum(-1, keepdim=True)
-    distance = (x - psi).square().sum(-1, keepdim=True)
-    return inside * ((x - psi) / distance) - psi
-
-
 def _from_centre(step: Tensor, psi: Tensor) -> Tensor:
-    """The point ``step`` of the ball, moved by the inverse of that map."""
+    """The point ``step`` of the ball, moved by the inverse of the map that carries psi to 0."""
     dot = (step * psi).sum(-1, keepdim=True)
     inner, outer = step.square().sum(-1, keepdim=True), psi.square().sum(-1, keepdim=True)
     return ((1 - outer) * step + (1 + inner + 2 * dot) * psi) / (1 + inner * outer + 2 * dot)

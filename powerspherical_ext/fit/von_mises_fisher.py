@@ -1,22 +1,33 @@
-"""Maximum likelihood for von Mises-Fisher, phi = t - 1."""
+"""Maximum likelihood for von Mises-Fisher, phi = t - 1, which has sufficient statistics.
+
+With s = sum_i w_i x_i / sum_i w_i, the mean direction is s/|s|, and kappa solves A(kappa) = |s|
+(Mardia and Jupp 2000, section 10.3.1). One product of weights and samples yields all of s.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..reference import von_mises_fisher
-from . import Fit, exponential_form
+from .._tensors import wide
+from . import Fit, Settings
+from .concentration import concentration
+from .directions import fallback, unit
+from .products import sums
 
-__all__ = ["fit", "log_prob_ratio_dt2"]
-
-
-def fit(samples: Tensor, weights: Tensor, max_iterations: int, tolerance: float) -> Fit:
-    """`exponential_form.fit` of this family."""
-    method = exponential_form.Method(von_mises_fisher, log_prob_ratio_dt2)
-    return exponential_form.fit(method, samples, weights, max_iterations, tolerance)
+__all__ = ["fit"]
 
 
-def log_prob_ratio_dt2(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
-    """d2/dt2 (-2 kappa sin2) = 0."""
-    return torch.zeros_like(sin2)
+def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
+    """Mean directions and concentrations, differentiable in both inputs.
+
+    kappa has to match 1 - |s|, which is known to the rounding of float64, absolutely. A mean
+    direction is a constant where |s| is below 1e-8.
+    """
+    mass = wide(weights).sum(-1)
+    mean = sums(samples, weights) / mass.unsqueeze(-1)
+    is_tiny = mean.detach().square().sum(-1, keepdim=True) < 1e-16
+    mu = unit(torch.where(is_tiny, fallback(mean, settings), mean))
+    moment = 1 - (mean * mu.detach()).sum(-1)
+    kappa, change, at_bound = concentration(settings, mass, moment, moment / 2, samples.shape[-1])
+    return Fit(mu, kappa, torch.zeros_like(kappa), change, at_bound)

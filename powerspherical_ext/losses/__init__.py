@@ -1,4 +1,9 @@
-"""Self-supervised objectives on the sphere. Each takes a few lines in a training loop."""
+"""Self-supervised objectives on the sphere. Each takes a few lines in a training loop.
+
+A batch without samples has no losses: as in torch, their mean is NaN and their sum 0, whatever the
+other options of a loss are, and the gradients are as empty as the arguments. What takes statistics
+of a batch (`barlow_twins_loss`, `feature_std`, `DirectPred` in training) refuses such a batch.
+"""
 
 from .barlow_twins import barlow_twins_loss, cross_correlation
 from .diagnostics import feature_std, mean_resultant_length

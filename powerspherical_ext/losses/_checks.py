@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from .. import ops
 
-__all__ = ["check_finite", "check_kind", "check_matrices", "check_shape", "values_are_cheap"]
+__all__ = [
+    "check_features",
+    "check_finite",
+    "check_kind",
+    "check_matrices",
+    "check_shape",
+    "values_are_cheap",
+]
 
 Arguments = Sequence[tuple[str, Sequence[Tensor]]]  # the tensors of each argument, by its name
 
@@ -34,10 +40,8 @@ def check_shape(arguments: Arguments, any_batch: bool = False) -> None:
     shape = first.shape
     if any_batch and (not shape or shape[-1] < 2):
         raise ValueError(f"{first_name} must have shape (..., d) with d >= 2, got {tuple(shape)}")
-    if not any_batch and (len(shape) != 2 or shape[0] < 1 or shape[1] < 2):
-        raise ValueError(
-            f"{first_name} must have shape (N, d) with N >= 1 and d >= 2, got {tuple(shape)}"
-        )
+    if not any_batch and (len(shape) != 2 or shape[1] < 2):
+        raise ValueError(f"{first_name} must have shape (N, d) with d >= 2, got {tuple(shape)}")
     for name, tensors in arguments:
         for x in tensors:
             if x.shape != shape:
@@ -45,6 +49,14 @@ def check_shape(arguments: Arguments, any_batch: bool = False) -> None:
                     f"{name} must have the shape {tuple(shape)} of {first_name}, "
                     f"got {tuple(x.shape)}"
                 )
+
+
+def check_features(name: str, x: Tensor, size: int, any_batch: bool = False) -> None:
+    """The tensor is floating-point, of shape (N, size), or with ``any_batch`` (..., size)."""
+    check_kind([(name, [x])])
+    if not x.ndim or x.shape[-1] != size or not (any_batch or x.ndim == 2):
+        batch = "..." if any_batch else "N"
+        raise ValueError(f"{name} must have shape ({batch}, {size}), got {tuple(x.shape)}")
 
 
 def check_finite(arguments: Arguments) -> None:
@@ -66,8 +78,5 @@ def check_matrices(arguments: Arguments) -> None:
 
 
 def values_are_cheap(x: Tensor) -> bool:
-    """A check may read the values of x: on the CPU, outside of torch.compile and torch.func.
-
-    On a GPU such a check would wait for all queued work.
-    """
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or ops.transform_active())
+    """A check may read the values of x, and need not wait for the work that a GPU has queued."""
+    return x.device.type == "cpu" and ops.values_are_readable(x)

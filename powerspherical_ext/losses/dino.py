@@ -45,6 +45,7 @@ class DINOLoss(nn.Module):
         - loss: a scalar, the mean over pairs and samples.
 
     The centre is updated in training mode only, from all targets of the call and of all processes.
+    A process without samples leaves it where it is.
     It is a buffer, so that ``state_dict`` holds it.
 
     Data types:
@@ -95,29 +96,14 @@ class DINOLoss(nn.Module):
     def forward(self, pred: Tensors, target: Tensors) -> Tensor:
         """The loss of a batch; see the class."""
         self._check_temperatures()
-        views = views_of(pred, target)
-        preds, targets = views.preds, detached_targets(views)
-        if preds[0].shape[-1] != len(self.center):
-            raise ValueError(
-                f"pred must have shape (N, {len(self.center)}), got {tuple(preds[0].shape)}"
-            )
-        dtype = ops.common_dtype(*preds, *targets)
-        with autocast_disabled(preds[0].device):
-            losses = []
-            for i, j in views.pairs():
-                q = F.softmax((targets[j].to(dtype) - self.center) / self.target_temperature, -1)
-                log_p = F.log_softmax(preds[i].to(dtype) / self.pred_temperature, -1)
-                losses.append(-(q * log_p).sum(-1))
-            loss = torch.stack(losses).mean()
-            if self.training:
-                self.update_center(targets)
-        return loss
+        temperatures = self.target_temperature, self.pred_temperature
+        momentum = self.center_momentum if self.training else None
+        return _loss(pred, target, self.center, temperatures, momentum)
 
     @torch.no_grad()
     def update_center(self, targets: Sequence[Tensor]) -> None:
-        """Move the centre towards the mean of the targets of all processes; training calls it."""
-        mean = all_mean(torch.cat([z.to(self.center.dtype) for z in targets]).mean(dim=0))
-        self.center.lerp_(mean, 1 - self.center_momentum)
+        """Move the centre towards the mean of the targets of all processes; training does that."""
+        _move(self.center, targets, self.center_momentum)
 
     def _check_temperatures(self) -> None:
         for name in ("target_temperature", "pred_temperature"):
@@ -130,3 +116,38 @@ class DINOLoss(nn.Module):
             f"dim={len(self.center)}, target_temperature={self.target_temperature}, "
             f"pred_temperature={self.pred_temperature}, center_momentum={self.center_momentum}"
         )
+
+
+@torch.fx.wrap  # torch.fx records a call of it, and does not look inside
+def _loss(
+    pred: Tensors,
+    target: Tensors,
+    center: Tensor,
+    temperatures: tuple[float, float],
+    momentum: float | None,
+) -> Tensor:
+    """The loss; with a momentum the centre is moved afterwards, in place."""
+    views = views_of(pred, target)
+    preds, targets = views.preds, detached_targets(views)
+    if preds[0].shape[-1] != len(center):
+        raise ValueError(f"pred must have shape (N, {len(center)}), got {tuple(preds[0].shape)}")
+    dtype = ops.common_dtype(*preds, *targets)
+    of_target, of_pred = temperatures
+    with autocast_disabled(preds[0].device):
+        losses = []
+        for i, j in views.pairs():
+            q = F.softmax((targets[j].to(dtype) - center) / of_target, -1)
+            log_p = F.log_softmax(preds[i].to(dtype) / of_pred, -1)
+            losses.append(-(q * log_p).sum(-1))
+        loss = torch.stack(losses).mean()
+        if momentum is not None:
+            _move(center, targets, momentum)
+    return loss
+
+
+@torch.no_grad()
+def _move(center: Tensor, targets: Sequence[Tensor], momentum: float) -> None:
+    """Moves the centre towards the mean of the targets; without any it stays where it is."""
+    rows = torch.cat([z.to(center.dtype) for z in targets])
+    mean = all_mean(rows.mean(dim=0) if len(rows) else center)
+    center.lerp_(mean, 1 - momentum)

@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, kl_divergence
 
+from .. import ops
 from ..distributions import RotationallySymmetric
 from ._views import Views
 
@@ -222,6 +223,10 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
         result = p.log_prob(q.rsample((n_samples,))).mean(dim=0)
     elif isinstance(q, CATEGORICAL) and isinstance(p, CATEGORICAL):
         result = (q.probs * p.logits).sum(-1)
+    elif isinstance(q, RotationallySymmetric) and isinstance(p, RotationallySymmetric):
+        wide_q, wide_p = q._in_float64(), p._in_float64()  # the two terms nearly cancel
+        result = -wide_q.entropy() - kl_divergence(wide_q, wide_p)
+        result = result.to(ops.common_dtype(q.loc, p.loc))
     else:
         result = -q.entropy() - kl_divergence(q, p)
     return result
@@ -271,18 +276,17 @@ def log_renormalizer(*experts: RotationallySymmetric) -> Tensor:
                 "experts must be of one family that is closed under products, and so has a method "
                 f"product, got {type(p).__name__}"
             )
-    fused = family.product(*experts)
-    constants = [p.log_normalizer().expand(fused.batch_shape) for p in each]
+    wide = [p._in_float64() for p in each]  # the terms nearly cancel
+    fused = family.product(*wide)
+    constants = [p.log_normalizer().expand(fused.batch_shape) for p in wide]
     result: Tensor = fused.log_normalizer() - torch.stack(constants).sum(dim=0)
-    return result
+    return result.to(ops.common_dtype(*(p.loc for p in each)))
 
 
 def _surprise(q: Posterior, p: Distribution, n_samples: int) -> Tensor:
     """- E_q [log (1/N) sum_k p_k(z)], ``(N,)``."""
     _check_pair(q, p)
-    if p.batch_shape[0] < 1:
-        raise ValueError("p must hold one sample or more, got none")
-    log_n = math.log(p.batch_shape[0])
+    log_n = math.log(max(p.batch_shape[0], 1))  # without samples the result is empty
     if isinstance(q, CATEGORICAL) and isinstance(p, CATEGORICAL):
         log_mean = torch.logsumexp(p.logits, dim=0) - log_n  # (K,)
         cross_entropy: Tensor = -(q.probs * log_mean).sum(-1)

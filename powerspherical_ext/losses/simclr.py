@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
+from .._tensors import savable, wide
 from ..families import Family, family_named
 from ._autocast import autocast_disabled
 from ._checks import check_finite, check_matrices, values_are_cheap
@@ -84,7 +85,8 @@ def simclr_loss(
     views = views_of(pred, target)
     dtype = ops.common_dtype(*views.preds, *views.targets)
     with autocast_disabled(views.preds[0].device):
-        mus, zs = _directions(views.preds, dtype), _directions(views.targets, dtype)
+        mus, zs = ([x.to(dtype) for x in xs] for xs in (views.preds, views.targets))
+        mus, zs = _directions(mus), _directions(zs)
         all_mus = [gather_rows(mu) for mu in mus] if gather else mus
         own = _own(mus[0], gather)
         losses = [
@@ -154,17 +156,17 @@ def vi_simclr_loss(
             check_inside(k, family)
     dtype = ops.common_dtype(*views.preds, *views.targets, *kappas)
     with autocast_disabled(views.preds[0].device):
-        mus, zs = _directions(views.preds, dtype), _directions(views.targets, dtype)
-        kappas = [k.to(dtype) for k in kappas]
+        preds, kappas = (list(savable(*(x.to(dtype) for x in xs))) for xs in (views.preds, kappas))
+        own, d = _own(preds[0], gather), preds[0].shape[-1]
         if gather:
-            all_mus, all_kappas = ([gather_rows(x) for x in xs] for xs in (mus, kappas))
-        else:
-            all_mus, all_kappas = mus, kappas
-        own, d = _own(mus[0], gather), mus[0].shape[-1]
-        at_modes = [ops.log_prob_at_mode(k, d, family) for k in all_kappas]
+            preds, kappas = ([gather_rows(x) for x in xs] for xs in (preds, kappas))
+        # A concentrated density varies over angles that are lost in the rounding of a float32
+        # cosine, and of the direction of a vector.
+        mus, zs = _directions(map(wide, preds)), _directions(map(wide, views.targets))
+        at_modes = [ops.log_prob_at_mode_over_uniform(k, d, family) for k in kappas]
         losses = []
         for i, j in views.pairs():
-            ratio = _log_prob_ratio(zs[j] @ all_mus[i].T, all_kappas[i], d, family)
+            ratio = _log_prob_ratio(zs[j] @ mus[i].T, kappas[i], d, family)
             losses.append(F.cross_entropy(at_modes[i] + ratio, own, reduction="none"))
         return reduce(views.stacked(losses), reduction)
 
@@ -221,7 +223,7 @@ def nt_xent_loss(
     check_matrices((("z1", [z1]), ("z2", [z2])))
     dtype = ops.common_dtype(z1, z2)
     with autocast_disabled(z1.device):
-        views = _directions((z1, z2), dtype)
+        views = _directions((z1.to(dtype), z2.to(dtype)))
         others = [gather_rows(z) if gather else z for z in views]
         own = _own(views[0], gather)
         losses = []
@@ -233,8 +235,8 @@ def nt_xent_loss(
         return reduce(torch.stack(losses), reduction)
 
 
-def _directions(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    return [F.normalize(x.to(dtype), dim=-1) for x in vectors]
+def _directions(vectors: Iterable[Tensor]) -> list[Tensor]:
+    return [F.normalize(x, dim=-1) for x in vectors]
 
 
 def _own(rows: Tensor, gathered: bool) -> Tensor:
@@ -244,15 +246,16 @@ def _own(rows: Tensor, gathered: bool) -> Tensor:
 
 
 def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
-    """log p(z_i) - log p(mu_k) for t[i, k] = mu_k . z_i, (N, K), and kappa (K,).
+    """log p(z_i) - log p(mu_k) for t[i, k] = mu_k . z_i, (N, K), in the dtype of kappa (K,).
 
     Rounding of a matrix product carries t beyond -1 and 1, where no density is defined. At the
     antipode, where a density may be 0, cos2 stays positive, so that the loss is finite; elsewhere
     the added number is lost in rounding.
     """
     t = t + (t.clamp(-1, 1) - t).detach()  # a clamp with the gradient of t, which is faster
-    sin2, cos2 = (1 - t) / 2, (1 + t) / 2 + torch.finfo(t.dtype).tiny
-    return family.reference.log_prob_ratio(kappa, d, sin2, cos2)
+    sin2, cos2 = ((1 - t) / 2).to(kappa.dtype), ((1 + t) / 2).to(kappa.dtype)
+    smallest = torch.finfo(kappa.dtype).tiny
+    return family.reference.log_prob_ratio(kappa, d, sin2, cos2 + smallest)
 
 
 def _check_temperature(temperature: float) -> None:

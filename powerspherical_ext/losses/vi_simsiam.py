@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import ops
@@ -15,7 +16,7 @@ from ..reference import log_area
 from ._autocast import autocast_disabled
 from ._checks import values_are_cheap
 from ._domain import check_inside
-from ._reduction import check_reduction
+from ._reduction import check_reduction, reduce
 from ._views import Tensors, detached_targets, views_of
 
 __all__ = ["VISimSiamLoss", "vi_simsiam_loss"]
@@ -37,24 +38,25 @@ class Options:
     check_kappa: bool | None
 
     def __post_init__(self) -> None:
-        end = family_named(self.distribution).upper_bound
+        family = family_named(self.distribution)
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta must be from 0 to 1, got {self.beta}")
         if self.beta_weighs not in BETA_WEIGHS:
             raise ValueError(f"beta_weighs must be one of {BETA_WEIGHS}, got {self.beta_weighs!r}")
-        if self.beta_weighs == "loss" and end <= 1:
+        if self.beta_weighs == "loss" and family.upper_bound <= 1:
             raise ValueError(
                 f"beta_weighs must be 'cosine' for distribution={self.distribution!r}, got 'loss': "
-                f"its kappa is below {end:g}, so that max(kappa, 1)^-beta is always 1"
+                f"its kappa is below {family.upper_bound:g}, so that max(kappa, 1)^-beta is "
+                "always 1"
             )
         if self.kappa_max is not None and not self.kappa_max > 0:
             raise ValueError(
                 f"kappa_max must be positive, or None for no bound, got {self.kappa_max}"
             )
-        if self.kappa_max is not None and end < math.inf:
+        if self.kappa_max is not None and family.is_bounded:
             raise ValueError(
                 f"kappa_max must be None for distribution={self.distribution!r}, whose kappa is "
-                f"below {end:g} already, got {self.kappa_max}"
+                f"below {family.upper_bound:g} already, got {self.kappa_max}"
             )
         check_reduction(self.reduction)
 
@@ -129,7 +131,9 @@ def vi_simsiam_loss(
             and to kappa.
         target: z before normalisation, of pred's shape; or T such tensors, T <= V.
         kappa: concentration of each prediction, ``(...)`` or ``(..., 1)``; or V such tensors. It is
-            positive, and below the end of the distribution's domain if the domain has one.
+            positive, and below the end of the distribution's domain: 1 for
+            ``"spherical_cauchy"``, and 2^50, which a :class:`KappaHead` never reaches, for the
+            others.
         distribution: name of the family: ``"power_spherical"``, ``"von_mises_fisher"``, or another
             of ``powerspherical_ext.families.FAMILIES``.
         beta: from 0, the paper's eq. 33, to 1.
@@ -142,7 +146,8 @@ def vi_simsiam_loss(
         detach_target: stop the gradient at the target.
         check_kappa: verify that kappa is inside its domain and the result not NaN. ``None``
             verifies CPU tensors outside of torch.compile and torch.func. ``True`` verifies
-            everywhere and makes a GPU wait.
+            everywhere and makes a GPU wait. Unverified, a kappa outside of its domain makes the
+            loss and its gradients NaN, and 0 is the uniform distribution.
 
     Returns:
         A scalar. With ``reduction="none"`` it is the loss of each sample, ``(...)``, and in the
@@ -274,6 +279,7 @@ for _field in fields(Options):
     setattr(VISimSiamLoss, _field.name, _option(_field.name))
 
 
+@torch.fx.wrap  # torch.fx records a call of it, and does not look inside
 def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> Tensor:
     views = views_of(pred, target, kappa, any_batch=True)
     preds, kappas = views.preds, views.kappas or ()
@@ -288,7 +294,9 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
 
     with autocast_disabled(preds[0].device):
         dtype = ops.common_dtype(*preds, *targets, *kappas)
-        kappas = [_bounded(k.to(dtype), options.kappa_max) for k in kappas]
+        kappas = [k.to(dtype) for k in kappas]
+        if options.kappa_max is not None:
+            kappas = [_bounded(family.inside(k), options.kappa_max) for k in kappas]
         pairs = views.pairs()
         scale = _scale(options.reduction, len(pairs) * kappas[0].numel())
         losses = [
@@ -296,7 +304,9 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
             for i, j in pairs
         ]
         loss = views.stacked(losses)
-        if scale is not None and not views.is_pair:
+        if scale is None:
+            loss = reduce(loss, options.reduction)
+        elif not views.is_pair:
             loss = loss.sum()
     if check:
         _check_loss(loss, preds, targets)
@@ -304,12 +314,10 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
 
 
 def _scale(reduction: str, count: int) -> float | None:
-    """The factor of the sum of all losses, or None if they are not summed."""
-    if reduction == "none":
+    """The factor of the sum of all losses, or None where the sum is not taken of each pair."""
+    if reduction == "none" or count == 0:
         return None
-    if reduction == "sum":
-        return 1.0
-    return 1 / count if count else math.nan
+    return 1.0 if reduction == "sum" else 1 / count
 
 
 def _direction_loss(
@@ -335,8 +343,9 @@ def _direction_loss(
     return loss + constant * (kappa.numel() * scale if row_weight is None else weight.sum())
 
 
-def _bounded(kappa: Tensor, kappa_max: float | None) -> Tensor:
-    return kappa if kappa_max is None else kappa / (1 + (kappa / kappa_max) ** 2).sqrt()
+def _bounded(kappa: Tensor, kappa_max: float) -> Tensor:
+    ratio = kappa / kappa_max
+    return kappa / torch.hypot(torch.ones_like(ratio), ratio)  # whose square does not overflow
 
 
 def _check_loss(loss: Tensor, preds: Sequence[Tensor], targets: Sequence[Tensor]) -> None:

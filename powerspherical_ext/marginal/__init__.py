@@ -1,4 +1,5 @@
 """The distribution of the cosine t = mu . x.
 
-`cosine` holds it for any family; a module named after a family holds the part that it supplies.
+`cosine`, `entropy` and `sampling` hold it for any family; a module named after a family holds the
+part that it supplies.
 """

@@ -49,5 +49,5 @@ def log_density_ratio(
 def variances(kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
     """Var[t] = 4 a b/(s^2 (s + 1)) and E[1 - t^2]/(d - 1) = 2 a/(s (s + 1))."""
     s = kappa + (d - 1)
-    orthogonal = (kappa + s) / (s * (s + 1))
+    orthogonal = (kappa + s) / s / (s + 1)  # s (s + 1) squared would overflow in the gradient
     return orthogonal * ((d - 1) / s), orthogonal

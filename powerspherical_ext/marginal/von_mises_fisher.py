@@ -47,7 +47,11 @@ def log_density_ratio(
 
 
 def variances(kappa: Tensor, d: int, scalar: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
-    """Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa, which tends to A'(0) = 1/d."""
-    positive = kappa > 0
-    ratio = scalar("mean_resultant_length") / torch.where(positive, kappa, 1.0)
-    return scalar("mean_resultant_length_dkappa"), torch.where(positive, ratio, 1 / d)
+    """Var[t] = A', and E[1 - t^2]/(d - 1) = A/kappa = (1 - A' - A^2)/(d - 1).
+
+    The second form where kappa is small, in which its square underflows in the gradient of A/kappa.
+    """
+    mean, along = scalar("mean_resultant_length"), scalar("mean_resultant_length_dkappa")
+    is_small = kappa < 1
+    ratio = mean / torch.where(is_small, 1.0, kappa)
+    return along, torch.where(is_small, (1 - along - mean.square()) / (d - 1), ratio)

@@ -4,7 +4,8 @@ Each file holds one op: its public function, its gradient, its shapes for tracin
 names its kernels. `_dispatch` says which way a call takes.
 """
 
-from ._dispatch import NeedsGrad, common_dtype, transform_active
+from ._dispatch import NeedsGrad, common_dtype, transform_active, values_are_readable
+from .implicit_gradient import implicit_gradient
 from .kl import KlFunction, kl
 from .log_prob import log_prob
 from .rng_state import new_rng_state
@@ -14,6 +15,7 @@ from .scalar_function import (
     entropy,
     kl_uniform,
     log_prob_at_mode,
+    log_prob_at_mode_over_uniform,
     mean_resultant_length,
     scalar_function,
 )
@@ -25,14 +27,17 @@ __all__ = [
     "ScalarFunction",
     "common_dtype",
     "entropy",
+    "implicit_gradient",
     "kl",
     "kl_uniform",
     "log_prob",
     "log_prob_at_mode",
+    "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "new_rng_state",
     "rsample",
     "scalar_function",
     "transform_active",
+    "values_are_readable",
     "vi_simsiam_loss",
 ]

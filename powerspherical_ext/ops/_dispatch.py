@@ -9,15 +9,18 @@ A public function takes one of four ways:
 * to the autograd.Function of the op, where a gradient is wanted;
 * else to the raw op below autograd.
 
+An op that no kernel computes, `python_op`, takes the same ways, on every device.
+
 The last two are the same computations as the second, and spare a small call the Python kernel at
 the Autograd key. That kernel applies the same autograd.Function.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from enum import IntFlag
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -25,37 +28,44 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._library import CPU_KERNELS, CUDA_KERNELS
+from .._tensors import savable
+from ..families import FAMILIES
 
 __all__ = [
-    "BelowAutograd",
     "NeedsGrad",
     "batch_shape",
     "common_dtype",
     "differentiable_vjp",
+    "fake_batch",
     "fake_vectors",
     "for_kernel",
     "has_kernel",
     "has_one_dtype",
     "is_compiling",
     "is_differentiable",
+    "is_traced",
     "is_tracing",
     "promote",
+    "python_op",
     "raw_op",
     "register_autograd",
     "register_fake",
     "summed",
     "transform_active",
+    "values_are_readable",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-BelowAutograd = torch._C._AutoDispatchBelowAutograd
 is_compiling = torch.compiler.is_compiling
 is_tracing = torch._C._is_tracing  # by torch.jit.trace
 _FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _functorch_active = torch._C._are_functorch_transforms_active
+_below_autograd = torch._C._AutoDispatchBelowAutograd
+_NO_MEMORY = re.compile(r"powerspherical_ext: cannot allocate (\d+) bytes on (\S+): ")
 
-_LIBRARY = torch.library.Library("powerspherical_ext", "IMPL")
+_LIBRARY = torch.library.Library("powerspherical_ext", "FRAGMENT")
+_OPS = torch.ops.powerspherical_ext
 
 
 class NeedsGrad(IntFlag):
@@ -68,21 +78,89 @@ class NeedsGrad(IntFlag):
 
 
 def raw_op(name: str) -> tuple[Any, Any]:
-    """The raw op of that name, and the function behind it, which spares a call in Python.
+    """The raw op of that name, and its kernel: a function that runs it below autograd.
 
     Both are None where the library is not loaded; then `has_kernel` never says yes.
     """
     if not CPU_KERNELS:
         return None, None
-    op = getattr(torch.ops.powerspherical_ext, name).default
-    return op, op._op
+    op = getattr(_OPS, name).default
+    function = op._op  # without the call in Python that op() makes
+
+    def kernel(*arguments: Any) -> Any:
+        try:
+            with _below_autograd():
+                return function(*arguments)
+        except RuntimeError as error:
+            if failed := _NO_MEMORY.match(str(error)):  # raises what a function of torch raises
+                torch.empty(int(failed[1]), dtype=torch.uint8, device=failed[2])
+            raise
+
+    return op, kernel
+
+
+def python_op(schema: str) -> Callable[[_Function], _Function]:
+    """Makes an op of a function in plain torch, on every device.
+
+    What traces a program sees one call of the op, and not each step of the function's loops. What
+    takes the function's place calls the op below autograd. Within a transform, and where autograd
+    would record the steps, it takes the steps itself.
+    """
+    name = schema.partition("(")[0]
+
+    def define(function: _Function) -> _Function:
+        def checked(*arguments: Any) -> Any:
+            _check(name, dict(zip(names, arguments, strict=True)))
+            return function(*arguments)
+
+        def kernel(*arguments: Any) -> Any:  # has contiguous outputs, as the fake kernel says
+            outputs = checked(*arguments)
+            if isinstance(outputs, Tensor):
+                return outputs.contiguous()
+            return tuple(x.contiguous() for x in outputs)
+
+        @wraps(function)
+        def call(*arguments: Any) -> Any:
+            if transform_active() or is_differentiable(
+                *(x for x in arguments if isinstance(x, Tensor))
+            ):
+                return checked(*arguments)
+            with _below_autograd():
+                return op(*arguments)
+
+        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+        op = getattr(_OPS, name).default
+        names = [argument.name for argument in op._schema.arguments]
+        return call  # type: ignore[return-value]
+
+    return define
+
+
+def _check(op: str, arguments: dict[str, Any]) -> None:
+    """Refuses what a kernel in plain torch cannot take, as csrc/operands.h does for the others."""
+    operands = {key: x for key, x in arguments.items() if isinstance(x, Tensor)}
+    state = operands.pop("rng_state", None)
+    if state is not None and (state.dtype != torch.int64 or state.shape != (2,)):
+        raise ValueError(
+            f"{op}: rng_state must be int64 of shape (2,), got {state.dtype} {tuple(state.shape)}"
+        )
+    if not has_one_dtype(tuple(operands.values())):
+        dtypes = ", ".join(f"{key} {x.dtype}" for key, x in operands.items())
+        raise TypeError(f"{op}: the operands must all be float32, or all float64, got {dtypes}")
+    if arguments.get("dtype", torch.float64) not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: dtype must be float32 or float64, got {arguments['dtype']}")
+    if arguments["d"] < 2:
+        raise ValueError(f"{op}: the dimension must be d >= 2, got {arguments['d']}")
+    if not 0 <= arguments["family"] < len(FAMILIES):
+        raise ValueError(f"{op}: no family has index {arguments['family']}")
 
 
 def register_autograd(name: str) -> Callable[[_Function], _Function]:
     """Registers what computes a raw op above the Autograd key."""
 
     def register(function: _Function) -> _Function:
-        if CPU_KERNELS:
+        if hasattr(_OPS, name):
             _LIBRARY.impl(name, function, "Autograd")
         return function
 
@@ -93,8 +171,18 @@ def register_fake(name: str) -> Callable[[_Function], _Function]:
     """Registers what gives a raw op's outputs their shapes and dtypes when it is traced."""
 
     def register(function: _Function) -> _Function:
-        if CPU_KERNELS:
-            torch.library.register_fake(f"powerspherical_ext::{name}", function)
+        @wraps(function)
+        def on_one_device(*arguments: Any) -> Any:
+            devices = sorted({str(x.device) for x in arguments if isinstance(x, Tensor)})
+            if len(devices) > 1:  # such as meta and cpu, which torch sends here
+                raise RuntimeError(
+                    f"powerspherical_ext: {name}: all tensors must be on one device, "
+                    f"got {' and '.join(devices)}"
+                )
+            return function(*arguments)
+
+        if hasattr(_OPS, name):
+            torch.library.register_fake(f"powerspherical_ext::{name}", on_one_device)
         return function
 
     return register
@@ -110,6 +198,26 @@ def transform_active() -> bool:
     """Whether a functorch transform or forward-mode AD is running. Both names are private to torch:
     tests/ops/test_transforms.py checks that they still answer."""
     return _functorch_active() or forward_ad._current_level >= 0
+
+
+def values_are_readable(x: Tensor) -> bool:
+    """Whether Python may look at the values of ``x``.
+
+    It may not in a program that a compiler, a tracer, torch.func or a mode like FakeTensorMode
+    runs, nor where ``x`` is of a class that stands for other values, or for none.
+    """
+    return not (
+        is_compiling()
+        or is_tracing()
+        or transform_active()
+        or torch._C._len_torch_dispatch_stack()
+        or type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    )
+
+
+def is_traced() -> bool:
+    """Whether a compiler, exporter or torch.jit.trace reads the program, outside of transforms."""
+    return (is_compiling() or is_tracing()) and not transform_active()
 
 
 def is_differentiable(*tensors: Tensor) -> bool:
@@ -156,13 +264,27 @@ def has_one_dtype(tensors: tuple[Tensor, ...]) -> bool:
 
 
 def summed(grad: Tensor) -> int:
-    """The bit that asks for the gradients of expanded vectors summed, where kernels can do that."""
-    return NeedsGrad.SUMMED if grad.is_cpu else 0
+    """The bit that asks for the gradients of expanded vectors summed, where kernels can do that.
+
+    They have room for eight batch dimensions; kMaxBatchDims in csrc/operands.h.
+    """
+    return NeedsGrad.SUMMED if grad.is_cpu and grad.dim() <= 8 else 0
 
 
 def batch_shape(*shapes: torch.Size) -> torch.Size:
     shape: torch.Size = torch.broadcast_shapes(*shapes)
     return shape
+
+
+def fake_batch(vectors: Sequence[Tensor], *scalars: Tensor) -> torch.Size:
+    """The batch shape of vectors (..., d) and scalars (...), in a trace."""
+    if not all(x.dim() for x in vectors):
+        raise RuntimeError("powerspherical_ext: vectors must have at least one dimension")
+    d, *others = (x.shape[-1] for x in vectors)
+    torch._check(d >= 2, lambda: f"powerspherical_ext: the sphere needs d >= 2, got {d}")
+    for other in others:
+        torch._check(other == d, lambda: f"powerspherical_ext: dimensions {others}, expected {d}")
+    return batch_shape(*(x.shape[:-1] for x in vectors), *(x.shape for x in scalars))
 
 
 def fake_vectors(like: Tensor, batch: torch.Size, needs_grad: int, bit: NeedsGrad) -> Tensor:
@@ -184,6 +306,7 @@ def differentiable_vjp(
     It has an entry for each tensor, None where the gradient is not needed.
     """
     with torch.enable_grad():
+        *tensors, grad = savable(*tensors, grad)
         inputs = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
         output = function(*inputs)
         wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     batch_shape,
     differentiable_vjp,
     has_kernel,
@@ -49,8 +48,7 @@ def kl(
 ) -> Tensor:
     """KL(p || q) of two distributions with the parameters (...) and (..., d), shape (...)."""
     result: Tensor
-    divergence = family_p.kl.get(family_q.name)
-    if divergence is None:
+    if family_q.name not in family_p.kl:
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
         )
@@ -58,19 +56,32 @@ def kl(
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)
     if not has_kernel(sin2):
-        return divergence(kappa_p, kappa_q, d, sin2, cos2)
-    arguments = kappa_p, kappa_q, sin2, cos2, d, family_p.index, family_q.index
+        kappa_p, kappa_q = savable(kappa_p, kappa_q)
+        return _reference(kappa_p, kappa_q, d, sin2, cos2, family_p, family_q)
+    tensors, others = (kappa_p, kappa_q, sin2, cos2), (d, family_p.index, family_q.index)
     needs_grad = torch.is_grad_enabled() and (
         kappa_p.requires_grad or kappa_q.requires_grad or sin2.requires_grad
     )
     if is_compiling() or is_tracing():
-        result = _op(*arguments, 0)
+        result = _op(*tensors, *others, 0)
     elif needs_grad:
-        result = _Kl.apply(*arguments)
+        result = _Kl.apply(*savable(*tensors), *others)
     else:
-        with BelowAutograd():
-            result = _kernel(*arguments, 0)
+        result = _kernel(*tensors, *others, 0)
     return result
+
+
+def _reference(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    d: int,
+    sin2: Tensor,
+    cos2: Tensor,
+    family_p: Family,
+    family_q: Family,
+) -> Tensor:
+    divergence = family_p.kl[family_q.name]
+    return divergence(family_p.inside(kappa_p), family_q.inside(kappa_q), d, sin2, cos2)
 
 
 class _Kl(torch.autograd.Function):
@@ -87,8 +98,7 @@ class _Kl(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(kappa_p, kappa_q, sin2, cos2)
         ctx.arguments = d, family_p, family_q
-        with BelowAutograd():
-            result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
+        result: Tensor = _kernel(kappa_p, kappa_q, sin2, cos2, d, family_p, family_q, 0)
         return result
 
     @staticmethod
@@ -121,15 +131,15 @@ def _kl(
     result: Tensor
     tensors = kappa_p, kappa_q, sin2, cos2
     if not is_differentiable(*tensors):
-        with BelowAutograd():
-            return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
+        return _kernel(*tensors, d, family_p, family_q, function)  # type: ignore[no-any-return]
     if function == 0:
-        result = _Kl.apply(*tensors, d, family_p, family_q)
+        result = _Kl.apply(*savable(*tensors), d, family_p, family_q)
         return result
-    divergence = FAMILIES[family_p].kl[FAMILIES[family_q].name]
+    _kernel(*tensors, d, family_p, family_q, function)  # checks the arguments
 
     def along_the_sphere(kappa_p: Tensor, kappa_q: Tensor, sin2: Tensor) -> Tensor:
-        return divergence(kappa_p, kappa_q, d, sin2, cos2.detach() + (sin2.detach() - sin2))
+        rest = cos2.detach() + (sin2.detach() - sin2)
+        return _reference(kappa_p, kappa_q, d, sin2, rest, FAMILIES[family_p], FAMILIES[family_q])
 
     expanded = torch.broadcast_tensors(*tensors)[:3]
     needed = [i == function for i in (1, 2, 3)]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     NeedsGrad,
     batch_shape,
     differentiable_vjp,
+    fake_batch,
     fake_vectors,
     for_kernel,
     has_kernel,
@@ -41,6 +41,7 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     """
     result: Tensor
     if not has_kernel(value):
+        value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)
     needs_grad = torch.is_grad_enabled() and (
@@ -49,16 +50,15 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     if is_compiling() or is_tracing():
         result = _op(value, loc, concentration, family.index)
     elif needs_grad:
-        result = _LogProb.apply(value, loc, concentration, family.index)
+        result = _LogProb.apply(*savable(value, loc, concentration), family.index)
     else:
-        with BelowAutograd():
-            result = _kernel(value, loc, concentration, family.index)
+        result = _kernel(value, loc, concentration, family.index)
     return result
 
 
 def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
     value, mu, kappa = promote(value, mu, kappa)
-    return reference.log_prob(value, mu, kappa, family.reference)
+    return reference.log_prob(value, mu, family.inside(kappa), family.reference)
 
 
 class _LogProb(torch.autograd.Function):
@@ -66,8 +66,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
         ctx.save_for_backward(value, mu, kappa)
         ctx.family = family
-        with BelowAutograd():
-            result: Tensor = _kernel(value, mu, kappa, family)
+        result: Tensor = _kernel(value, mu, kappa, family)
         return result
 
     @staticmethod
@@ -86,7 +85,7 @@ class _LogProb(torch.autograd.Function):
 
 @register_autograd("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    result: Tensor = _LogProb.apply(value, mu, kappa, family)
+    result: Tensor = _LogProb.apply(*savable(value, mu, kappa), family)
     return result
 
 
@@ -96,8 +95,8 @@ def _log_prob_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients, which are differentiable where grad mode is on."""
     if not is_differentiable(grad, value, mu, kappa):
-        with BelowAutograd():
-            return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+        return _backward_kernel(grad, value, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, value, mu, kappa, family, 0)  # checks the arguments
     batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
     if not needs_grad & NeedsGrad.SUMMED:
         value, mu = (x.expand(*batch, x.shape[-1]) for x in (value, mu))
@@ -117,14 +116,14 @@ def _log_prob_backward(
 
 @register_fake("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
-    return kappa.new_empty(batch_shape(value.shape[:-1], mu.shape[:-1], kappa.shape))
+    return kappa.new_empty(fake_batch((value, mu), kappa))
 
 
 @register_fake("log_prob_backward")
 def _(
     grad: Tensor, value: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch = batch_shape(grad.shape, value.shape[:-1], mu.shape[:-1], kappa.shape)
+    batch = fake_batch((value, mu), grad, kappa)
     return (
         fake_vectors(value, batch, needs_grad, NeedsGrad.VALUE),
         fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     NeedsGrad,
-    batch_shape,
+    fake_batch,
     fake_vectors,
     for_kernel,
     has_kernel,
@@ -41,25 +40,24 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     """
     result: Tensor
     if not has_kernel(loc):
-        loc, concentration = promote(loc, concentration)
-        return reference.rsample(loc, concentration, rng_state, family.reference)
+        loc, concentration = savable(*promote(loc, concentration))
+        kappa = family.inside(concentration)
+        return reference.rsample(loc, kappa, rng_state, family.reference)
     loc, concentration = for_kernel(loc, concentration)
     needs_grad = torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad)
     if is_compiling() or is_tracing():
         result = _op(loc, concentration, rng_state, family.index)
     elif needs_grad:
-        result = _RSample.apply(loc, concentration, rng_state, family.index)
+        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index)
     else:
-        with BelowAutograd():
-            result = _kernel(loc, concentration, rng_state, family.index)
+        result = _kernel(loc, concentration, rng_state, family.index)
     return result
 
 
 class _RSample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-        with BelowAutograd():
-            sample: Tensor = _kernel(mu, kappa, rng_state, family)
+        sample: Tensor = _kernel(mu, kappa, rng_state, family)
         ctx.save_for_backward(sample, mu, kappa)
         ctx.family = family
         return sample
@@ -80,7 +78,7 @@ class _RSample(torch.autograd.Function):
 
 @register_autograd("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    result: Tensor = _RSample.apply(mu, kappa, rng_state, family)
+    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family)
     return result
 
 
@@ -90,10 +88,11 @@ def _rsample_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients. Where grad mode is on, differentiating them raises."""
     if not is_differentiable(grad, sample, mu, kappa):
-        with BelowAutograd():
-            return _backward_kernel(grad, sample, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+        return _backward_kernel(grad, sample, mu, kappa, family, needs_grad)  # type: ignore[no-any-return]
+    _backward_kernel(grad, sample, mu, kappa, family, 0)  # checks the arguments
+    law = FAMILIES[family]
     grad_mu, grad_kappa = reference.rsample_backward(
-        grad, sample, mu.to(sample.dtype), kappa, FAMILIES[family].reference
+        grad, sample, mu.to(sample.dtype), law.inside(kappa), law.reference
     )
     if needs_grad & NeedsGrad.SUMMED:
         grad_mu = sum_to(grad_mu, mu)
@@ -105,14 +104,14 @@ def _rsample_backward(
 
 @register_fake("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    return kappa.new_empty((*batch_shape(mu.shape[:-1], kappa.shape), mu.shape[-1]))
+    return kappa.new_empty((*fake_batch((mu,), kappa), mu.shape[-1]))
 
 
 @register_fake("rsample_backward")
 def _(
     grad: Tensor, sample: Tensor, mu: Tensor, kappa: Tensor, family: int, needs_grad: int
 ) -> tuple[Tensor, Tensor]:
-    batch = batch_shape(grad.shape[:-1], sample.shape[:-1], mu.shape[:-1], kappa.shape)
+    batch = fake_batch((grad, sample, mu), kappa)
     return (
         fake_vectors(mu, batch, needs_grad, NeedsGrad.MU),
         kappa.new_empty(batch if needs_grad & NeedsGrad.KAPPA else (0,)),

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._tensors import savable
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     differentiable_vjp,
     has_kernel,
     is_compiling,
@@ -29,6 +29,7 @@ __all__ = [
     "entropy",
     "kl_uniform",
     "log_prob_at_mode",
+    "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "scalar_function",
 ]
@@ -46,20 +47,33 @@ class ScalarFunction(IntEnum):
     MEAN_RESULTANT_LENGTH_DKAPPA = 4
     KL_UNIFORM = 5
     KL_UNIFORM_DKAPPA = 6
+    LOG_PROB_AT_MODE_OVER_UNIFORM = 7
+    ENTROPY = 8
 
 
-# The index of the derivative. A function that is not here takes the derivative of its reference.
-_DERIVATIVE: dict[int, int] = {
-    ScalarFunction.LOG_PROB_AT_MODE.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value,
-    ScalarFunction.LOG_PROB_AT_MODE_DKAPPA.value: ScalarFunction.LOG_PROB_AT_MODE_DKAPPA2.value,
-    ScalarFunction.MEAN_RESULTANT_LENGTH.value: ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA.value,
-    ScalarFunction.KL_UNIFORM.value: ScalarFunction.KL_UNIFORM_DKAPPA.value,
+# The sign and the index of the derivative. A function that is not here takes the derivative of its
+# reference.
+_DERIVATIVE: dict[int, tuple[int, int]] = {
+    function.value: (sign, derivative.value)
+    for function, sign, derivative in (
+        (ScalarFunction.LOG_PROB_AT_MODE, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA),
+        (ScalarFunction.LOG_PROB_AT_MODE_DKAPPA, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA2),
+        (ScalarFunction.MEAN_RESULTANT_LENGTH, 1, ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA),
+        (ScalarFunction.KL_UNIFORM, 1, ScalarFunction.KL_UNIFORM_DKAPPA),
+        (ScalarFunction.LOG_PROB_AT_MODE_OVER_UNIFORM, 1, ScalarFunction.LOG_PROB_AT_MODE_DKAPPA),
+        (ScalarFunction.ENTROPY, -1, ScalarFunction.KL_UNIFORM_DKAPPA),
+    )
 }
 
 
 def log_prob_at_mode(concentration: Tensor, d: int, family: Family) -> Tensor:
     """log p(mu), shape (...): the log-density at the mode."""
     return scalar_function(ScalarFunction.LOG_PROB_AT_MODE, concentration, d, family)
+
+
+def log_prob_at_mode_over_uniform(concentration: Tensor, d: int, family: Family) -> Tensor:
+    """log p(mu) + log surface area, shape (...): the log-ratio to the uniform density."""
+    return scalar_function(ScalarFunction.LOG_PROB_AT_MODE_OVER_UNIFORM, concentration, d, family)
 
 
 def mean_resultant_length(concentration: Tensor, d: int, family: Family) -> Tensor:
@@ -74,7 +88,7 @@ def kl_uniform(concentration: Tensor, d: int, family: Family) -> Tensor:
 
 def entropy(concentration: Tensor, d: int, family: Family) -> Tensor:
     """log surface area - KL(p || uniform), shape (...)."""
-    return reference.log_area(d) - kl_uniform(concentration, d, family)
+    return scalar_function(ScalarFunction.ENTROPY, concentration, d, family)
 
 
 def scalar_function(
@@ -85,23 +99,22 @@ def scalar_function(
     if concentration.dtype is not torch.float32:
         (concentration,) = promote(concentration)
     if not has_kernel(concentration):
+        (concentration,) = savable(concentration)
         return _reference(function, concentration, d, family)
     number = int(function)  # the op takes a microsecond longer to read an enum
     needs_grad = torch.is_grad_enabled() and concentration.requires_grad
     if is_compiling() or is_tracing():
         result = _op(concentration, d, family.index, number)
     elif needs_grad:
-        result = _ScalarFunction.apply(concentration, d, family.index, number)
+        result = _ScalarFunction.apply(*savable(concentration), d, family.index, number)
     else:
-        with BelowAutograd():
-            result = _kernel(concentration, d, family.index, number)
+        result = _kernel(concentration, d, family.index, number)
     return result
 
 
 def _reference(function: int, kappa: Tensor, d: int, family: Family) -> Tensor:
     name = ScalarFunction(function).name.lower()
-    result: Tensor = getattr(family.reference, name)(kappa, d)
-    return result
+    return reference.scalar_function(name, family.inside(kappa), d, family.reference)
 
 
 class _ScalarFunction(torch.autograd.Function):
@@ -109,8 +122,7 @@ class _ScalarFunction(torch.autograd.Function):
     def forward(ctx: Any, kappa: Tensor, d: int, family: int, function: int) -> Tensor:
         ctx.save_for_backward(kappa)
         ctx.arguments = d, family, function
-        with BelowAutograd():
-            result: Tensor = _kernel(kappa, d, family, function)
+        result: Tensor = _kernel(kappa, d, family, function)
         return result
 
     @staticmethod
@@ -121,7 +133,9 @@ class _ScalarFunction(torch.autograd.Function):
                 lambda k: _reference(function, k, d, FAMILIES[family]), [kappa], [True], grad
             )
         else:
-            result = grad * _scalar_function(kappa, d, family, _DERIVATIVE[function])
+            sign, derivative = _DERIVATIVE[function]
+            slope = _scalar_function(kappa, d, family, derivative)
+            result = grad * slope if sign > 0 else -grad * slope
         return result, None, None, None
 
 
@@ -129,10 +143,9 @@ class _ScalarFunction(torch.autograd.Function):
 def _scalar_function(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
     result: Tensor
     if is_differentiable(kappa):
-        result = _ScalarFunction.apply(kappa, d, family, function)
+        result = _ScalarFunction.apply(*savable(kappa), d, family, function)
     else:
-        with BelowAutograd():
-            result = _kernel(kappa, d, family, function)
+        result = _kernel(kappa, d, family, function)
     return result
 
 

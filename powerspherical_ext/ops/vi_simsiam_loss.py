@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import sum_to
+from .._tensors import savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
-    BelowAutograd,
     NeedsGrad,
     batch_shape,
     common_dtype,
     differentiable_vjp,
+    fake_batch,
     has_kernel,
     has_one_dtype,
     is_compiling,
@@ -25,6 +25,7 @@ from ._dispatch import (
     raw_op,
     register_autograd,
     register_fake,
+    values_are_readable,
 )
 
 __all__ = ["vi_simsiam_loss"]
@@ -54,6 +55,7 @@ def vi_simsiam_loss(
             vectors = dtype
         pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
+        pred, target, kappa = savable(pred, target, kappa)
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (
         pred.requires_grad or target.requires_grad or kappa.requires_grad
@@ -61,11 +63,11 @@ def vi_simsiam_loss(
     if is_compiling() or is_tracing():
         loss = _op(kappa, pred, target, kappa, family.index, beta, 0)[0]
     elif needs_grad:
-        result: Tensor = _VISimSiamLoss.apply(pred, target, kappa, family.index, beta, weight)
+        tensors = savable(pred, target, kappa)
+        result: Tensor = _VISimSiamLoss.apply(*tensors, family.index, beta, weight)
         return result
     else:
-        with BelowAutograd():
-            loss = _kernel(kappa, pred, target, kappa, family.index, beta, 0)[0]
+        loss = _kernel(kappa, pred, target, kappa, family.index, beta, 0)[0]
     return _weighted_sum(loss, weight)
 
 
@@ -76,7 +78,7 @@ def _weighted_sum(loss: Tensor, weight: Tensor | None) -> Tensor:
 def _reference(
     pred: Tensor, target: Tensor, kappa: Tensor, family: Family, beta: float, weight: Tensor | None
 ) -> Tensor:
-    loss = reference.vi_simsiam_loss(pred, target, kappa, family.reference, beta)
+    loss = reference.vi_simsiam_loss(pred, target, family.inside(kappa), family.reference, beta)
     return _weighted_sum(loss, weight)
 
 
@@ -103,11 +105,10 @@ class _VISimSiamLoss(torch.autograd.Function):
         needs_grad = 2 * in_pred + in_target + 4 * in_kappa
         ctx.arguments = family, beta, needs_grad
         ctx.grads = None
-        with BelowAutograd():
-            if weight is None or pred.dtype is torch.float16:
-                loss = _kernel(kappa, pred, target, kappa, family, beta, 0)[0]
-            else:
-                loss, *ctx.grads = _kernel(weight, pred, target, kappa, family, beta, needs_grad)
+        if weight is None or pred.dtype is torch.float16:
+            loss = _kernel(kappa, pred, target, kappa, family, beta, 0)[0]
+        else:
+            loss, *ctx.grads = _kernel(weight, pred, target, kappa, family, beta, needs_grad)
         return _weighted_sum(loss, weight)
 
     @staticmethod
@@ -129,9 +130,9 @@ class _VISimSiamLoss(torch.autograd.Function):
         # Many factors in one tensor: is_grads_batched=True. The name is private to torch; tested.
         if ahead is None or torch._C._functorch.is_legacy_batchedtensor(grad):
             upstream = grad if weight is None else grad * weight
-            with BelowAutograd():
-                ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
-        elif not (grad.is_cpu and grad.item() == 1):  # asking a GPU would make the CPU wait
+            ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
+        # Asking a GPU would make the CPU wait.
+        elif not (grad.is_cpu and values_are_readable(grad) and grad.item() == 1):
             for g in ahead:
                 g.mul_(grad)
         grads = [
@@ -153,14 +154,12 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss is differentiable, and the gradients beside it are constants."""
     if not is_differentiable(pred, target, kappa):
-        with BelowAutograd():
-            return _kernel(grad, pred, target, kappa, family, beta, needs_grad)  # type: ignore[no-any-return]
+        return _kernel(grad, pred, target, kappa, family, beta, needs_grad)  # type: ignore[no-any-return]
     batch = batch_shape(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
-    loss = _VISimSiamLoss.apply(pred, target, kappa, family, beta, None).expand(batch)
+    loss = _VISimSiamLoss.apply(*savable(pred, target, kappa), family, beta, None).expand(batch)
     if not needs_grad:  # as in exported programs, which compute the loss once
         return loss, pred.new_empty(0), target.new_empty(0), kappa.new_empty(0)
-    with BelowAutograd():
-        _, *grads = _kernel(grad, pred, target, kappa, family, beta, needs_grad)
+    _, *grads = _kernel(grad, pred, target, kappa, family, beta, needs_grad)
     return loss, *grads
 
 
@@ -174,7 +173,7 @@ def _(
     beta: float,
     needs_grad: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    batch = batch_shape(grad.shape, pred.shape[:-1], target.shape[:-1], kappa.shape)
+    batch = fake_batch((pred, target), grad, kappa)
     vectors = (*batch, pred.shape[-1])
     return (
         kappa.new_empty(batch),

@@ -4,7 +4,7 @@ The density depends on x through t = mu . x alone. All functions take tensors of
 or float64, of shapes that broadcast, and an int d. Every function takes all arguments, whether or
 not this family needs each of them:
 
-    kappa        the concentration
+    kappa        the concentration: a number of the domain, or NaN (`Family.inside`)
     d            the length of the vectors
     sin2, cos2   (1 - t)/2 and (1 + t)/2; the smaller of the two carries the digits
 

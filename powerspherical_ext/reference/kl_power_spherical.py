@@ -2,7 +2,8 @@
 the means.
 
 See csrc/math/kl_power_spherical.h for the derivation, ranges and errors. sin2 = |mu_p - mu_q|^2/S
-and cos2 = 1 - sin2. Derivatives of any order are autograd's, on fixed quadrature nodes.
+and cos2 = 1 - sin2. Derivatives of any order are those of autograd, on fixed quadrature nodes. The
+value is computed in float64 and rounded once (in float32 on devices without float64).
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._tensors import wide
 from .quadrature import GAUSS_LEGENDRE
 from .stirling import bregman_log_gamma_ratio, raises
 
 
 def kl(kappa_p: Tensor, kappa_q: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """KL = same_mean(kappa_p, kappa_q) + kappa_q mean_gap(kappa_p, sin2), both terms at least 0."""
-    return same_mean(kappa_p, kappa_q, d) + kappa_q * mean_gap(kappa_p, d, sin2, cos2)
+    dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
+    kappa_p, kappa_q, sin2, cos2 = (wide(x) for x in (kappa_p, kappa_q, sin2, cos2))
+    result = same_mean(kappa_p, kappa_q, d) + kappa_q * mean_gap(kappa_p, d, sin2, cos2)
+    return result.to(dtype)
 
 
 def same_mean(kappa_p: Tensor, kappa_q: Tensor, d: int) -> Tensor:

@@ -10,12 +10,13 @@ keeps those of all rows until the backward pass. It is a specification, not a ke
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._tensors import wide
+from .._tensors import by_rows, wide
 from . import power_spherical
 from .stirling import x_minus_log1p
 from .von_mises_fisher import kl_uniform, moments
@@ -48,8 +49,9 @@ def kl_from_power_spherical(
     near, excess, _ = _same_mean(law)
     own = power_spherical.log_prob_at_mode(p, d) - p * power_spherical.log_prob_at_mode_dkappa(p, d)
     closed = own - (moments(q, d).log_prob_at_mode - q * (2 * b / (2 * b + p)))
-    result: Tensor = torch.where(near, excess, closed) + 2 * q * w * (p / (2 * b + p))
-    return result.to(dtype)
+    length = power_spherical.mean_resultant_length(p, d)
+    result: Tensor = (torch.where(near, excess, closed) + 2 * q * w * length).to(dtype)
+    return result
 
 
 def kl_from_von_mises_fisher(
@@ -59,14 +61,12 @@ def kl_from_von_mises_fisher(
     cos2(q)].
     """
     dtype = torch.promote_types(kappa_p.dtype, kappa_q.dtype)
-    tensors = torch.broadcast_tensors(wide(kappa_p), wide(kappa_q), wide(sin2), wide(cos2))
-    chunks = zip(*(x.reshape(-1).split(ROWS) for x in tensors), strict=True)
-    result = torch.cat([_from_von_mises_fisher(p, q, d, w, rest) for p, q, w, rest in chunks])
-    return result.view(tensors[0].shape).to(dtype)
+    tensors = wide(kappa_p), wide(kappa_q), wide(sin2), wide(cos2)
+    return by_rows(partial(_from_von_mises_fisher, d), ROWS, *tensors).to(dtype)
 
 
-def _from_von_mises_fisher(p: Tensor, q: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
-    """Of flat arguments, in their own dtype."""
+def _from_von_mises_fisher(d: int, p: Tensor, q: Tensor, w: Tensor, rest: Tensor) -> Tensor:
+    """Of arguments of one shape, in their own dtype."""
     b = (d - 1) / 2
     root = (b * b + p * p).sqrt()
     sin2_0, t0 = 0.5 * b * (1 + b / (root + p)) / (b + root), p / (b + root)
@@ -134,25 +134,34 @@ def mean_log_cos2_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
     """E log cos2(mu_p) - E log cos2(mu_q) >= 0 under vMF(mu_p, k), w = 1 - rest = (1 - mu_p .
     mu_q)/2.
     """
-    apart = (k > 0) & (w > 0)
+    apart, neither = (k > 0) & (w > 0), k * w  # 0 or NaN
     k, w = torch.where(apart, k, 1.0).unsqueeze(-1), torch.where(apart, w, 0.5).unsqueeze(-1)
     b, rest = (d - 1) / 2, torch.where(apart, rest, 0.5).unsqueeze(-1)
     last = 4 + (2 * (k.detach() + d)).log() + 28 / b
-    count = math.ceil((50 + 28 / b) / STEP)  # 2 (k + d) up to 6e7
+    count = math.ceil((68 + 28 / b) / STEP)  # 2 (k + d) up to UPPER_BOUND
     log_s = -28 + (last + 28) * torch.arange(count, dtype=k.dtype, device=k.device) / count
     s = log_s.exp()
-    k0, gain, total = (k - 0.5 * s).abs(), 2 * k * s * w, k + 0.5 * s
-    k1 = (k0 * k0 + gain).sqrt()
-    rise = gain / (k1 + k0)
-    dense, close = total > d, rise < 0.1 * (b + k0)
-    peak, moment = moments(k, d).log_prob_at_mode, _log_moment(k, d)
+    # In units of k, so that no derivative in k is a difference of large terms.
+    ratio = s / k
+    r0, gain, r_sum = (1 - 0.5 * ratio).abs(), 2 * ratio * w, 1 + 0.5 * ratio
+    r1 = (r0 * r0 + gain).sqrt()
+    k0, rise = k * r0, 2 * s * w / (r1 + r0)
+    dense = k * r_sum > d
+    close = (rise < 0.1 * (b + k0)) & ~(dense & (rise > 1))
+    own, moment = moments(k, d), _log_moment(k, d)
 
-    def exponent(ki: Tensor, share: Tensor | float) -> Tensor:
-        by_peak = peak - moments(ki, d).log_prob_at_mode - 2 * k * s * share / (ki + total)
+    def exponent(ri: Tensor, share: Tensor | float, away: Tensor | float) -> Tensor:
+        ki = k * ri
+        at = moments(ki, d)
+        behind = s * (away - 0.25 * ratio) / (1 + ri)  # k - ki
+        slope = 0.5 * behind * (own.one_minus_mean + at.one_minus_mean)
+        fall = own.log_prob_at_mode - at.log_prob_at_mode
+        fall = torch.where(behind.abs() < 1e-5 * (b + k), slope, fall)
+        by_peak = fall - 2 * s * share / (ri + r_sum)
         by_moment = _log_moment(torch.where(dense, k, ki), d) - moment - 0.5 * s
         return torch.where(dense, by_peak, by_moment)
 
-    x0, x1 = exponent(k0, 1.0), exponent(k1, rest)
+    x0, x1 = exponent(r0, 1.0, 1.0), exponent(r1, rest, rest - w)
     inner = torch.zeros_like(k0)
     for node, weight in (
         (0.33998104358485626, 0.65214515486254614),
@@ -166,7 +175,7 @@ def mean_log_cos2_gap(k: Tensor, d: int, w: Tensor, rest: Tensor) -> Tensor:
     upper = torch.where(close, x0 + inner, x1)
     integrand = torch.where(tiny, near, upper.exp() - x0.exp())
     result = integrand.sum(-1) * ((last + 28) / count).squeeze(-1)
-    return torch.where(apart, result, 0.0)
+    return torch.where(apart, result, neither)
 
 
 def _log_moment(kappa: Tensor, d: int) -> Tensor:

@@ -142,7 +142,7 @@ def log_prob_ratio(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
 def log_prob_ratio_dt(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
     """d/dt (kappa log cos2) = kappa/(1 + t) = kappa/(2 cos2); 0 at the antipode by definition."""
     antipode = cos2 < _ANTIPODE[cos2.dtype]
-    return torch.where(antipode, 0.0, kappa / (2 * torch.where(antipode, 1.0, cos2)))
+    return kappa / (2 * torch.where(antipode, torch.inf, cos2))
 
 
 def log_prob_ratio_dkappa(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:

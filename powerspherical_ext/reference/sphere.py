@@ -17,16 +17,26 @@ from .normal import ProposalNoise, row_normals
 
 
 def half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """sin2 = |x - mu|^2 / S and cos2 = |x + mu|^2 / S, S their sum: (1 - t)/2 and (1 + t)/2.
+    """sin2 = (1 - t)/2 and cos2 = (1 + t)/2 of t = x . mu/(|x| |mu|), for x = value.
 
-    Sums of squares have condition number 1, and to first order neither fraction sees the rounding
-    of |x| and |mu|, as the dot product does (Kahan, "How futile are mindless assessments of
-    roundoff"). The larger fraction is 1 minus the smaller. So every gradient is that of the smaller
-    one, which does not cancel near its own pole, as that of the larger one does.
+        4 sin2 |x| |mu| = |x - mu|^2 - (|x| - |mu|)^2,   4 cos2 |x| |mu| = |x + mu|^2 - the same
+
+    For vectors of nearly one length nothing cancels but within that difference of a pole. With
+    S = |x - mu|^2 + |x + mu|^2, D = |x|^2 - |mu|^2 = (x - mu) . (x + mu) and 4 |x| |mu| = P,
+
+        P^2 = S^2 - 4 D^2,   (|x| - |mu|)^2 = 2 D^2/(S + P).
+
+    The larger fraction is 1 minus the smaller. So every gradient is that of the smaller one, which
+    does not cancel near its own pole, as that of the larger one does.
     """
-    minus, plus = (value - mu).square().sum(-1), (value + mu).square().sum(-1)
+    minus, plus = value - mu, value + mu
+    difference = (minus * plus).sum(-1)
+    minus, plus = minus.square().sum(-1), plus.square().sum(-1)
+    total = minus + plus
+    product = (total - 2 * difference).sqrt() * (total + 2 * difference).sqrt()
+    excess = 2 * difference * (difference / (total + product))
     antipode = plus < minus
-    small = torch.where(antipode, plus, minus) / (minus + plus)
+    small = ((torch.where(antipode, plus, minus) - excess) / product).clamp(min=0)
     return torch.where(antipode, 1 - small, small), torch.where(antipode, small, 1 - small)
 
 
@@ -135,9 +145,17 @@ class _RSampleBackward(_FirstOrder):
         length = mu.square().sum(-1, keepdim=True).sqrt()
         m = mu / length
         along = (grad * m).sum(-1, keepdim=True)
-        grad_mu = ((cos2 - sin2).unsqueeze(-1) * grad - along * sample) / length
-        outward = (grad * (m - sample)).sum(-1) + 2 * sin2 * (grad * sample).sum(-1)
+        t = cos2 - sin2 + 0 * kappa  # NaN where kappa is
+        grad_mu = (t.unsqueeze(-1) * grad - along * sample) / length
+        outward = (grad * _outward(sample, mu)).sum(-1) / length.squeeze(-1)
         return grad_mu, family.implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * outward
+
+
+def _outward(sample: Tensor, mu: Tensor) -> Tensor:
+    """The part of mu orthogonal to the sample, which is that of their difference."""
+    gap = mu - sample
+    along = (gap * sample).sum(-1, keepdim=True) / sample.square().sum(-1, keepdim=True)
+    return gap - along * sample
 
 
 class _RSampleTangent(_FirstOrder):
@@ -159,7 +177,5 @@ class _RSampleTangent(_FirstOrder):
             tangent = (cos2 - sin2).unsqueeze(-1) * dm - (sample * dm).sum(-1, keepdim=True) * m
         if dkappa is not None:
             speed = family.implicit_gradient(kappa, mu.shape[-1], sin2, cos2) * dkappa
-            tangent = tangent + speed.unsqueeze(-1) * (
-                (m - sample) + 2 * sin2.unsqueeze(-1) * sample
-            )
+            tangent = tangent + speed.unsqueeze(-1) * (_outward(sample, mu) / length)
         return tangent

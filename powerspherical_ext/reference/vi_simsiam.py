@@ -32,7 +32,7 @@ def vi_simsiam_loss(
         ratio = family.log_prob_ratio(kappa, d, sin2.detach(), cos2.detach())
         constant = kappa.detach().clamp(min=_SMALLEST_KAPPA[kappa.dtype])
         weighted = constant**-beta * family.log_prob_ratio(constant, d, sin2, cos2)
-        ratio = ratio + torch.where(weighted.isfinite(), weighted - weighted.detach(), 0.0)
+        ratio = ratio + torch.where(weighted.isinf(), 0.0, weighted - weighted.detach())
     return -(family.log_prob_at_mode_over_uniform(kappa, d) + ratio)
 
 
@@ -40,7 +40,7 @@ def _direction_half_angle(value: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """`half_angle` of value/|value| and mu/|mu|; 1/2 and 1/2 where either has no direction."""
     (value, has_value), (mu, has_mu) = _direction(value), _direction(mu)
     sin2, cos2 = half_angle(value, mu)
-    known = has_value & has_mu
+    known = has_value & has_mu | sin2.isnan()  # NaN stays NaN beside a vector without a direction
     return torch.where(known, sin2, 0.5), torch.where(known, cos2, 0.5)
 
 

@@ -26,9 +26,9 @@ from .quadrature import GAUSS_LEGENDRE
 from .stirling import stirling_remainder, x_minus_log1p
 from .von_mises_fisher_coefficients import DEBYE
 
-DEBYE_RADIUS = 25.0  # Debye's expansion to 1/R^20 is used where R = sqrt(v^2 + kappa^2) >= this
-KUMMER_TERMS = 128  # of 1F1(b; 2b; 2 kappa) below: the rest is under 1e-17 of the sum
-BESSEL_TERMS = 72  # of 0F1(; v + 1; kappa^2/4), likewise
+DEBYE_RADIUS = 28.0  # Debye's expansion to 1/R^20 is used where R = sqrt(v^2 + kappa^2) >= this
+KUMMER_TERMS = 132  # of 1F1(b; 2b; 2 kappa) below: the rest is under 1e-17 of the sum
+BESSEL_TERMS = 40  # of 0F1(; v + 1; kappa^2/4) below, where kappa < d: likewise
 
 
 def log_prob_at_mode(kappa: Tensor, d: int) -> Tensor:
@@ -48,9 +48,10 @@ def log_prob_at_mode_dkappa2(kappa: Tensor, d: int) -> Tensor:
 
 def log_prob_at_mode_over_uniform(kappa: Tensor, d: int) -> Tensor:
     """log p(mu) + log_area."""
+    k = wide(kappa)
     return exponential_form.log_prob_at_mode_over_uniform(
-        kappa, kl_uniform(kappa, d), log_prob_at_mode_dkappa(kappa, d)
-    )
+        k, kl_uniform(k, d), log_prob_at_mode_dkappa(k, d)
+    ).to(kappa.dtype)
 
 
 def mean_resultant_length(kappa: Tensor, d: int) -> Tensor:
@@ -66,7 +67,7 @@ def mean_resultant_length_dkappa(kappa: Tensor, d: int) -> Tensor:
 def kl_uniform(kappa: Tensor, d: int) -> Tensor:
     """KL(vMF(kappa) || uniform) = kappa A - log 0F1(; v + 1; kappa^2/4)."""
     k, v = wide(kappa), d / 2 - 1
-    small = (k * k + v * v < DEBYE_RADIUS**2) | (k < 1)
+    small = (k < 1) | ((k < d) & (k * k + v * v < DEBYE_RADIUS**2))
     safe = torch.where(small, k, 1.0)
     # u_n = (kappa^2/4)^n / (n! (v + 1)_n), scaled by a power of 2 that kappa^2/4 stays below
     scale, coefficients = 256.0, [1.0]
@@ -79,8 +80,8 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
 
     k = torch.where(small, DEBYE_RADIUS, k)
     if v < 12:
-        a = _debye(k, d)
-        high = (a.log_prob_at_mode + log_area(d)) - k * a.one_minus_mean
+        a = moments(k, d)
+        high = a.log_prob_at_mode_over_uniform - k * a.one_minus_mean
     else:
         r = (v * v + k * k).sqrt()
         value, first, _ = _debye_sums(1 / r, (v / r) ** 2)
@@ -94,7 +95,8 @@ def kl_uniform(kappa: Tensor, d: int) -> Tensor:
 
 def kl_uniform_dkappa(kappa: Tensor, d: int) -> Tensor:
     """d/dkappa KL(vMF(kappa) || uniform) = kappa A'."""
-    return exponential_form.kl_uniform_dkappa(kappa, log_prob_at_mode_dkappa2(kappa, d))
+    k = wide(kappa)
+    return exponential_form.kl_uniform_dkappa(k, log_prob_at_mode_dkappa2(k, d)).to(kappa.dtype)
 
 
 def log_prob_ratio(kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
@@ -185,6 +187,7 @@ def sample(
 
 class Moments(NamedTuple):
     log_prob_at_mode: Tensor
+    log_prob_at_mode_over_uniform: Tensor
     mean: Tensor
     one_minus_mean: Tensor
     variance: Tensor
@@ -208,7 +211,10 @@ def row(values: list[float] | tuple[float, ...], like: Tensor) -> Tensor:
 
 
 def moments(kappa: Tensor, d: int) -> Moments:
-    """log p(mu), A, 1 - A and A'; see csrc/math/von_mises_fisher_moments.h."""
+    """log p(mu), the same over the uniform density, A, 1 - A and A'.
+
+    See csrc/math/von_mises_fisher_moments.h.
+    """
     v = d / 2 - 1
     if v >= DEBYE_RADIUS:
         return _debye(kappa, d)
@@ -230,17 +236,25 @@ def _debye_sums(inv_r: Tensor, p2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _debye(kappa: Tensor, d: int) -> Moments:
-    """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2)."""
+    """Debye's expansion of I_v(kappa) (DLMF 10.41.3) in 1/R, R = sqrt(v^2 + kappa^2).
+
+    A mean above 1/2 is 1 - (1 - A), so that autograd's derivative does not cancel.
+    """
     v = d / 2 - 1
     r2 = kappa * kappa + v * v
     r = r2.sqrt()
     p2 = v * v / r2
     value, first, second = _debye_sums(1 / r, p2)
     half, ratio = (0.5 + first) / r2, v / (r + kappa)
+    at_mode = v * (((v + r) / (2 * math.pi)).log() - ratio) + (
+        0.5 * (r / (2 * math.pi)).log() - value
+    )
+    mean, one_minus_mean = kappa * (1 / (r + v) - half), v / (r + v) * (1 + ratio) + kappa * half
     return Moments(
-        v * (((v + r) / (2 * math.pi)).log() - ratio) + (0.5 * (r / (2 * math.pi)).log() - value),
-        kappa * (1 / (r + v) - half),
-        v / (r + v) * (1 + ratio) + kappa * half,
+        at_mode,
+        at_mode + log_area(d),
+        torch.where(mean > 0.5, 1 - one_minus_mean, mean),
+        one_minus_mean,
         (v * r / (r + v) + (0.5 - p2 + second)) / r2,
     )
 
@@ -261,8 +275,10 @@ def _kummer(kappa: Tensor, d: int) -> Moments:
     mean = (weight * sin2).sum(-1)
     within = (weight * (sin2 * (1 - sin2) / (m + n + 1))).sum(-1)
     between = (weight * (sin2 - mean.unsqueeze(-1)) ** 2).sum(-1)
+    over_uniform = -((-x).exp() * total).log()
     return Moments(
-        -log_area(d) - ((-x).exp() * total).log(),
+        over_uniform - log_area(d),
+        over_uniform,
         (weight * (n / (m + n))).sum(-1),
         2 * mean,
         4 * (within + between),
@@ -309,8 +325,8 @@ def _implicit_gradient_quadrature(kappa: Tensor, d: int, sin2: Tensor, cos2: Ten
     g0 = (1 - kept).clamp(min=0).sqrt().unsqueeze(-1)
 
     nodes, weights = (row(column, kappa) for column in GAUSS_LEGENDRE[64])
-    g = g0 + (1 - g0) * nodes
-    step = near.unsqueeze(-1) * (1 - g) * (1 + g)
+    gap = (1 - g0) * nodes
+    g, step = 1 - gap, near.unsqueeze(-1) * gap * (2 - gap)
     exponent = (b - 1) * (step / far.unsqueeze(-1)).log1p() + rate.unsqueeze(-1) * step
     exponent = exponent + 2 * (b - 1) * g.log()
     total = (weights * exponent.exp() * (off.unsqueeze(-1) + step) * g).sum(-1)

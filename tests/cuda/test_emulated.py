@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 from cases import concentration_at
+from outside import assert_nan_outside, concentrations, each_law, is_outside, row_ops, watchdog
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from powerspherical_ext.families import FAMILIES, family_named
+from powerspherical_ext.families import FAMILIES, Family, family_named
+from powerspherical_ext.ops import ScalarFunction
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
@@ -235,7 +237,7 @@ def test_no_rows(dtype: torch.dtype) -> None:
 
 
 @each_float
-@pytest.mark.parametrize("function", range(7))
+@pytest.mark.parametrize("function", range(len(ScalarFunction)))
 @each_index
 def test_scalar_function(family: int, function: int, dtype: torch.dtype) -> None:
     kappa = torch.logspace(-2, 4, 1000, dtype=dtype).view(50, 20)
@@ -316,6 +318,40 @@ def test_vi_simsiam_loss_broadcast_and_strided() -> None:
     assert_loss_agrees(target, pred, kappa[0, 0])
     assert_loss_agrees(target.transpose(0, 1), pred[:, None], kappa[:, 0])
     assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
+
+
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 5, 64])
+@each_law
+@pytest.mark.usefixtures(watchdog.__name__)
+def test_outside_of_the_domain(law: Family, d: int, dtype: torch.dtype) -> None:
+    """NaN in the rows whose concentration is outside, and the same bits as without them inside."""
+    kappa = concentrations(law, dtype)
+    outside = is_outside(law, kappa)
+    x, mu, grad = (points(len(kappa), d, dtype=dtype) for _ in range(3))
+    together = row_ops(cuda, law, x, mu, grad, kappa)
+    valid = torch.where(outside, law.upper_bound / 2, kappa)
+    for name, results in row_ops(cuda, law, x, mu, grad, valid).items():
+        for valid_rows, all_rows in zip(results, together[name], strict=True):
+            if all_rows.numel():
+                assert_nan_outside(all_rows, outside)
+                assert torch.equal(valid_rows[~outside], all_rows[~outside]), name
+    for function in range(7):
+        assert_nan_outside(cuda.scalar_function(kappa, d, law.index, function), outside)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"), [(p, family_named(q)) for p in FAMILIES for q in p.kl], ids=lambda law: law.name
+)
+@pytest.mark.usefixtures(watchdog.__name__)
+def test_divergences_outside_of_the_domain(p: Family, q: Family) -> None:
+    kappa_p, kappa_q = (concentrations(law, torch.float64, i) for i, law in enumerate((p, q)))
+    outside = is_outside(p, kappa_p) | is_outside(q, kappa_q)
+    sin2 = torch.linspace(0, 1, len(kappa_p), dtype=torch.float64)
+    for function in range(4):
+        arguments = kappa_p, kappa_q, sin2, 1 - sin2, 5, p.index, q.index, function
+        assert_nan_outside(cuda.kl(*arguments), outside)
+        assert_same([cuda.kl(*arguments)[~outside]], [cpu.kl(*arguments)[~outside]])
 
 
 def test_float16_raises() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -44,14 +45,34 @@ def test_sphere_is_strict_in_float32():
     assert constraints.sphere.check(x * (1 + 5e-7))
 
 
+NUMBERS = {
+    "float": 0.75,
+    "integer": 0,
+    "boolean": False,
+    "fraction": Fraction(3, 4),
+    **{
+        name: getattr(np, name)(0.75)
+        for name in ("float16", "float32", "float64", "longdouble", "int64", "uint8")
+    },
+    "bool_": np.bool_(False),
+    "array": np.array(0.75),
+    "array of integers": np.array(0),
+    **{f"tensor, {dtype}": torch.zeros((), dtype=dtype) for dtype in (torch.int32, torch.uint8)},
+    "tensor of booleans": torch.zeros(4, dtype=torch.bool),
+}
+
+
 @each_concentrated
-def test_finite_concentration_number(family):
-    """A Python number takes the dtype and device of loc."""
-    for number in map(family.at, (2.5, 3)):
-        p = family.make(unit(4, 3), number)
-        assert p.concentration.dtype == torch.float64
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_and_integers_take_the_dtype_of_loc(family, name):
+    """As numbers, integers and booleans do in torch.distributions.Normal."""
+    number = NUMBERS[name]
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        p = family.make(unit(4, 3, dtype=dtype), number)
+        assert p.concentration.dtype == dtype
         assert p.concentration.shape == p.batch_shape == (4,)
-        assert (p.concentration == number).all()
+        assert (p.concentration == float(number if np.ndim(number) == 0 else 0)).all()
+        assert p.log_prob(p.sample()).isfinite().all()
 
 
 @each_concentrated
@@ -105,16 +126,19 @@ BAD_PARAMETERS = {
     "scalar loc": ((torch.tensor(1.0), 0.5), ValueError, r"loc .*\(\.\.\., d\).*got \(\)"),
     "d = 1": ((torch.ones(5, 1), 0.5), ValueError, r"loc .*d >= 2, got \(5, 1\)"),
     "d = 0": ((torch.ones(0), 0.5), ValueError, r"loc .*d >= 2, got \(0,\)"),
-    "integer loc": ((E1.long(), 0.5), TypeError, "loc .*floating-point.*int64"),
+    "integer loc": ((E1.long(), 0.5), TypeError, r"loc .*floating-point.*int64.*loc\.float\(\)"),
     "complex loc": ((E1.cfloat(), 0.5), TypeError, "loc .*floating-point.*complex64"),
     "numpy loc": ((E1.numpy(), 0.5), TypeError, "loc must be a tensor, got ndarray"),
     "list loc": (([1.0, 0.0], 0.5), TypeError, "loc must be a tensor, got list"),
     "negative kappa": ((E1, -1.0), ValueError, r"concentration .*DOMAIN[\s\S]*-1"),
     "NaN kappa": ((E1, float("nan")), ValueError, r"concentration .*DOMAIN[\s\S]*nan"),
     "inf kappa": ((E1, float("inf")), ValueError, r"concentration .*DOMAIN[\s\S]*inf"),
-    "integer kappa": ((E1, torch.tensor(1)), TypeError, "concentration .*floating.*int64"),
+    "complex kappa": ((E1, 1j), TypeError, "concentration must be .*real.* got complex"),
+    "complex tensor": ((E1, torch.ones(3) * 1j), TypeError, "concentration .*real.*complex64"),
     "numpy kappa": ((E1, np.ones(3)), TypeError, "concentration must be a tensor.*ndarray"),
+    "complex numpy": ((E1, np.complex64(1)), TypeError, "concentration .*real.*complex64"),
     "string kappa": ((E1, "1"), TypeError, "concentration must be a tensor.*str"),
+    "huge kappa": ((E1, 10**5000), ValueError, "concentration must fit into torch.float32"),
     "wrong shape": (
         (E1.expand(2, 3), torch.zeros(5)),
         ValueError,
@@ -149,7 +173,8 @@ def test_the_domain_ends_below_its_bound(family, dtype):
     bound = torch.tensor(family.declared.upper_bound, dtype=dtype)
     last = torch.nextafter(bound, torch.zeros_like(bound))
     assert family.make(unit(3, dtype=dtype), last).concentration == last
-    with pytest.raises(ValueError, match=rf"concentration [\s\S]*{bound.item():g}"):
+    number = re.escape(f"{bound.item():g}")
+    with pytest.raises(ValueError, match=rf"concentration [\s\S]*{number}"):
         family.make(unit(3, dtype=dtype), bound)
 
 
@@ -197,7 +222,13 @@ def test_bad_dimension_of_uniform(dim, error, message):
 def test_bad_dtype_of_uniform():
     with pytest.raises(TypeError, match=r"dtype must be a floating-point.*torch\.int64"):
         HypersphericalUniform(3, dtype=torch.int64)
-    assert HypersphericalUniform(torch.tensor(3)).event_shape == (3,)
+
+
+@pytest.mark.parametrize("dim", [3, torch.tensor(3), torch.tensor([3]), np.int64(3), np.array(3)])
+def test_dimension_of_uniform(dim):
+    p = HypersphericalUniform(dim)
+    assert p.event_shape == (3,)
+    assert type(p.dim) is int
 
 
 @each_family

@@ -20,6 +20,7 @@ from cases import (
     at_distance,
     close,
     each_case,
+    each_concentrated,
     each_family,
     each_float,
     unit,
@@ -28,7 +29,7 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from torch.distributions.utils import _sum_rightmost
 
 import powerspherical_ext
-from powerspherical_ext import HypersphericalUniform
+from powerspherical_ext import HypersphericalUniform, SphericalCauchy
 from powerspherical_ext.distributions import CosineMarginal, RotationallySymmetric
 
 # Not laws on the sphere of their own: the base class, and that of t, which has a file of its own.
@@ -153,10 +154,56 @@ def test_expand_is_repeat(case):
         assert case.make(validate_args=setting).expand(shape)._validate_args is setting
 
 
+@each_concentrated
+def test_expand_of_a_subclass(family):
+    """As in torch: a subclass with an __init__ of its own has an expand of its own, or none."""
+    parent = family.distribution
+
+    class Named(parent):
+        """Adds no parameter."""
+
+    class Labelled(parent):
+        def __init__(self, loc, concentration, label):
+            super().__init__(loc, concentration)
+            self.label = label
+
+    class Expanding(Labelled):
+        def expand(self, batch_shape, _instance=None):
+            new = self._get_checked_instance(Expanding, _instance)
+            new.label = self.label
+            return super().expand(batch_shape, new)
+
+    loc = unit(3)
+    assert type(Named(loc, 0.5).expand((2,))) is Named
+    with pytest.raises(NotImplementedError, match=r"Subclass Labelled .* also define a custom"):
+        Labelled(loc, 0.5, "a").expand((2,))
+    expanded = Expanding(loc, 0.5, "a").expand((2,))
+    assert type(expanded) is Expanding
+    assert expanded.label == "a"
+    assert expanded.sample().shape == (2, 3)
+    with pytest.raises(NotImplementedError):
+        Independent(Labelled(loc.expand(2, 3), 0.5, "a"), 1).expand((4,))
+
+
 @each_case
 def test_repr_names_the_class_and_its_shapes(case):
-    assert type(case.make()).__name__ in repr(case.make())
-    assert str(case.d) in repr(case.make())
+    p = case.make()
+    assert type(p).__name__ in repr(p)
+    assert str(case.d) in repr(p)
+    if len(case.batch_shape) > 1:
+        assert ", ".join(map(str, case.batch_shape)) in repr(p)
+
+
+def test_representations():
+    loc = torch.tensor([0.0, 1.0])
+    assert repr(HypersphericalUniform(3)) == "HypersphericalUniform(dim=3)"
+    p = HypersphericalUniform(3, batch_shape=(4,))
+    assert repr(p) == "HypersphericalUniform(dim=3, batch_shape=(4,))"
+    p = SphericalCauchy(loc, 0.5)
+    assert repr(p) == "SphericalCauchy(loc: torch.Size([2]), concentration: 0.5)"
+    assert repr(p.marginal_t) == (
+        "CosineMarginal(family: spherical_cauchy, dim: 2, concentration: 0.5)"
+    )
 
 
 # Combinations with torch's own

@@ -49,6 +49,18 @@ def test_product_of_opposites_is_uniform():
     assert loc.grad.isfinite().all()
 
 
+def test_product_in_float32():
+    """Of experts that nearly cancel, against float64 at the same parameters."""
+    locs = unit(2, 64).float()
+    locs = torch.stack([locs[0], 1e-3 * locs[1] - locs[0]])
+    single, double = (
+        VonMisesFisher.product(*(VonMisesFisher(m.to(x), 1e4, validate_args=False) for m in locs))
+        for x in (torch.float32, torch.float64)
+    )
+    close(single.concentration.double(), double.concentration, rtol=1e-7, atol=0.0)
+    close(single.loc.double(), double.loc, rtol=0.0, atol=5e-8)
+
+
 def test_gradcheck_of_product():
     locs, kappas = unit(2, 3, 4).requires_grad_(), torch.tensor([2.0, 5.0]).double()
 

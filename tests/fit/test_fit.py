@@ -15,7 +15,9 @@ from cases import CONCENTRATED, concentration_at, exact_mean
 from scipy.special import gammaln, ive
 
 from powerspherical_ext import PowerSpherical, VonMisesFisher, reference
-from powerspherical_ext.fit import exponential_form
+from powerspherical_ext.fit import Settings
+from powerspherical_ext.fit import concentration as concentration_module
+from powerspherical_ext.fit.maximum_likelihood import scalar_functions
 
 ROWS = {row.distribution: row for row in CONCENTRATED if row.declared.fit is not None}
 FAMILIES = list(ROWS)
@@ -243,7 +245,7 @@ def test_equal_samples_give_the_largest_concentration(family, dtype, n):
     p = family.fit(x)
     torch.testing.assert_close(p.loc, x[0], rtol=1e-6, atol=0)
     if family in EXPONENTIAL:
-        assert p.concentration.item() == exponential_form.MAX_CONCENTRATION
+        assert p.concentration.item() == concentration_module.MAX_CONCENTRATION
     assert concentration_at(family._family, 1e6) < p.concentration < family._family.upper_bound
     (p.concentration + p.loc.sum()).backward()
     assert x.grad.isfinite().all()
@@ -267,9 +269,9 @@ def test_concentration_is_zero_where_the_uniform_is_more_likely(family):
     module = family._family.reference
     at_zero = module.log_prob_at_mode_dkappa(torch.zeros(3, dtype=torch.float64), 5)
     moment = at_zero * torch.tensor([0.999, 1.0, 2.0], dtype=torch.float64)
-    kappa, _ = exponential_form._concentration(
-        module, moment, 5, torch.full_like(moment, 0.5), 1e-10
-    )
+    settings = Settings(0, 1e-10, scalar_functions(family._family, 5))
+    mass, sin2_mean = torch.ones_like(moment), torch.full_like(moment, 0.5)
+    kappa, *_ = concentration_module.concentration(settings, mass, moment, sin2_mean, 5)
     assert kappa[0] > 0
     assert kappa[1:].tolist() == [0, 0]
 

@@ -47,6 +47,36 @@ def test_the_renormaliser_against_bessel_functions():
     assert ours.item() == pytest.approx(expected, rel=1e-10)
 
 
+def test_the_renormaliser_in_float32():
+    """log C of each term is of size 1e5, and their difference of size 10; against float64 at the
+    same parameters."""
+    mus = unit(features(2, N, D)).float()
+    parameters = list(zip(mus[:1] + 1e-3 * mus, torch.tensor([4e4, 5e4]), strict=True))
+    single, double = (
+        [VonMisesFisher(m.to(x), k.to(x), validate_args=False) for m, k in parameters]
+        for x in (torch.float32, torch.float64)
+    )
+    ours, exact = log_renormalizer(*single), log_renormalizer(*double)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-7, atol=0.0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_expected_log_density_in_float32(name):
+    """- H(q) - KL(q || p), which vanishes at some concentration of p, where both terms are of size
+    100; against float64 at the same parameters."""
+    n, d = 300, 128
+    mu, q = unit(features(1, d)).float(), in_domain(name, torch.tensor(10.0)).expand(n)
+    p = in_domain(name, torch.logspace(-2, 4, n))
+    single, double = (
+        expected_log_prob(*(FAMILIES[name](mu.to(x), k.to(x), validate_args=False) for k in (q, p)))
+        for x in (torch.float32, torch.float64)
+    )
+    assert single.dtype == torch.float32
+    assert double.min() < 0 < double.max()
+    torch.testing.assert_close(single.double(), double, rtol=1e-7, atol=0.0)
+
+
 def test_the_renormaliser_is_no_constant():
     """So dropping it (eq. 17) changes the objective."""
     east, north = torch.eye(2, dtype=torch.float64)

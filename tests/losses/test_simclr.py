@@ -116,12 +116,33 @@ def test_vi_simclr_is_finite_at_the_antipode(name):
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("pole", [1, -1])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_vi_simclr_in_float32_near_the_poles(name, pole):
+    """Vectors of any length, at angles below the rounding of a cosine to float32; against float64
+    at the same numbers. Errors are those of the largest log-density ratio."""
+    kappa = torch.linspace(0.9, 1.0, N)
+    kappa = 1 - 1e-4 * kappa if family_named(name).is_bounded else 1e6 * kappa
+    near = unit(features(1, D)).detach() + 1e-4 * features(N, D, seed=1).detach()
+    pred = pole * (near + 1e-4 * features(N, D, seed=2).detach())
+    single = [x.float().requires_grad_() for x in (3 * pred, near / 3, kappa)]
+    exact = [x.detach().double().requires_grad_() for x in single]
+    loss, true = (
+        vi_simclr_loss(*inputs, distribution=name, reduction="none") for inputs in (single, exact)
+    )
+    size = 1e6 * math.log(1e7) if family_named(name).exponential_form and pole < 0 else 1e3
+    torch.testing.assert_close(loss.double(), true, rtol=1e-6, atol=1e-6 * size)
+    gradients = (torch.autograd.grad(x.sum(), y) for x, y in ((loss, single), (true, exact)))
+    for ours, truth in zip(*gradients, strict=True):
+        assert (ours - truth).norm() <= 2e-4 * truth.norm()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_vi_simclr_in_float32_at_the_papers_size(name):
     z = features(32, 2048)
     pred = (z + 0.5 * features(32, 2048, seed=1)).detach().requires_grad_()
     # Mean resultant lengths from 0.2 to 0.8.
-    scale = 100 if family_named(name).upper_bound == math.inf else 1 / 50
+    scale = 1 / 50 if family_named(name).is_bounded else 100
     kappa = concentrations(32, name=name, scale=scale).float().double().detach().requires_grad_()
     # Directions near one another, so that the loss is no saturated 0.
     shared = 10 * features(1, 2048, seed=2).detach()

@@ -124,10 +124,30 @@ def test_kappa_may_have_a_last_axis_of_one():
     torch.testing.assert_close(with_axis, vi_simsiam_loss(pred, target, kappa, reduction="none"))
 
 
-def test_empty_batch():
-    pred, target, kappa = views(0, 8)
-    assert vi_simsiam_loss(pred, target, kappa, reduction="none").shape == (0,)
-    assert vi_simsiam_loss(pred, target, kappa, reduction="sum") == 0
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"relative_to_uniform": False},
+        {"beta": 0.5},
+        {"beta": 0.5, "beta_weighs": "loss", "relative_to_uniform": False},
+        {"kappa_max": 3.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("distribution", ["power_spherical", "von_mises_fisher"])
+def test_empty_batch(options, distribution):
+    """The mean is NaN and the sum 0, whatever the options."""
+    for shape in ((0, 8), (2, 0, 8)):
+        pred, target, kappa = views(*shape)
+        for reduction, value in (("mean", math.nan), ("sum", 0.0)):
+            criterion = VISimSiamLoss(distribution=distribution, reduction=reduction, **options)
+            loss = criterion(pred, target, kappa)
+            assert loss.item() == pytest.approx(value, nan_ok=True)
+            gradients = torch.autograd.grad(loss, (pred, kappa))
+            assert [g.shape for g in gradients] == [pred.shape, kappa.shape]
+        each = vi_simsiam_loss(pred, target, kappa, reduction="none", **options)
+        assert each.shape == shape[:-1]
 
 
 # One objective

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import mpmath
 import numpy as np
@@ -181,6 +183,7 @@ def test_second_derivatives(family):
             return getattr(marginal(family, 5, kappa), method)(x)
 
         assert torch.autograd.gradgradcheck(function, (x, kappa), rtol=1e-4)
+    assert torch.autograd.gradgradcheck(lambda k: marginal(family, 5, k).entropy(), kappa)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, in jvp
@@ -279,12 +282,20 @@ def test_citizenship():
         torch.testing.assert_close(getattr(law.expand((2, 3)), method)(t), getattr(law, method)(t))
     assert wide.mean.shape == wide.variance.shape == wide.entropy().shape == (5, 3)
     assert constraints.is_dependent(law.support) is False
-    assert repr(law).startswith("CosineMarginal(concentration")
+    assert repr(law).startswith("CosineMarginal(family: ")
     first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     assert torch.equal(law.sample((4,), generator=first), law.sample((4,), generator=second))
     half = PowerSpherical(loc.bfloat16(), torch.ones(3, dtype=torch.bfloat16)).marginal_t
     assert half.sample().dtype == torch.bfloat16
     assert half.cdf(torch.tensor(0.5, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+@each_concentrated
+def test_copies(family):
+    law, t = marginal(family, 4, family.at(2.0)), torch.tensor(0.3, dtype=torch.float64)
+    for copied in (copy.copy(law), copy.deepcopy(law), pickle.loads(pickle.dumps(law))):
+        assert type(copied) is CosineMarginal
+        assert torch.equal(copied.cdf(t), law.cdf(t))
 
 
 @pytest.mark.parametrize("method", ["log_prob", "cdf", "survival", "icdf"])

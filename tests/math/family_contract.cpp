@@ -6,6 +6,7 @@ using namespace spherical;
 
 struct Toy {
   static constexpr const char *name = "toy";
+  static constexpr double upper_bound = 3.0;
   template <class T> static T log_prob_at_mode(T, const Dim<T> &);
   template <class T> static T log_prob_at_mode_dkappa(T, const Dim<T> &);
   template <class T> static T log_prob_at_mode_dkappa2(T, const Dim<T> &);

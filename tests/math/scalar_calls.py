@@ -29,8 +29,11 @@ def load(table: str) -> dict[str, Column]:
         kappa, slope = columns["kappa"], columns["log_prob_at_mode_dkappa"]
         columns["log_prob_at_mode_over_uniform"] = columns["kl_uniform"] + kappa * slope
         columns["kl_uniform_dkappa"] = -kappa * columns["log_prob_at_mode_dkappa2"]
-        if table == "von_mises_fisher":
-            columns["mean_resultant_length_dkappa"] = -columns["log_prob_at_mode_dkappa2"]
+        columns["mean_resultant_length_dkappa"] = (
+            -columns["log_prob_at_mode_dkappa2"]
+            if table == "von_mises_fisher"
+            else (columns["d"] - 1) / (columns["d"] - 1 + kappa) ** 2
+        )
     return columns
 
 

@@ -28,6 +28,8 @@ def test_a_family_that_is_not_exponential_satisfies_the_contract() -> None:
     ("missing", "declaration", "instead"),
     [
         ("constant name", "*name", "*title"),
+        ("constant upper_bound", "upper_bound", "bound"),
+        ("constant upper_bound", "3.0", "0.1"),  # no number of float
         ("function kl_uniform_dkappa", "T kl_uniform_dkappa(T,", "T kl_dkappa(T,"),
         ("function log_prob_ratio_dkappa", "T log_prob_ratio_dkappa(T, const Dim<T> &,",
          "T log_prob_ratio_dkappa("),

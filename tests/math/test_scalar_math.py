@@ -14,10 +14,12 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from cases import concentration_at
 from scalar_calls import DTYPES, Column, by_dimension, call, load
 from torch import Tensor
 
-from powerspherical_ext import _library, ops
+from powerspherical_ext import _library, ops, reference
+from powerspherical_ext.families import FAMILIES, Family, family_named
 from powerspherical_ext.reference import (
     kl_power_spherical,
     power_spherical,
@@ -59,35 +61,35 @@ def kappa_from(smallest: float) -> Callable[[dict[str, Column]], Column]:
 PS, KL, VMF = "PowerSpherical", "KlPowerSpherical", "VonMisesFisher"
 SC = "SphericalCauchy"
 CHECKS = (
-    Check(PS, "log_prob_at_mode", "power_spherical", 5e-7, 5e-15, mixed=True),
+    Check(PS, "log_prob_at_mode", "power_spherical", 5e-7, 2e-15, mixed=True),
     Check(PS, "log_prob_at_mode_dkappa", "power_spherical", 3e-7, 1e-15),
     Check(PS, "log_prob_at_mode_dkappa2", "power_spherical", 3e-7, 1e-15),
     Check(PS, "mean_resultant_length", "power_spherical", 2e-7, 4e-16),
-    Check(PS, "kl_uniform", "power_spherical", 1e-6, 1e-12, where=kappa_from(1e-3)),
+    Check(PS, "kl_uniform", "power_spherical", 6e-7, 2e-15, where=kappa_from(1e-3)),
     Check(PS, "implicit_gradient", "power_spherical_implicit_gradient", 1e-6, 1e-13),
     Check(KL, "kl", "kl_power_spherical", 1e-6, 1e-12),
-    Check(VMF, "log_prob_at_mode", "von_mises_fisher", 5e-7, 5e-15, mixed=True),
-    Check(VMF, "log_prob_at_mode_dkappa", "von_mises_fisher", 3e-7, 3e-15),
-    Check(VMF, "log_prob_at_mode_dkappa2", "von_mises_fisher", 3e-7, 5e-15),
-    Check(VMF, "mean_resultant_length", "von_mises_fisher", 3e-7, 3e-15),
-    Check(VMF, "kl_uniform", "von_mises_fisher", 3e-6, 2e-14, where=kappa_from(1e-3)),
+    Check(VMF, "log_prob_at_mode", "von_mises_fisher", 5e-7, 2e-15, mixed=True),
+    Check(VMF, "log_prob_at_mode_dkappa", "von_mises_fisher", 3e-7, 1.2e-15),
+    Check(VMF, "log_prob_at_mode_dkappa2", "von_mises_fisher", 3e-7, 1.2e-15),
+    Check(VMF, "mean_resultant_length", "von_mises_fisher", 3e-7, 1e-15),
+    Check(VMF, "kl_uniform", "von_mises_fisher", 1e-6, 3e-15, where=kappa_from(1e-3)),
     Check(VMF, "implicit_gradient", "von_mises_fisher_implicit_gradient", 1e-6, 2e-14),
-    Check(SC, "log_prob_at_mode", "spherical_cauchy", 5e-7, 5e-15, mixed=True),
+    Check(SC, "log_prob_at_mode", "spherical_cauchy", 5e-7, 2e-15, mixed=True),
     Check(SC, "log_prob_at_mode_dkappa", "spherical_cauchy", 3e-7, 1e-15),
     Check(SC, "log_prob_at_mode_dkappa2", "spherical_cauchy", 5e-7, 1e-15),
-    Check(SC, "mean_resultant_length", "spherical_cauchy", 5e-7, 2e-15),
-    Check(SC, "kl_uniform", "spherical_cauchy", 5e-7, 3e-15),
+    Check(SC, "mean_resultant_length", "spherical_cauchy", 3e-7, 7e-16),
+    Check(SC, "kl_uniform", "spherical_cauchy", 2e-7, 1.2e-15),
     Check(SC, "implicit_gradient", "spherical_cauchy_implicit_gradient", 3e-7, 1e-15),
 )
 CONTRACT_CHECKS = (
-    Check(PS, "log_prob_at_mode_over_uniform", "power_spherical", 5e-7, 2e-14, mixed=True),
+    Check(PS, "log_prob_at_mode_over_uniform", "power_spherical", 4e-7, 2e-15, mixed=True),
     Check(PS, "kl_uniform_dkappa", "power_spherical", 3e-7, 1e-15),
-    Check(VMF, "log_prob_at_mode_over_uniform", "von_mises_fisher", 1e-6, 2e-14, mixed=True),
-    Check(VMF, "mean_resultant_length_dkappa", "von_mises_fisher", 3e-7, 5e-15),
-    Check(VMF, "kl_uniform_dkappa", "von_mises_fisher", 3e-7, 5e-15),
+    Check(VMF, "log_prob_at_mode_over_uniform", "von_mises_fisher", 4e-7, 2e-15, mixed=True),
+    Check(VMF, "mean_resultant_length_dkappa", "von_mises_fisher", 3e-7, 1.2e-15),
+    Check(VMF, "kl_uniform_dkappa", "von_mises_fisher", 3e-7, 1.2e-15),
     Check(SC, "log_prob_at_mode_over_uniform", "spherical_cauchy", 5e-7, 1e-15),
-    Check(SC, "mean_resultant_length_dkappa", "spherical_cauchy", 5e-7, 3e-15),
-    Check(SC, "kl_uniform_dkappa", "spherical_cauchy", 5e-7, 3e-15),
+    Check(SC, "mean_resultant_length_dkappa", "spherical_cauchy", 3e-7, 1.2e-15),
+    Check(SC, "kl_uniform_dkappa", "spherical_cauchy", 4e-7, 8e-16),
 )
 KL_DERIVATIVES = (
     Check(KL, "kl_dkappa_p", "kl_power_spherical", 1e-6, 1e-12, scale="kl_dkappa_p_scale"),
@@ -365,21 +367,74 @@ def test_reference_under_transforms() -> None:
         torch.testing.assert_close(batched, expected)
 
 
+@pytest.mark.parametrize("way", ["kernels", "reference"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_float32_scalar_functions_are_right_to_a_rounding(family: Family, way: str) -> None:
+    """Beside the zeros of the entropy and of log p(mu) as well; the kernels and plain torch."""
+    if way == "kernels" and not _library.CPU_KERNELS:
+        pytest.skip("no compiled CPU kernels")
+    table = load(family.name)
+    kappa = np.ascontiguousarray(table["kappa"], "float32")
+    for function in ops.ScalarFunction:
+        name = function.name.lower()
+
+        def compute(k: Tensor, d: int, name: str = name, function: int = function) -> Tensor:
+            if way == "reference":
+                return reference.scalar_function(name, k, d, family.reference)
+            return ops.scalar_function(ops.ScalarFunction(function), k, d, family)
+
+        result, true = by_dimension(compute, table["d"], [kappa]), table[name]
+        error = np.abs(result - true) / np.spacing(np.abs(true).astype("float32"))
+        assert error.max() <= 0.501, name
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_float64_entropy_is_right_to_roundings_of_its_terms(family: Family) -> None:
+    table = load(family.name)
+    result = by_dimension(lambda k, d: ops.entropy(k, d, family), table["d"], [table["kappa"]])
+    divergence = table["kl_uniform"]
+    terms = np.maximum(np.abs(table["entropy"] + divergence), divergence)
+    assert (np.abs(result - table["entropy"]) <= 2e-15 * terms).all()
+
+
+@pytest.mark.parametrize("name", ["PowerSpherical", "VonMisesFisher"])
+@pytest.mark.parametrize("d", [2, 3, 5, 16, 64])
+def test_float32_implicit_gradient_at_random_draws(
+    name: str, d: int, compiled: ctypes.CDLL
+) -> None:
+    """Against float64. The largest error seen in 8 times 60,000 draws was 1.3e-6 and 7.2e-7."""
+    rng, n = np.random.default_rng(d), 6000
+    kappa = torch.from_numpy(10 ** rng.uniform(-3, 3, n)).float()
+    mu, index = torch.eye(d)[0].double(), ("PowerSpherical", "VonMisesFisher").index(name)
+    state = torch.tensor([d, 0])
+    sample = reference.rsample(mu.expand(n, d), kappa.double(), state, FAMILIES[index].reference)
+    half_angle = reference.half_angle(sample, mu)
+    inputs = [x.float().numpy() for x in (kappa, *half_angle)]
+    symbol, rows = f"{name}_implicit_gradient_rows", np.full(n, d)
+    result = call(compiled, symbol, rows, inputs, "float32")
+    exact = call(compiled, symbol, rows, [x.astype("float64") for x in inputs], "float64")
+    assert (
+        np.abs(result / exact - 1).max() <= {"PowerSpherical": 2e-6, "VonMisesFisher": 1e-6}[name]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
-@pytest.mark.parametrize("family", [0, 1])
-def test_float32_ops_on_the_cpu_round_once(family: int) -> None:
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_float32_ops_on_the_cpu_round_once(family: Family) -> None:
     """They have the errors of float64, and one rounding."""
     raw = torch.ops.powerspherical_ext
-    kappa = torch.logspace(-3, 7, 200)
+    kappas = torch.logspace(-3, 7, 200)
+    kappa = concentration_at(family, kappas)
     y = torch.logspace(-7, 0, 200).flip(0)
     for d in (2, 3, 16, 20, 300):
         for function in ops.ScalarFunction:
-            exact = raw.scalar_function(kappa.double(), d, family, function)
-            assert raw.scalar_function(kappa, d, family, function).equal(exact.float())
-        for other in range(2):
+            exact = raw.scalar_function(kappa.double(), d, family.index, function)
+            assert raw.scalar_function(kappa, d, family.index, function).equal(exact.float())
+        for other in map(family_named, family.kl):
+            kappa_q = concentration_at(other, kappas.roll(7))
             for function in range(4):
-                operands = (kappa, kappa.roll(7), y, 1 - y)  # y > 0
-                arguments = (d, family, other, function)
+                operands = (kappa, kappa_q, y, 1 - y)  # y > 0
+                arguments = (d, family.index, other.index, function)
                 exact = raw.kl(*(x.double() for x in operands), *arguments)
                 assert raw.kl(*operands, *arguments).equal(exact.float())

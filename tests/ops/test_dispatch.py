@@ -57,6 +57,7 @@ def raw_calls(dtype):
     yield raw.vi_simsiam_loss.default, (k, half, half, k, op_calls.FAMILY.index, 0.0, 7)
     for function in ops.ScalarFunction:
         yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY.index, function)
+    yield from python_calls(kappa.mT)
     y = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=dtype)
     for name, function in itertools.product(op_calls.FAMILY.kl, ops.KlFunction):
         other = family_named(name)
@@ -65,6 +66,21 @@ def raw_calls(dtype):
             raw.kl.default,
             (kappa, q, y, 1 - y, 5, op_calls.FAMILY.index, other.index, function),
         )
+
+
+def python_calls(kappa):
+    """The ops that plain torch computes."""
+    y = torch.linspace(0.1, 0.9, len(kappa), dtype=kappa.dtype).unsqueeze(-1)
+    law = 5, op_calls.FAMILY.index
+    for dtype in {kappa.dtype, torch.float32}:
+        yield raw.cosine_cdf.default, (y, kappa, *law, True, dtype)
+        yield raw.cosine_icdf.default, (y, kappa, *law, dtype)
+        yield raw.cosine_entropy.default, (kappa, *law, dtype)
+        yield raw.cosine_entropy_dkappa.default, (kappa, *law, dtype)
+    yield raw.cosine_icdf.default, (y.expand(kappa.shape).mT, kappa.mT[:1, :1], *law, kappa.dtype)
+    yield raw.cosine_cdf.default, (y[:0], kappa[0], *law, False, kappa.dtype)
+    yield raw.cosine_sample.default, (kappa, STATE, *law)
+    yield raw.implicit_gradient.default, (kappa, y, 1 - y, *law)
 
 
 @each_family
@@ -155,7 +171,9 @@ def test_kernels_equal_the_reference(family, d, dtype):
             slopes = []
             for result in (
                 ops.scalar_function(function, kappa, d, op_calls.FAMILY),
-                getattr(op_calls.FAMILY.reference, function.name.lower())(kappa, d),
+                reference.scalar_function(
+                    function.name.lower(), kappa, d, op_calls.FAMILY.reference
+                ),
             ):
                 grad = torch.autograd.grad(result.sum(), kappa, allow_unused=True)
                 slopes.append((result.detach(), grad[0] if grad[0] is not None else 0 * kappa))

@@ -9,6 +9,7 @@ from cases import close, ignores_warnings_of_torch, needs_kernels, unit
 from op_calls import STATE, family, inputs, raw
 
 from powerspherical_ext import ops
+from powerspherical_ext.marginal import sampling
 
 pytestmark = [
     needs_kernels,
@@ -129,6 +130,12 @@ def raw_calls():
             return sum(part.sin().sum() for part in parts)
 
         yield log_prob_backward, (kappa.cos(), value, loc, kappa)
+    law = 5, index
+    yield (lambda x, k: raw.cosine_cdf(x, k, *law, True, x.dtype)), (sin2, kappa)
+    yield (lambda x, k: raw.cosine_icdf(x, k, *law, x.dtype)), (sin2, kappa)
+    yield (lambda k: raw.cosine_entropy(k, *law, k.dtype)), (kappa,)
+    yield (lambda k: raw.cosine_entropy_dkappa(k, *law, k.dtype)), (kappa,)
+    yield (lambda k, x: raw.implicit_gradient(k, x, 1 - x, *law)), (kappa, sin2)
 
 
 def test_raw_ops_called_directly_have_gradients():
@@ -155,6 +162,16 @@ def test_raw_rsample_called_directly_has_the_gradient_of_eager_mode():
                 close(grad.detach(), slope)
         with pytest.raises(RuntimeError, match="rsample has no second derivative"):
             torch.autograd.grad(grads[0].sum() + grads[1].sum(), leaves)
+
+
+def test_raw_cosine_sample_called_directly_has_the_gradient_of_eager_mode():
+    *_, kappa = inputs(3, grad=True)
+    t, sin2 = raw.cosine_sample(kappa, STATE, 5, op_calls.FAMILY.index)
+    assert not sin2.requires_grad
+    expected = sampling.sample(kappa, 5, STATE, op_calls.FAMILY)
+    close(t, expected, rtol=0, atol=0)
+    grads = [torch.autograd.grad(x.sin().sum(), kappa) for x in (t, expected)]
+    close(*grads, rtol=0, atol=0)
 
 
 def test_gradients_beside_the_raw_loss_are_constants():

@@ -48,7 +48,7 @@ def parameters(d, kappas, dtype=torch.float64):
 @pytest.mark.parametrize("d", [2, 3, 8])
 @pytest.mark.parametrize("length", [1.0, 1.2])
 def test_gradcheck_of_log_prob(family, d, length):
-    """In the ambient space, where the chord formula is defined as well as on the sphere."""
+    """In the ambient space, where log_prob is that of the directions, as well as on the sphere."""
     loc, kappa = parameters(d, [family.at(kappa) for kappa in (0.1, 1.0, 30.0)])
     y = torch.tensor([0.01, 0.4, 0.9], dtype=torch.float64)
     x = leaf(length * at_distance(loc.detach(), y))
@@ -116,7 +116,7 @@ def test_gradients_of_log_prob_are_tangent(family, dtype):
 @each_concentrated
 @each_float
 @pytest.mark.parametrize("d", [2, 3, 64])
-def test_gradients_of_log_prob_near_the_poles(family, dtype, d):
+def test_gradients_of_log_prob_near_the_poles(family, dtype, d, path):
     """In units of rounding of the gradient itself, which is small beside its terms near a pole."""
     near = torch.logspace(-11 if dtype == torch.float64 else -9, -2, 40, dtype=torch.float64)
     mu = unit(40, d, dtype=dtype)
@@ -134,14 +134,15 @@ def test_gradients_of_log_prob_near_the_poles(family, dtype, d):
 
 
 def exact_gradient_of_log_prob(family, x, mu):
-    """In x, at family.at(3): (4/S) (mu - t x) d log p/dt, S and t of the chord formula."""
+    """In x, at family.at(3): (m - t x/|x|)/|x| d log p/dt, where m = mu/|mu| and t = m . x/|x|."""
     d, kappa = len(mu), mpmath.mpf(family.at(3.0))
     x, mu = ([mpmath.mpf(v) for v in vector.tolist()] for vector in (x, mu))
-    minus, plus = (sum((a + sign * b) ** 2 for a, b in zip(x, mu, strict=True)) for sign in (-1, 1))
-    total = minus + plus
-    slope = mpmath.diff(lambda y: family.log_density(d, kappa, y), minus / total) / -2
-    t = (plus - minus) / total
-    return [4 * slope / total * (b - t * a) for a, b in zip(x, mu, strict=True)]
+    length, size = (mpmath.sqrt(sum(a * a for a in vector)) for vector in (x, mu))
+    x, mu = [a / length for a in x], [b / size for b in mu]
+    t = sum(a * b for a, b in zip(x, mu, strict=True))
+    y = sum((a - b) ** 2 for a, b in zip(x, mu, strict=True)) / 4
+    slope = mpmath.diff(lambda y: family.log_density(d, kappa, y), y) / -2
+    return [slope * (b - t * a) / length for a, b in zip(x, mu, strict=True)]
 
 
 @each_concentrated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -14,16 +15,18 @@ from cases import (
     FAMILIES,
     POWER_SPHERICAL,
     at_distance,
-    cached_log_normalizer,
     each_concentrated,
     each_family,
     each_float,
     exact_log_prob,
+    exact_y,
     path,
     quadrature,
     ulps,
     unit,
 )
+
+from powerspherical_ext import reference
 
 pytestmark = pytest.mark.usefixtures(path.__name__)
 
@@ -58,22 +61,6 @@ def typical_y(family, d, kappa):
     return math.exp(scipy.optimize.brentq(excess, -60.0, 0.0))
 
 
-def expected_log_prob(family, value, mu, kappa):
-    """`exact_log_prob`, or the log density at the y of the chord formula for other families than
-    the exponential ones.
-
-    The y of the chord formula, |x - mu|^2/(|x - mu|^2 + |x + mu|^2), exceeds that of the directions
-    by about (|x|/|mu| - 1)^2/4 near mu, which is up to 4e-15 for vectors rounded to float32. This
-    counts less than 1e-7 nats where the slope in y is 2 kappa <= 2e7, and more where it is steeper.
-    """
-    if family not in CONCENTRATED or has_exponential_form(family):
-        return exact_log_prob(family, value, mu, kappa)
-    x, m = ([mpmath.mpf(v) for v in vector.tolist()] for vector in (value, mu))
-    minus, plus = (sum((a + sign * b) ** 2 for a, b in zip(x, m, strict=True)) for sign in (-1, 1))
-    log_density = family.log_density(len(m), mpmath.mpf(kappa), minus / (minus + plus))
-    return cached_log_normalizer(family, len(m), kappa) + log_density
-
-
 @each_family
 @each_float
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_accuracy(family, dtype, d, path):
             assert actual.dtype == dtype
             peak = exact_log_prob(family, mu, mu, concentration.item())
             for row, value in zip(x, actual.tolist(), strict=True):
-                expected = expected_log_prob(family, row, mu, concentration.item())
+                expected = exact_log_prob(family, row, mu, concentration.item())
                 error = ulps(value, expected, dtype, scale(path, expected, peak))
                 assert error <= BOUND[path, dtype], (kappa, mu[0], error)
 
@@ -137,10 +124,47 @@ def test_accuracy_where_the_terms_cancel(family, dtype, path):
         actual = family.make(mu, concentration, validate_args=False).log_prob(x).item()
         if abs(actual) < 2:
             found += 1
-            expected = expected_log_prob(family, x, mu, concentration.item())
+            expected = exact_log_prob(family, x, mu, concentration.item())
             peak = exact_log_prob(family, mu, mu, concentration.item())
             error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
     assert error <= BOUND[path, dtype]
+
+
+NEAR_A_POLE = (1.98, 1.9, 1.5, 1.0, 0.5)  # eps to these powers is y
+
+
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_half_angle_of_plain_torch_near_the_poles(dtype, d):
+    """That of the directions, of vectors whose lengths are 1 but for one rounding, or for 100."""
+    mu, eps = unit(d, dtype=dtype), torch.finfo(dtype).eps
+    for power, length in itertools.product(NEAR_A_POLE, (1, 1 + 100 * eps)):
+        x = length * at_distance(mu, torch.tensor(eps**power).double()).to(dtype)
+        for value in (x, -x):
+            sin2, cos2 = reference.half_angle(value, mu)
+            for actual, direction in ((sin2, mu), (cos2, -mu)):
+                expected = exact_y(value, direction)
+                error = abs(mpmath.mpf(actual.item()) / expected - 1)
+                assert error <= 8 * eps * (1 + (length - 1) ** 2 / (4 * expected)), power
+
+
+@each_concentrated
+@each_float
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+def test_accuracy_near_the_poles(family, dtype, d, path):
+    """The lengths of x and mu, which rounding alone makes unequal, do not count at these angles."""
+    mu, eps = unit(d, dtype=dtype), torch.finfo(dtype).eps
+    lengths = (1, 1 + 100 * eps, 3) if path == "kernels" else (1,)
+    for power, kappa in itertools.product(
+        NEAR_A_POLE, torch.tensor(family.kappas, dtype=dtype).unbind()
+    ):
+        x = at_distance(mu, torch.tensor(eps**power).double()).to(dtype)
+        peak = exact_log_prob(family, mu, mu, kappa.item())
+        for value in (length * sign * x for length in lengths for sign in (1, -1)):
+            actual = family.make(mu, kappa, validate_args=False).log_prob(value)
+            expected = exact_log_prob(family, value, mu, kappa.item())
+            error = ulps(actual.item(), expected, dtype, scale(path, expected, peak))
+            assert error <= BOUND[path, dtype], (power, kappa)
 
 
 @each_family
@@ -249,16 +273,16 @@ def test_large_concentration_in_small_dimension(family, d, kappa):
 
 
 @each_concentrated
-def test_lengths_of_the_vectors_do_not_matter(family):
-    """The density is that at value/|value| under loc/|loc|, to first order in both lengths."""
-    mu, kappa, y = unit(8), family.at(torch.tensor(1e4).double()), [1e-4, 0.3]
-    x = at_distance(mu, torch.tensor(y, dtype=torch.float64))
+@pytest.mark.parametrize("lengths", [(1 - 1e-5, 1 + 1e-5), (0.4, 2.5), (1e-30, 1e30)])
+def test_lengths_of_the_vectors_do_not_matter(family, lengths, path):
+    """The density is that at value/|value| under loc/|loc|."""
+    if path == "reference" and lengths[1] > 2:
+        pytest.skip("plain torch loses digits where the lengths differ much")
+    mu, kappa = unit(8), family.at(torch.tensor(1e4).double())
+    x = at_distance(mu, torch.tensor([1e-4, 0.3], dtype=torch.float64))
     exact = family.make(mu, kappa, validate_args=False).log_prob(x)
-    scaled = family.make(mu * (1 + 1e-5), kappa, validate_args=False).log_prob(x * (1 - 1e-5))
-    # The second-order term is (e1 - e2)^2/4 t relative to 1, times the slope d log p/dt.
-    for value, truth, at in zip(scaled.tolist(), exact.tolist(), y, strict=True):
-        slope = mpmath.diff(lambda y: family.log_density(8, mpmath.mpf(kappa.item()), y), at) / -2
-        assert value == pytest.approx(truth, rel=0, abs=float(slope) * (2e-5) ** 2)
+    scaled = family.make(lengths[0] * mu, kappa, validate_args=False).log_prob(lengths[1] * x)
+    torch.testing.assert_close(scaled, exact, rtol=1e-12, atol=0)
 
 
 def test_every_family_is_tested_from_uniform_to_a_needle():

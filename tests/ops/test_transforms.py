@@ -15,9 +15,12 @@ from cases import (
 )
 from op_calls import STATE, family, inputs, log_prob, rsample
 from torch import func
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.distributions import Normal, kl_divergence
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from powerspherical_ext import ops
+from powerspherical_ext import HypersphericalUniform, ops
 
 both_paths = pytest.mark.usefixtures(path.__name__)
 each_family = pytest.mark.usefixtures(family.__name__)
@@ -27,12 +30,13 @@ pytestmark = ignores_warnings_of_torch
 # Transforms
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_private_names_still_answer():
-    """ops.transform_active asks torch by names that are not public."""
+    """ops.values_are_readable asks torch by names that are not public."""
     seen = []
 
     def spy(x):
-        seen.append(ops.transform_active())
+        seen.append(ops.values_are_readable(x))
         return x.sum()
 
     x = torch.ones(3)
@@ -42,8 +46,15 @@ def test_the_private_names_still_answer():
     func.jvp(spy, (x,), (x,))
     with forward_ad.dual_level():
         spy(forward_ad.make_dual(x, x))
-    spy(x)
-    assert seen == [False, True, True, True, True, False]
+    for mode in ("real", "fake", "symbolic"):
+        make_fx(spy, tracing_mode=mode)(x)
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(x)
+        spy(fake)
+    spy(fake)
+    torch.jit.trace(spy, x, check_trace=False)
+    spy(torch.nn.Parameter(x))
+    assert seen == [True, *[False] * 10, True]
 
 
 @each_family
@@ -159,15 +170,86 @@ def test_compile_of_sampling_draws_anew():
 
 @each_family
 @needs_kernels
-def test_export():
+@pytest.mark.parametrize("batched", [(0,), (0, 2), (0, 1, 2)], ids=str)
+def test_export(batched):
+    """Batches of value, loc and concentration, or of some of them."""
+
     class Density(torch.nn.Module):
         def forward(self, value, loc, kappa):
             return op_calls.DISTRIBUTION(loc, kappa, validate_args=False).log_prob(value)
 
-    tensors = tuple(inputs(4))
+    def some(batch):
+        return tuple(x if i in batched else x[0] for i, x in enumerate(inputs(batch)))
+
     batch = torch.export.Dim("batch", min=2)
-    shapes = ({0: batch}, {0: batch}, {0: batch})
-    program = torch.export.export(Density(), tensors, dynamic_shapes=shapes)
-    more = inputs(9)
+    shapes = tuple({0: batch} if i in batched else None for i in range(3))
+    program = torch.export.export(Density(), some(4), dynamic_shapes=shapes)
+    more = some(9)
     close(program.module()(*more), Density()(*more))
     assert any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
+
+
+# Modes that compute shapes, or record
+
+
+def everything(value, loc, kappa):
+    p = op_calls.DISTRIBUTION(loc, kappa, validate_args=False)
+    uniform = HypersphericalUniform(5, dtype=loc.dtype, validate_args=False)
+    q = op_calls.DISTRIBUTION(value, kappa / 2, validate_args=False)
+    divergences = [kl_divergence(*pair) for pair in ((p, q), (p, uniform), (uniform, p))]
+    moments = p.mean + p.variance + p.covariance_matrix.sum(-1)
+    wide = p.expand((2, *p.batch_shape)).log_prob(value).sum(0)
+    total = p.log_prob(value) + p.entropy() + wide + sum(divergences)
+    return total.sum() + moments.sum() + p.rsample().sin().sum()
+
+
+def gradients(*tensors):
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    output = everything(*leaves)
+    return output.detach(), *torch.autograd.grad(output, leaves)
+
+
+@each_family
+@needs_kernels
+def test_fake_tensors():
+    tensors = inputs(4)
+    with FakeTensorMode() as mode:
+        fake = gradients(*(mode.from_tensor(x) for x in tensors))
+    for ours, real in zip(fake, gradients(*tensors), strict=True):
+        assert (ours.shape, ours.dtype) == (real.shape, real.dtype)
+
+
+@each_family
+@needs_kernels
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_make_fx(mode):
+    """Programs with a backward pass, on other tensors than those that they were traced with."""
+    program = make_fx(gradients, tracing_mode=mode)(*inputs(4))
+    others = [x.flip(0) for x in inputs(4)]
+    torch.manual_seed(0)
+    actual = tuple(program(*others))
+    torch.manual_seed(0)
+    close(actual, gradients(*others))
+
+
+def within_fake_mode(function):
+    with FakeTensorMode():
+        function(torch.ones(3))
+
+
+TRACERS = {
+    "FakeTensorMode": within_fake_mode,
+    "make_fx": lambda function: make_fx(function)(torch.ones(3)),
+    "make_fx, symbolic": lambda function: make_fx(function, tracing_mode="symbolic")(torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("tracer", TRACERS)
+def test_validation_in_such_a_mode_raises_what_that_of_normal_raises(tracer):
+    errors = []
+    for law in (op_calls.DISTRIBUTION, Normal):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            TRACERS[tracer](lambda x, law=law: law(x, 1.0, validate_args=True).loc)
+        errors.append(caught.type)
+    assert errors[0] is errors[1]
+    assert errors[0] is not ValueError

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import needs_kernels
 
 ROOT = Path(__file__).parents[2]
 TRIVIAL = '#include "torch_c.h"\nint32_t probe() { return aoti_torch_dtype_float32(); }\n'
@@ -153,6 +155,8 @@ def test_torch_function_outside_torch_c_h_is_a_link_error(small_tree: Path) -> N
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
+        ("CXXFLAGS", '-DX="a', 'CXXFLAGS=-DX="a cannot be split into words: No closing quotation'),
+        ("CXX", "true", "exit code 0, but there is no output file"),
         ("POWERSPHERICAL_CUDA", "yes", "POWERSPHERICAL_CUDA must be 0, 1 or unset, not 'yes'"),
         ("CXX", "c--", "CXX=c-- is no program on PATH"),
     ],
@@ -160,21 +164,111 @@ def test_torch_function_outside_torch_c_h_is_a_link_error(small_tree: Path) -> N
 def test_wrong_setting_is_named(variable: str, value: str, message: str, small_tree: Path) -> None:
     done = call_backend("build_library()", cwd=small_tree, status=1, **{variable: value})
     assert message in done.stderr
+    assert not (small_tree / "powerspherical_ext" / "_C.so").exists()
+
+
+# A build that runs after `failure` has met the replacement of one of the two files.
+INTERRUPTED = """
+import os
+from csrc import build_backend
+replace = os.replace
+def fail(source, target):
+    if target.name == "{name}":
+        {failure}
+    replace(source, target)
+os.replace = fail
+build_backend.build_library()
+"""
+KILLED, DISK_FULL = "os._exit(9)", "raise OSError(28, 'No space left on device')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["_C.so", "_build_info.json"])
+@pytest.mark.parametrize(("failure", "status"), [(KILLED, 9), (DISK_FULL, 1)])
+def test_next_build_heals_one_that_failed(
+    name: str, failure: str, status: int, small_tree: Path
+) -> None:
+    call_backend("build_library()", cwd=small_tree)
+    second = TRIVIAL + 'const char *version() { return "the second version"; }'
+    (small_tree / "csrc" / "probe.cpp").write_text(second)
+    failed = INTERRUPTED.format(name=name, failure=failure)
+    done = run_python(failed, cwd=small_tree, status=status)
+    if failure is DISK_FULL:
+        assert "No space left on device" in done.stderr
+        assert f"a build writes to {small_tree}, which must be writable" in done.stderr
+    call_backend("build_library()", cwd=small_tree)
+    assert b"the second version" in (small_tree / "powerspherical_ext" / "_C.so").read_bytes()
+    assert [path.name for path in (small_tree / "build").iterdir()] == ["lock"]
+
+
+@pytest.mark.slow
+def test_damaged_files_are_built_again(small_tree: Path) -> None:
+    call_backend("build_library()", cwd=small_tree)
+    library, info = (small_tree / "powerspherical_ext" / n for n in ("_C.so", "_build_info.json"))
+    built, written = library.read_bytes(), info.read_bytes()
+    damaged = [(library, content) for content in (b"", built[:4096], built[:-1] + b"!")]
+    damaged += [(info, content) for content in (b"", written[:99], b"[]", b"\xff")]
+    for file, content in damaged:
+        file.write_bytes(content)
+        call_backend("build_library()", cwd=small_tree)
+        assert library.read_bytes() == built
+        assert info.read_bytes() == written
+
+
+@pytest.mark.slow
+@needs_kernels
+@pytest.mark.parametrize("content", ["", "[]", '{"compiler": '])
+def test_unreadable_build_info_is_a_warning(content: str, tree: Path) -> None:
+    package = tree / "powerspherical_ext"
+    shutil.copy(ROOT / "powerspherical_ext" / "_C.so", package)
+    (package / "_build_info.json").write_text(content)
+    done = run_python(SHOW_CONFIG, cwd=tree)
+    assert f"RuntimeWarning: {package / '_build_info.json'} is unreadable" in done.stderr
+    assert "run `pip install -e .` in the source tree" in done.stderr
+    assert "cpu kernels: yes (built by an unknown compiler)" in done.stdout
+
+
+@pytest.mark.slow
+def test_truncated_library_is_not_loaded(small_tree: Path) -> None:
+    call_backend("build_library()", cwd=small_tree)
+    library = small_tree / "powerspherical_ext" / "_C.so"
+    library.write_bytes(library.read_bytes()[:4096])
+    done = run_python(SHOW_CONFIG, cwd=small_tree)
+    assert f"kernels: {library} is not the file that was built, which had" in done.stderr
+    assert "cpu kernels: none" in done.stdout
+
+
+@pytest.mark.slow
+def test_readable_whatever_the_umask(small_tree: Path) -> None:
+    code = "import os; os.umask(0o077); from csrc import build_backend as b; b.build_library()"
+    run_python(code, cwd=small_tree)
+    package = small_tree / "powerspherical_ext"
+    modes = {path.stat().st_mode for path in package.glob("_*") if path.is_file()}
+    assert modes == {(package / "_library.py").stat().st_mode}
+
+
+@pytest.mark.slow
+def test_builds_at_once_wait_for_each_other(small_tree: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(call_backend, "build_wheel('.')", cwd=small_tree) for _ in range(3)]
+        for call in calls:
+            call.result()
+    assert len(zipfile.ZipFile(only_file(small_tree, "*.whl")).namelist()) > 5
 
 
 @pytest.mark.slow
 def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Path) -> None:
     library = small_tree / "powerspherical_ext" / "_C.so"
     call_backend("build_library()", cwd=small_tree)
-    first = library.stat()
+    first = library.stat().st_ino
     call_backend("build_library()", cwd=small_tree)
-    assert library.stat() == first
+    assert library.stat().st_ino == first
     (small_tree / "csrc" / "probe.cpp").write_text(TRIVIAL + "int more() { return 1; }")
     call_backend("build_library()", cwd=small_tree)
-    second = library.stat()
+    second = library.stat().st_ino
     assert second != first
     call_backend("build_library()", cwd=small_tree, CXXFLAGS="-O1")
-    assert library.stat() != second
+    assert library.stat().st_ino != second
 
 
 @pytest.mark.slow

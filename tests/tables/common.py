@@ -36,6 +36,12 @@ def kappa_grid(seed: int) -> list[tuple[int, float]]:
     return points
 
 
+def log_area(d: int) -> mpmath.mpf:
+    """Log surface area of S^{d-1}."""
+    half = mpmath.mpf(d) / 2
+    return mpmath.log(2) + half * mpmath.log(mpmath.pi) - mpmath.loggamma(half)
+
+
 def thinned(grid: Sequence[Point], hardest: Collection[Point] = ()) -> list[Point]:
     """Every fourth point, all points of the corners in (d, kappa), and the hardest points.
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 
 import mpmath
 import numpy as np
-from common import DIMENSIONS, as_float32, write
+from common import DIMENSIONS, as_float32, log_area, write
 from mpmath import mp, mpf
 
 RHOS = (0.0, 1e-6, 1e-3, 0.03, 0.3, 0.5, 0.8, 0.95, 0.999, 1 - 2**-14, 1 - 2**-20, 1 - 2**-24)
 RANDOM_POINTS = 120
+# (d, rho) where some function of rho has its largest error, or the entropy nearly vanishes.
+HARDEST = [(2, 1.25305e-5), (3, 0.802733), (3, 0.982064), (8, 0.03387), (12, 0.001863)]
 LEVELS = (-6.0, -1.0, 0.0, 0.5, 4.0)  # of u, about its mode
 
 
@@ -45,13 +47,12 @@ def grid() -> list[tuple[int, float]]:
     for _ in range(RANDOM_POINTS):
         d = int(np.exp(rng.uniform(np.log(2), np.log(60 if rng.random() < 0.7 else 1e6))))
         points.append((d, as_float32(1 - 10 ** -rng.uniform(0.02, 6))))
-    return points
+    return [*points, *((d, as_float32(rho)) for d, rho in HARDEST)]
 
 
 def kappa_rows() -> Iterator[tuple[int | float | mpf, ...]]:
     for d, value in grid():
         rho, m = mpf(value), d - 1
-        log_area = mp.log(2) + mpf(d) / 2 * mp.log(mp.pi) - mp.loggamma(mpf(d) / 2)
         at_mode = m * mp.log((1 + rho) / (1 - rho))  # relative to the uniform
 
         def log_ratio(t: mpf, rho: mpf = rho, m: int = m) -> mpf:
@@ -69,8 +70,8 @@ def kappa_rows() -> Iterator[tuple[int | float | mpf, ...]]:
         mean, kl, mean_slope, kl_slope = means(d, rho, functions)
         mean = mean if value else mpf(0)  # by symmetry
         slope, bend = 2 * m / (1 - rho**2), 4 * m * rho / (1 - rho**2) ** 2
-        at = at_mode - log_area, slope, bend, at_mode
-        yield d, value, *at, mean, mean_slope, kl, kl_slope
+        at = at_mode - log_area(d), slope, bend, at_mode
+        yield d, value, *at, mean, mean_slope, kl, kl_slope, log_area(d) - kl
 
 
 def implicit_gradient(d: int, rho: mpf, u: mpf) -> mpf:
@@ -117,6 +118,7 @@ def main() -> None:
         "mean_resultant_length_dkappa",
         "kl_uniform",
         "kl_uniform_dkappa",
+        "entropy",
     )
     write("spherical_cauchy", ("d", "kappa", *header), kappa_rows())
     write(

@@ -10,34 +10,44 @@ from collections.abc import Iterator
 import mpmath
 import numpy as np
 from bessel import log_0f1
-from common import DIMENSIONS, as_float32, kappa_grid, thinned, write
+from common import DIMENSIONS, as_float32, kappa_grid, log_area, thinned, write
 from mpmath import mp, mpf
 
+# (d, kappa) where some function of kappa has its largest error, or the entropy nearly vanishes.
+HARDEST = [(2, 23.7438), (2, 24.1702), (2, 25.3492), (2, 28.1), (3, 24.5123), (4, 22.0), (5, 20.7)]
+HARDEST += [(9, 13.5551), (13, 1.37241), (16, 7.30804), (18, 3.86864), (19, 13.9163)]
+HARDEST += [(22, 10.4576), (27112, 995.482)]
 LEVELS = (1e-5, 1e-2, 0.2, 0.5, 0.8, 0.99, 1 - 1e-5)
 IMPLICIT_GRADIENT_KAPPAS = (0.0, 0.1, 1.0, 3.0, 6.0, 13.0, 50.0, 1e4, 1e7)
 # The points of the full grid where float32 and float64, C++ and Python, have their largest error.
-HARDEST = [(2, 13.0, 0.2), (5, 50.0, 1e-5), (7, 50.0, 1e-5), (14, 1.0, 0.2), (32, 0.1, 0.5)]
-HARDEST += [(64, 0.1, 0.5)]
+IMPLICIT_GRADIENT_HARDEST = [
+    (2, 13.0, 0.2),
+    (5, 50.0, 1e-5),
+    (7, 50.0, 1e-5),
+    (14, 1.0, 0.2),
+    (32, 0.1, 0.5),
+]
+IMPLICIT_GRADIENT_HARDEST += [(64, 0.1, 0.5)]
 RANDOM_KL, RANDOM_MIXED = 400, 200
 
 
 def moments(d: int, kappa: float) -> tuple[mpf, mpf, mpf, mpf]:
     """log p(mu), A, 1 - A, A'."""
     v, k = mpf(d) / 2 - 1, mpf(kappa)
-    log_area = mp.log(2) + (v + 1) * mp.log(mp.pi) - mp.loggamma(v + 1)
     if k == 0:
-        return -log_area, mpf(0), mpf(1), mpf(1) / d
+        return -log_area(d), mpf(0), mpf(1), mpf(1) / d
     base = log_0f1(v, k)
     a = k / (2 * (v + 1)) * mp.exp(log_0f1(v + 1, k) - base)
-    return k - log_area - base, a, 1 - a, 1 - a * a - (d - 1) * a / k
+    return k - log_area(d) - base, a, 1 - a, 1 - a * a - (d - 1) * a / k
 
 
 def kappa_rows() -> Iterator[tuple[int | float | mpf, ...]]:
-    for d, kappa in kappa_grid(seed=3):
+    for d, kappa in [*kappa_grid(seed=3), *((d, as_float32(kappa)) for d, kappa in HARDEST)]:
         with mp.workdps(80):
             peak, a, rest, slope = moments(d, kappa)
             kl_uniform = peak - moments(d, 0.0)[0] - kappa * rest
-        yield d, kappa, peak, rest, -slope, a, kl_uniform
+            entropy = log_area(d) - kl_uniform
+        yield d, kappa, peak, rest, -slope, a, kl_uniform, entropy
 
 
 def quantile(d: int, kappa: float, level: float) -> tuple[float, float]:
@@ -83,7 +93,7 @@ def implicit_gradient_rows() -> Iterator[tuple[int | float | mpf, ...]]:
     rng = np.random.default_rng(4)
     for d, kappa in kappa_grid(seed=4)[-200:]:
         grid.append((d, kappa, 1 / (1 + np.exp(rng.uniform(-11.5, 11.5)))))
-    for d, exact_kappa, level in thinned(grid, HARDEST):
+    for d, exact_kappa, level in thinned(grid, IMPLICIT_GRADIENT_HARDEST):
         kappa = as_float32(exact_kappa)
         y, z = map(as_float32, quantile(d, kappa, level))
         if min(y, z) < 1e-30:
@@ -165,6 +175,7 @@ def main() -> None:
         "log_prob_at_mode_dkappa2",
         "mean_resultant_length",
         "kl_uniform",
+        "entropy",
     )
     write("von_mises_fisher", ("d", "kappa", *header), kappa_rows())
     write(

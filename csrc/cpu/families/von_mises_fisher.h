@@ -11,27 +11,26 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
   static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
     if (dim.d == 3)
       return log_prob_at_mode_on_sphere(dim, n, kappa, out);
-    TileMoments a;
+    TileMoments<> a;
     tile_moments(dim, n, kappa, a);
-    std::copy(a.log_prob_at_mode, a.log_prob_at_mode + n, out);
+    std::copy(a.at_mode, a.at_mode + n, out);
   }
 
   template <class T>
   static void log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
     if (dim.d == T(3))
       return log_prob_at_mode_dkappa_on_sphere(dim, n, kappa, out);
-    TileMoments a;
+    TileMoments<> a;
     tile_moments(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
     std::copy(a.one_minus_mean, a.one_minus_mean + n, out);
   }
 
   static void log_prob_at_mode_over_uniform(const Dim<double> &dim, int64_t n, const double *kappa,
                                             double *out) {
-    log_prob_at_mode(dim, n, kappa, out);
+    TileMoments<Normaliser::over_uniform> a;
+    tile_moments(dim, n, kappa, a);
     for (int64_t r = 0; r < n; ++r)
-      out[r] = Family::can_add_log_area(kappa[r], dim)
-                   ? out[r] + dim.log_area
-                   : Family::log_prob_at_mode_over_uniform(kappa[r], dim);
+      out[r] = kappa[r] < 1 ? Family::log_prob_at_mode_over_uniform(kappa[r], dim) : a.at_mode[r];
   }
 
   template <class T>
@@ -40,21 +39,26 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
     bool expands[kTile];
     if (expand(dim, n, kappa, c, out, expands))
       return;
-    TileMoments a;
+    TileMoments<> a;
     tile_moments(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
     for (int64_t r = 0; r < n; ++r)
       if (!expands[r])
-        out[r] =
-            quadrature<T>(kappa[r], dim, c[r], {T(0), T(a.mean[r]), T(a.one_minus_mean[r]), T(0)});
+        out[r] = quadrature<T>(kappa[r], dim, c[r],
+                               {T(0), T(0), T(a.mean[r]), T(a.one_minus_mean[r]), T(0)});
   }
 
 private:
   using Family = VonMisesFisher;
 
-  struct TileMoments {
-    double log_prob_at_mode[kTile], mean[kTile], one_minus_mean[kTile];
+  enum class Normaliser { none, over_uniform };
+
+  // The moments of each row; at_mode is log_prob_at_mode, or that over the uniform distribution.
+  template <Normaliser normaliser = Normaliser::none> struct TileMoments {
+    double at_mode[kTile], mean[kTile], one_minus_mean[kTile];
     HD_INLINE void set(int64_t r, bool keep, const Moments<double> &a) {
-      log_prob_at_mode[r] = keep ? a.log_prob_at_mode : log_prob_at_mode[r];
+      const double value = normaliser == Normaliser::over_uniform ? a.log_prob_at_mode_over_uniform
+                                                                  : a.log_prob_at_mode;
+      at_mode[r] = keep ? value : at_mode[r];
       mean[r] = keep ? a.mean : mean[r];
       one_minus_mean[r] = keep ? a.one_minus_mean : one_minus_mean[r];
     }
@@ -80,9 +84,9 @@ private:
 
   // Computes `moments` of each row in double, without the variance; if T is float, only to a few
   // roundings of float. Each of the two methods runs over all rows: a row that belongs to the other
-  // method gets a harmless argument, and its result is dropped.
-  template <class T>
-  static void tile_moments(const Dim<double> &dim, int64_t n, const T *kappa, TileMoments &a) {
+  // method gets a harmless argument, and its result is dropped. A kappa of NaN belongs to Debye's.
+  template <class T, class Tile>
+  static void tile_moments(const Dim<double> &dim, int64_t n, const T *kappa, Tile &a) {
     const double v = dim.b - 0.5;
     double x[kTile], far[kTile];
     int64_t near = 0;
@@ -95,15 +99,17 @@ private:
     }
     const double least = std::max(v, Debye<double>::radius); // R of no row is less
     if (near < n)
-      by_debye(v, n, far,
+      by_debye(dim, n, far,
                is_float32<T> ? debye_order_for_float(least) : Debye<double>::order(least), a);
     if (near > 0)
       by_kummer(dim, n, x, a);
   }
 
-  // Rows with far >= 0, by Debye's expansion.
-  SIMD_CLONES FLATTEN static void by_debye(double v, int64_t n, const double *far, int order,
-                                           TileMoments &a) {
+  // Rows whose far is not negative, by Debye's expansion.
+  template <class Tile>
+  SIMD_CLONES FLATTEN static void by_debye(const Dim<double> &dim, int64_t n, const double *far,
+                                           int order, Tile &a) {
+    const double v = dim.b - 0.5;
     constexpr double radius = Debye<double>::radius;
     double kappa[kTile], r[kTile], value[kTile], first[kTile];
     for (int64_t i = 0; i < n; ++i) {
@@ -120,13 +126,15 @@ private:
       store(sums.first, first + i);
     }
     for (int64_t i = 0; i < n; ++i)
-      a.set(i, far[i] >= 0, moments_from_debye(kappa[i], v, r[i], value[i], first[i], 0.0));
+      a.set(i, !(far[i] < 0),
+            moments_from_debye(kappa[i], v, dim.log_area, r[i], value[i], first[i], 0.0));
   }
 
   // Rows with x >= 0, by the series in Kummer's function. The largest x of a vector decides the
   // number of terms; more terms change nothing in the other rows.
+  template <class Tile>
   SIMD_CLONES FLATTEN static void by_kummer(const Dim<double> &dim, int64_t n, const double *x,
-                                            TileMoments &a) {
+                                            Tile &a) {
     double near[kTile], total[kTile], length[kTile], sin2[kTile];
     for (int64_t r = 0; r < n; ++r)
       near[r] = std::max(x[r], 0.0);
@@ -139,15 +147,21 @@ private:
       Vector<double> term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
       KummerTerm<double> factors(dim.b);
       do {
-        const double growth = factors.growth();
-        factors.next();
-        term *= xs * growth;
-        totals += term;
-        lengths += term * factors.share;
-        sin2s += term * factors.sin2;
-        largest_term *= largest * growth;
-        latest = largest_term * factors.share;
-        largest_length += latest;
+        Vector<double> group_total{}, group_length{}, group_sin2{};
+        for (int i = 0; i < Kummer<double>::group; ++i) {
+          const double growth = factors.growth();
+          factors.next();
+          term *= xs * growth;
+          group_total += term;
+          group_length += term * factors.share;
+          group_sin2 += term * factors.sin2;
+          largest_term *= largest * growth;
+          latest = largest_term * factors.share;
+          largest_length += latest;
+        }
+        totals += group_total;
+        lengths += group_length;
+        sin2s += group_sin2;
       } while (latest > Kummer<double>::tiny * largest_length);
       store(totals, total + r);
       store(lengths, length + r);

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._autocast import autocast_disabled
-from .._checks import check_finite
+from .._checks import check_features, check_finite
 from .._distributed import all_mean
 
 __all__ = ["DirectPred"]
@@ -99,38 +99,67 @@ class DirectPred(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """W z for each row, after an update of W in training mode; see the class."""
-        if not z.is_floating_point():
-            raise TypeError(f"z must be a floating-point tensor, got {z.dtype}")
-        if z.ndim != 2 or z.shape[-1] != self.dim:
-            raise ValueError(f"z must have shape (N, {self.dim}), got {tuple(z.shape)}")
-        if self.training and len(z) == 0:
-            raise ValueError("z must hold one sample or more in training, got none")
-        check_finite([("z", [z])])
-        with autocast_disabled(z.device):
-            if self.training:
-                self._update(z.detach())
-            dtype = torch.promote_types(z.dtype, torch.float32)
-            # A copy, since a call for another view may come before this call's backward pass.
-            weight = self.weight.to(dtype, copy=True)
-            return (z.to(dtype) @ weight).to(z.dtype)  # W is symmetric
-
-    @torch.no_grad()
-    def _update(self, z: Tensor) -> None:
-        dtype = torch.promote_types(self.correlation.dtype, torch.float32)
-        f = F.normalize(z.to(dtype), dim=-1)
-        batch = all_mean(f.T @ f / len(f))
-        moved = self.momentum * self.correlation.to(dtype) + (1 - self.momentum) * batch
-        self.correlation.copy_(moved)
-        if self._calls % self.every == 0:
-            s, u = torch.linalg.eigh(moved)  # ascending
-            s = s.clamp_min(0)
-            relative = s / s[-1].clamp_min(torch.finfo(dtype).tiny)
-            gain = (relative.sqrt() + self.eps).clamp_min(self.floor)
-            self.weight.copy_((u * gain) @ u.T)
+        z = _checked(z, self.dim)
+        if not self.training:
+            return _predicted(z, self.weight)
+        if self.every > 1 and isinstance(z, torch.fx.Proxy):
+            raise ValueError(
+                "every must be 1 in a module that torch.fx traces in training mode, got "
+                f"{self.every}: a trace records one call, and does not count calls"
+            )
+        gain = (self.eps, self.floor) if self._calls % self.every == 0 else None
+        weight = _updated(z, self.correlation, self.weight, self.momentum, gain)
         self._calls += 1
+        return _predicted(z, weight)
 
     def extra_repr(self) -> str:
         return (
             f"dim={self.dim}, momentum={self.momentum}, eps={self.eps}, floor={self.floor}, "
             f"every={self.every}"
         )
+
+
+# torch.fx records a call of these functions, and does not look inside.
+
+
+@torch.fx.wrap
+def _checked(z: Tensor, dim: int) -> Tensor:
+    check_features("z", z, dim)
+    check_finite([("z", [z])])
+    return z
+
+
+@torch.fx.wrap
+@torch.no_grad()
+def _updated(
+    z: Tensor,
+    correlation: Tensor,
+    weight: Tensor,
+    momentum: float,
+    gain: tuple[float, float] | None,
+) -> Tensor:
+    """W, after an update in place of S and, where ``gain`` gives eps and floor, of W."""
+    if len(z) == 0:
+        raise ValueError("z must hold one sample or more in training, got none")
+    dtype = torch.promote_types(correlation.dtype, torch.float32)
+    with autocast_disabled(z.device):
+        f = F.normalize(z.to(dtype), dim=-1)
+        batch = all_mean(f.T @ f / len(f))
+        moved = momentum * correlation.to(dtype) + (1 - momentum) * batch
+        correlation.copy_(moved)
+        if gain is not None:
+            eps, floor = gain
+            s, u = torch.linalg.eigh(moved)  # ascending
+            s = s.clamp_min(0)
+            relative = s / s[-1].clamp_min(torch.finfo(dtype).tiny)
+            weight.copy_((u * (relative.sqrt() + eps).clamp_min(floor)) @ u.T)
+    return weight
+
+
+@torch.fx.wrap
+def _predicted(z: Tensor, weight: Tensor) -> Tensor:
+    """W z for each row."""
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    with autocast_disabled(z.device):
+        # A copy, since a call for another view may come before this call's backward pass.
+        return (z.to(dtype) @ weight.to(dtype, copy=True)).to(z.dtype)  # W is symmetric

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distributions.transform_to import into_domain
 from ...families import family_named
 from .._autocast import autocast_disabled
-from .._domain import into_domain
+from .._checks import check_features
 
 __all__ = ["KappaHead"]
 
@@ -100,31 +99,61 @@ class KappaHead(nn.Module):
         self.hidden_features = hidden_features
         self.parametrization = parametrization
         self.dim = dim
-        self.distribution = distribution
-        bounded = family_named(distribution).upper_bound < math.inf
-        self.scale = 1 if dim is None or bounded else dim - 1
+        self.distribution = family_named(distribution).name
+        self.scale = 1 if dim is None else dim - 1
         self.hidden = nn.Sequential(
-            nn.Linear(in_features, hidden_features, bias=False),
+            _Linear(in_features, hidden_features, bias=False),
             nn.BatchNorm1d(hidden_features),
             nn.ReLU(inplace=True),
         )
-        self.out = nn.Linear(hidden_features, 1)
+        self.out = _WideLinear(hidden_features, 1)
 
     def forward(self, y: Tensor) -> Tensor:
-        if not y.is_floating_point():
-            raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
-        if y.ndim == 0 or y.shape[-1] != self.in_features:
-            raise ValueError(f"y must have shape (..., {self.in_features}), got {tuple(y.shape)}")
-        weight, bias = self.out.weight, self.out.bias
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        with autocast_disabled(y.device):
-            hidden = self.hidden(y.reshape(-1, self.in_features).to(weight.dtype))
-            s = F.linear(hidden.to(dtype), weight.to(dtype), bias.to(dtype))
-            kappa = into_domain(s, family_named(self.distribution)).reshape(y.shape[:-1])
-        return kappa if self.scale == 1 else self.scale * kappa
+        s = self.out(self.hidden(_rows(y, self.in_features)))
+        return _concentration(s, y, self.distribution, self.scale)
 
     def extra_repr(self) -> str:
         return (
             f"parametrization={self.parametrization!r}, dim={self.dim}, "
             f"distribution={self.distribution!r}"
         )
+
+
+# torch.fx records a call of these functions, and does not look inside.
+
+
+@torch.fx.wrap
+def _rows(y: Tensor, in_features: int) -> Tensor:
+    """The features, after a check, as (N, in_features)."""
+    check_features("y", y, in_features, any_batch=True)
+    return y.reshape(-1, in_features)
+
+
+@torch.fx.wrap
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, wide: bool) -> Tensor:
+    """A linear map in the type of its weights, also under autocast; ``wide``: at least float32."""
+    dtype = torch.promote_types(weight.dtype, torch.float32) if wide else weight.dtype
+    with autocast_disabled(x.device):
+        return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+
+
+@torch.fx.wrap
+def _concentration(s: Tensor, y: Tensor, distribution: str, scale: int) -> Tensor:
+    """kappa (...) of s (N, 1), for the features y (..., in_features). It is no view of a tensor,
+    since an in-place operation on a view drops the hooks that FSDP has put on it."""
+    return into_domain(s.reshape(y.shape[:-1]), family_named(distribution).upper_bound, scale)
+
+
+class _Linear(nn.Linear):
+    """A linear layer that computes in the type of its weights, also under autocast."""
+
+    wide = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _linear(x, self.weight, self.bias, self.wide)
+
+
+class _WideLinear(_Linear):
+    """A linear layer that computes in float32 or better."""
+
+    wide = True

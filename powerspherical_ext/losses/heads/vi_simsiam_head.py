@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from .._checks import check_features
 from .kappa_head import KappaHead
 
 __all__ = ["VISimSiamHead", "VISimSiamOutput"]
@@ -122,12 +124,15 @@ class VISimSiamHead(nn.Module):
         self.kappa_head = kappa_head
 
     def forward(self, y: Tensor) -> VISimSiamOutput:
-        if not y.is_floating_point():
-            raise TypeError(f"y must be a floating-point tensor, got {y.dtype}")
-        if y.ndim != 2 or y.shape[-1] != self.in_features:
-            raise ValueError(f"y must have shape (N, {self.in_features}), got {tuple(y.shape)}")
+        y = _checked(y, self.in_features)
         z = self.projector(y)
         return VISimSiamOutput(z, self.predictor(z), self.kappa_head(y))
+
+
+@torch.fx.wrap
+def _checked(y: Tensor, in_features: int) -> Tensor:
+    check_features("y", y, in_features)
+    return y
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:

@@ -18,7 +18,8 @@ from powerspherical_ext.losses import (
 def test_kappa_head_is_appendix_b(settings):
     torch.manual_seed(0)
     head = KappaHead(16, 32, **settings)
-    assert [type(layer) for layer in head.hidden] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    kinds = (nn.Linear, nn.BatchNorm1d, nn.ReLU)
+    assert all(isinstance(layer, kind) for layer, kind in zip(head.hidden, kinds, strict=True))
     y = torch.randn(8, 16)
     expected = F.softplus(head.out(head.hidden(y))).squeeze(-1)
     kappa = head(y)
