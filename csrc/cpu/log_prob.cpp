@@ -4,6 +4,7 @@
 #include "angles.h"
 #include "family_rows.h"
 #include "log_prob_pairs.h"
+#include "log_prob_pairs_backward.h"
 #include "reduce.h"
 
 namespace {
@@ -203,13 +204,34 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
                               row_grain(d, 1, kRowCost), tile, scalars);
 }
 
+template <class Family, class T> bool backward_of_pairs(const LogProbBackward<T> &args) {
+  const int64_t d = args.operands.rows.d;
+  const auto again = [&](const T *const *x, const T *const *mu, const NearPair<T> &pair, bool of_mu,
+                         T *out) {
+    Gradients<T> s;
+    s.kappa[0] = pair.kappa;
+    s.upstream[0] = pair.upstream;
+    s.log_prob_at_mode_dkappa[0] = pair.at_mode;
+    measure(x, mu, 0, 1, d, s.angles);
+    set_steps<Family>(args.dim, 0, 1, s);
+    kappa_gradients<Family>(args.dim, 1, s);
+    if (of_mu)
+      angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, &out);
+    else
+      angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, &out);
+    return s.kappa_grad[0];
+  };
+  return log_prob_backward_of_pairs<Family>(args, again);
+}
+
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
 }
 
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob_backward(stack,
-                           [](auto family, const auto &args) { backward<decltype(family)>(args); });
+  unpack_log_prob_backward(
+      stack, [](auto family, const auto &args) { backward<decltype(family)>(args); },
+      [](auto family, const auto &args) { return backward_of_pairs<decltype(family)>(args); });
 }
 
 const int registered = [] {

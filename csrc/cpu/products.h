@@ -109,6 +109,7 @@ pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int
 // sums[r, c], r < n, of the elements rows[r][i step], i < d, with packed columns, by vectors as wide
 // as this CPU has. n is a multiple of kRowsAtOnce, and `columns` one of `width`.
 template <class T, bool spreads> struct PairSums {
+  static constexpr int64_t widest = VectorOf<T, 64>::width;
   int64_t width = VectorOf<T, 16>::width;
   void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
                   int64_t d, double *sums, T *spread) = pair_sums_v2<T, spreads>;
