@@ -10,6 +10,8 @@
 
 namespace spherical {
 
+constexpr int64_t kFloatFrom = 128; // the least d at which products in float can be enough
+
 // 1/8 of the pairs of a tile: if more of them are to be done again, then all are, in double.
 constexpr int64_t kFewAgain = 8;
 
@@ -53,13 +55,13 @@ SIMD_CLONES FLATTEN int64_t pair_errors(const Dim<float> &dim, int64_t n, float 
 
 // Sets s.error to that of sin2, if its products were added up in S. u is half the spacing of S at 1.
 // An addition is wrong by 0.4 u of its result in the mean square; the estimate is 4.5 times what
-// follows for the whole sum. A sum has `blocks` partial sums of kProductBlock terms; within a block
+// follows for the whole sum. A sum has `blocks` partial sums of kProductBlock<true> terms; within a block
 // they grow to the sum of the block, in a random walk. In double the sum over the blocks counts as
 // well, and so do the last steps.
 template <class S>
 SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padded, int64_t d,
                                     const RowScalars &x, const ColumnScalars &y, PairTile &s) {
-  constexpr float block = kProductBlock, half = is_float32<S> ? 0x1p-24f : 0x1p-53f;
+  constexpr float block = kProductBlock<true>, half = is_float32<S> ? 0x1p-24f : 0x1p-53f;
   const float blocks = is_float32<S> ? 0 : static_cast<float>(d) / block;
   constexpr float last = is_float32<S> ? 0 : 2 * half;
   const S *squares = reinterpret_cast<const S *>(s.spread);
@@ -83,7 +85,7 @@ public:
   using Operands = decltype(Args::operands);
 
   LogProbOfPairs(const Side<Operands> &rows, const Side<Operands> &columns, const Again &again)
-      : tiles(rows, columns), dim(make_dim<double>(tiles.d)), dim_float(make_dim<float>(tiles.d)),
+      : tiles(rows, columns, rows.operands.rows.d >= kFloatFrom), dim(make_dim<double>(tiles.d)), dim_float(make_dim<float>(tiles.d)),
         again(again) {}
 
   void run() {
@@ -111,10 +113,12 @@ public:
   }
 
 private:
-  using Tiles = PairTiles<T, Operands>;
+  using Tiles = PairTiles<T, Operands, true>;
   static constexpr float kAllowedInFloat = 0x1p-25f;
   static constexpr float kAllowedInDouble = is_float32<T> ? 0x1p-26f : 0x1p-51f;
   static constexpr float kRounding = is_float32<T> ? 0 : 0x1p-52f; // of log p(mu)
+
+  bool may_be_float() const { return is_float32<T> && tiles.d >= kFloatFrom; }
 
   // Reads kappa, and computes log p(mu), of n <= kTile laws.
   template <int64_t most>
@@ -127,7 +131,7 @@ private:
     OverRows<Family>::log_prob_at_mode(dim, shared ? 1 : n, kappa, to.at_mode);
     if (shared)
       std::fill_n(to.at_mode, n, to.at_mode[0]);
-    to.in_float = tiles.may_be_float() && is_in_float(n, to.kappa, to.at_mode);
+    to.in_float = may_be_float() && is_in_float(n, to.kappa, to.at_mode);
   }
 
   // Returns whether sums in float would be enough for most of n laws at a point in general position.
@@ -137,7 +141,7 @@ private:
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s->at_mode);
     std::fill_n(s->sin2, n, 0.5);
     const float size = static_cast<float>(tiles.d);
-    std::fill_n(s->error, n, 0x1p-24f * 0.9f * std::sqrt(kProductBlock * 0.83f / size));
+    std::fill_n(s->error, n, 0x1p-24f * 0.9f * std::sqrt(kProductBlock<true> * 0.83f / size));
     pair_log_probs<Family, T>(dim, n, *s);
     return kFewAgain * pair_errors<Family>(dim_float, n, kRounding, kAllowedInFloat, *s) <= n;
   }

@@ -12,7 +12,7 @@ namespace spherical {
 
 // The least sin2 and cos2 of a pair that is no row: its part along x is up to 8 times its gradient.
 constexpr double kNearPole = 0x1p-8;
-// The same for half angles from products in float, which have a relative error of 5e-7 there.
+// The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 4096;           // that are packed at a time
 constexpr int64_t kWeightElements = 1 << 22;     // of W that are kept at a time
@@ -60,22 +60,31 @@ SIMD_CLONES FLATTEN void pair_kappa_gradients(const Dim<T> &dim, int64_t n, Grad
   }
 }
 
-// sum -= its part along x.
+// out = sum less its part along x, or out + that.
 template <class T>
-SIMD_CLONES void subtract_part(const T *x, double inverse_length, int64_t d, double *sum) {
-  constexpr int64_t lanes = 8;
-  double partial[lanes] = {};
+SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_length, int64_t d,
+                                 bool adds, T *out) {
+  constexpr int64_t width = VectorOf<double>::width;
+  Vector<double> partial[2] = {};
+  double product = 0;
   int64_t i = 0;
-  for (; i + lanes <= d; i += lanes)
-    for (int64_t l = 0; l < lanes; ++l)
-      partial[l] += sum[i + l] * x[i + l];
+  for (; i + 2 * width <= d; i += 2 * width)
+    unrolled<2>([&](int v) __attribute__((always_inline)) {
+      Vector<double> a, b;
+      load(sum + i + v * width, a);
+      load_as(x + i + v * width, b);
+      partial[v] += a * b;
+    });
   for (; i < d; ++i)
-    partial[0] += sum[i] * x[i];
-  const double product = ((partial[0] + partial[4]) + (partial[1] + partial[5])) +
-                         ((partial[2] + partial[6]) + (partial[3] + partial[7]));
+    product += sum[i] * x[i];
+  product += sum_of_elements(partial[0] + partial[1]);
   const double ratio = product * inverse_length * inverse_length;
-  for (i = 0; i < d; ++i)
-    sum[i] -= ratio * x[i];
+  if (adds)
+    for (i = 0; i < d; ++i)
+      out[i] = static_cast<T>(out[i] + (sum[i] - ratio * x[i]));
+  else
+    for (i = 0; i < d; ++i)
+      out[i] = static_cast<T>(sum[i] - ratio * x[i]);
 }
 
 template <class T> SIMD_CLONES void add_row(const T *from, int64_t d, double *sum) {
@@ -113,7 +122,7 @@ public:
 
   LogProbBackwardOfPairs(const Dim<T> &dim, const Side<Operands> &rows,
                          const Side<Operands> &columns, const Again &again)
-      : tiles(rows, columns), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
+      : tiles(rows, columns, true), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
         of_columns(gradient_of(columns)), needs_rows(rows.operands.needs(of_rows)),
         needs_columns(rows.operands.needs(of_columns)),
         needs_kappa(rows.operands.needs(Args::kGradKappa)) {}
@@ -128,7 +137,7 @@ public:
   }
 
 private:
-  using Tiles = PairTiles<T, Operands>;
+  using Tiles = PairTiles<T, Operands, false>;
   using Near = std::vector<NearPair<T>>;
 
   // A pair that is done as a row.
@@ -199,11 +208,9 @@ private:
         TileRows<T> tile;
         std::vector<T> row(static_cast<size_t>(d));
         for (int64_t c = from; c < to; ++c) {
-          double *total = totals.data() + c * d;
           const ColumnScalars &y = tiles.scalars[static_cast<size_t>(c / kPairColumns)];
-          subtract_part(*read_column(begin + c, 1, tile), y.inverse_length[c % kPairColumns], d,
-                        total);
-          std::copy(total, total + d, row.data());
+          orthogonal_part(totals.data() + c * d, *read_column(begin + c, 1, tile),
+                          y.inverse_length[c % kPairColumns], d, false, row.data());
           write_row(tiles.columns.operands, of_columns, begin + c, row.data());
         }
       });
@@ -261,11 +268,8 @@ private:
       return;
     T *const *out = result_rows(tiles.rows.operands, of_rows, x.begin, x.n, s.gradients);
     for (int64_t r = 0; r < x.n; ++r) {
-      double *sum = s.sums.data() + r * stride;
-      subtract_part(x.row[r], x.scalars.inverse_length[r], d, sum);
-      if (first > 0)
-        add_row(out[r], d, sum);
-      std::copy(sum, sum + d, out[r]);
+      orthogonal_part(s.sums.data() + r * stride, x.row[r], x.scalars.inverse_length[r], d,
+                      first > 0, out[r]);
     }
     finish_rows(tiles.rows.operands, of_rows, x.begin, x.n, s.gradients);
   }
@@ -285,7 +289,7 @@ private:
                                          c * tiles.columns.stride(Args::kGrad)];
     spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
     int64_t count = 1;
-    if (tiles.may_be_float()) {
+    if (tiles.in_float) {
       tiles.set_half_angles(x, g, m, true, s);
       count = set_weights<Family>(dim, x.n, m, kNearPoleInFloat, x.scalars, y, s);
     }

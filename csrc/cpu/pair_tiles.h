@@ -12,7 +12,6 @@ constexpr int64_t kFewestOfPairs = 4;        // vectors on either side
 constexpr int64_t kPairRows = 48;            // of a tile
 constexpr int64_t kPairColumns = 32;         // of a tile
 constexpr int64_t kPackedElements = 1 << 20; // of the columns that are packed at a time
-constexpr int64_t kFloatFrom = 128;          // the least d at which float products can be enough
 
 // One side of the pairs: the batch along one of its dimensions.
 template <class Operands> struct Side {
@@ -44,9 +43,9 @@ struct PairTile {
   float error[room]; // of sin2, then of log_p relative to max(|log_p|, 1)
 };
 
-// Sets the length and the flatness of vector i, and copies it to `to` as double, if that is not
+// Sets the length, and the flatness, of vector i, and copies it to `to` as double, if that is not
 // null. `ahead` elements behind it lies a vector that is fetched for later.
-template <class T, int64_t most>
+template <bool flat, int64_t most, class T>
 SIMD_CLONES void measure_vector(const T *x, int64_t d, int64_t ahead, double *to, int64_t i,
                                 VectorScalars<most> &scalars) {
   constexpr int vectors = 4;
@@ -63,7 +62,8 @@ SIMD_CLONES void measure_vector(const T *x, int64_t d, int64_t ahead, double *to
         store(wide, to + j + v * width);
       const Vector<double> term = wide * wide;
       squares[v] += term;
-      fourths[v] += term * term;
+      if (flat)
+        fourths[v] += term * term;
     });
   }
   for (; j < d; ++j) {
@@ -74,8 +74,10 @@ SIMD_CLONES void measure_vector(const T *x, int64_t d, int64_t ahead, double *to
     fourth += wide * wide * wide * wide;
   }
   square += sum_of_elements((squares[0] + squares[1]) + (squares[2] + squares[3]));
-  fourth += sum_of_elements((fourths[0] + fourths[1]) + (fourths[2] + fourths[3]));
   scalars.inverse_length[i] = 1 / std::sqrt(square);
+  if (!flat)
+    return;
+  fourth += sum_of_elements((fourths[0] + fourths[1]) + (fourths[2] + fourths[3]));
   scalars.flatness[i] = static_cast<float>(std::sqrt(fourth) / square);
 }
 
@@ -178,8 +180,9 @@ bool for_each_product(const Operands &operands, int value, int mu, int kappa, co
   return true;
 }
 
-// The product of two sides, of which some groups of columns are packed at a time.
-template <class T, class Operands> class PairTiles {
+// The product of two sides, of which some groups of columns are packed at a time. The products in
+// double serve all types, those in float only float. `estimates`: whether errors are estimated.
+template <class T, class Operands, bool estimates> class PairTiles {
 public:
   // A tile of rows.
   struct Rows {
@@ -195,14 +198,14 @@ public:
   const Side<Operands> &rows, &columns;
   const int64_t groups; // of columns
   std::vector<ColumnScalars> scalars;
-  Packed<double, !is_float32<T>> packed;
-  Packed<float, true> packed_float;
+  const bool in_float; // whether there are products in float
+  Packed<double, estimates && !is_float32<T>> packed;
+  Packed<float, estimates> packed_float;
 
-  PairTiles(const Side<Operands> &rows, const Side<Operands> &columns)
+  PairTiles(const Side<Operands> &rows, const Side<Operands> &columns, bool in_float)
       : d(rows.operands.rows.d), rows(rows), columns(columns),
-        groups((columns.size() + kPairColumns - 1) / kPairColumns) {}
-
-  bool may_be_float() const { return is_float32<T> && d >= kFloatFrom; }
+        groups((columns.size() + kPairColumns - 1) / kPairColumns),
+        in_float(in_float && is_float32<T>) {}
 
   int64_t count(int64_t group) const { // of its columns
     return std::min(kPairColumns, columns.size() - group * kPairColumns);
@@ -213,7 +216,7 @@ public:
   template <class SetLaws> void pack(int64_t first, int64_t some, const SetLaws &set_laws) {
     scalars.resize(static_cast<size_t>(some));
     packed.panels.resize(static_cast<size_t>(some * kPairColumns * d));
-    if (may_be_float())
+    if (in_float)
       packed_float.panels.resize(packed.panels.size());
     parallel_for(some, row_grain(d, 4 * kPairColumns, 0), [&](int64_t begin, int64_t end) {
       TileRows<T> tile;
@@ -221,12 +224,12 @@ public:
         const int64_t at = (first + g) * kPairColumns, n = count(first + g);
         const T *const *y = read_rows(columns.operands, columns.vector, at, n, tile);
         packed.pack(y, n, d, g);
-        if (may_be_float())
+        if (in_float)
           packed_float.pack(y, n, d, g);
         ColumnScalars &to = scalars[static_cast<size_t>(g)];
         to = {};
         for (int64_t c = 0; c < n; ++c)
-          measure_vector(y[c], d, 0, static_cast<double *>(nullptr), c, to);
+          measure(y[c], 0, static_cast<double *>(nullptr), c, to);
         if (columns.has_kappa)
           set_laws(columns, at, n, to);
       }
@@ -251,17 +254,25 @@ public:
     const bool native = rows.operands.is_native(rows.vector);
     const int64_t ahead = native ? kPairRows * rows.stride(rows.vector) : 0;
     for (int64_t r = 0; r < n; ++r)
-      measure_vector(x[r], d, ahead, is_float32<T> ? to.buffer.data() + r * d : nullptr, r,
-                     to.scalars);
+      measure(x[r], ahead, is_float32<T> ? to.buffer.data() + r * d : nullptr, r, to.scalars);
     if (rows.has_kappa)
       set_laws(rows, begin, n, to.scalars);
   }
 
+  template <int64_t most>
+  void measure(const T *x, int64_t ahead, double *to, int64_t i, VectorScalars<most> &to_scalars) const {
+    if (estimates && (in_float || !is_float32<T>))
+      measure_vector<true>(x, d, ahead, to, i, to_scalars);
+    else
+      measure_vector<false>(x, d, ahead, to, i, to_scalars);
+  }
+
   // Sets s.sin2 of the pairs of x with packed group g, whose n columns are y.
-  void set_half_angles(const Rows &x, int64_t g, int64_t n, bool in_float, PairTile &s) const {
+  void set_half_angles(const Rows &x, int64_t g, int64_t n, bool float_products,
+                       PairTile &s) const {
     const ColumnScalars &y = scalars[static_cast<size_t>(g)];
     if constexpr (is_float32<T>)
-      if (in_float) {
+      if (float_products) {
         packed_float.add(x.row, x.n, n, d, g, s);
         return half_angles(x.n, n, packed_float.sums.padded(n), x.scalars, y, s);
       }

@@ -5,7 +5,9 @@
 namespace spherical {
 
 constexpr int64_t kRowsAtOnce = 6;    // rows whose sums with two vectors of columns fit registers
-constexpr int64_t kProductBlock = 32; // terms that are added up in T, before double
+
+// Terms that are added up in T, before double: fewer where the error is estimated from `spread`.
+template <bool spreads> constexpr int64_t kProductBlock = spreads ? 32 : 128;
 
 // sums[l] += v[l], in double.
 template <class T, int bytes>
@@ -35,9 +37,9 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
   constexpr int64_t lanes = P * Lanes::width;
   double total[kRowsAtOnce][lanes] = {};
   V square[kRowsAtOnce][P] = {};
-  for (int64_t begin = 0; begin < n; begin += kProductBlock) {
+  for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
     V block[kRowsAtOnce][P] = {};
-    const int64_t end = std::min(n, begin + kProductBlock);
+    const int64_t end = std::min(n, begin + kProductBlock<spreads>);
     for (int64_t i = begin; i < end; ++i) {
       V b[P];
       unrolled<P>([&](int p) __attribute__((always_inline)) {
