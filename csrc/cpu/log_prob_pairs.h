@@ -149,11 +149,10 @@ private:
   // Computes the pairs of a tile, with products in S, and returns the number that must be done
   // again.
   template <class S>
-  int64_t compute(const typename Tiles::Rows &x, int64_t g, int64_t m, float allowed,
-                  PairTile &s) const {
+  int64_t compute(typename Tiles::Rows &x, int64_t g, int64_t m, float allowed, PairTile &s) {
     constexpr bool in_float = is_float32<S>;
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
-    tiles.set_half_angles(x, g, m, in_float, s);
+    tiles.set_half_angles(x, g, in_float, s);
     if constexpr (is_float32<S> == is_float32<T>) {
       const int64_t padded =
           in_float ? tiles.packed_float.sums.padded(m) : tiles.packed.sums.padded(m);
@@ -165,8 +164,8 @@ private:
     return pair_errors<Family>(dim_float, x.n * m, kRounding, allowed, s);
   }
 
-  void tile(const typename Tiles::Rows &x, int64_t first, int64_t g, PairTile &s,
-            TileRows<T> &column_tile) const {
+  void tile(typename Tiles::Rows &x, int64_t first, int64_t g, PairTile &s,
+            TileRows<T> &column_tile) {
     const int64_t m = tiles.count(first + g), row_stride = tiles.rows.stride(Args::kLogProb);
     const int64_t column_stride = tiles.columns.stride(Args::kLogProb);
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
@@ -185,8 +184,7 @@ private:
     write_pairs(s.log_p, x.n, m, to, row_stride, column_stride);
     if (bad == 0)
       return;
-    const T *const *mu = read_rows(tiles.columns.operands, tiles.columns.vector,
-                                   (first + g) * kPairColumns, m, column_tile);
+    const T *const *mu = tiles.read_group(g, column_tile);
     const T *left[kTile], *right[kTile];
     T kappa[kTile], log_prob[kTile], *place[kTile];
     double log_prob_at_mode[kTile];

@@ -95,18 +95,19 @@ template <class T> SIMD_CLONES void add_row(const T *from, int64_t d, double *su
 // Vectors as the terms of a sum: their elements are its columns.
 template <class T> struct PackedTerms {
   PairSums<T, false> sums;
-  std::vector<T> panels;
+  std::unique_ptr<T[]> panels;
   int64_t terms = 0, columns = 0; // columns: d, padded
 
   void reserve(int64_t n, int64_t d) {
+    if (n > terms || columns == 0)
+      panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
     terms = n;
     columns = sums.padded(d);
-    panels.resize(static_cast<size_t>(terms * columns));
   }
   void set(int64_t i, const T *x, int64_t d) {
     for (int64_t c = 0; c < columns; c += 2 * sums.width) {
       const int64_t lanes = std::min(2 * sums.width, columns - c), some = std::min(lanes, d - c);
-      T *to = panels.data() + c * terms + i * lanes;
+      T *to = panels.get() + c * terms + i * lanes;
       std::copy(x + c, x + c + some, to);
       std::fill(to + some, to + lanes, T(0));
     }
@@ -201,6 +202,7 @@ private:
     totals.assign(static_cast<size_t>(needs_columns ? columns * d : 0), 0.0);
     const int64_t fit = std::min(kWeightElements / columns, kBandElements / d);
     const int64_t band = std::max<int64_t>(1, fit / kPairRows) * kPairRows;
+    weights.reset(new T[static_cast<size_t>(std::min(n, band) * columns)]);
     for (int64_t from = 0; from < n; from += band)
       row_band(first, some, from, std::min(band, n - from), set_laws);
     if (needs_columns)
@@ -219,7 +221,6 @@ private:
   template <class SetLaws>
   void row_band(int64_t first, int64_t some, int64_t begin, int64_t n, const SetLaws &set_laws) {
     const int64_t count = (n + kPairRows - 1) / kPairRows;
-    weights.resize(static_cast<size_t>(n * columns));
     if (needs_columns)
       row_terms.reserve(n, d);
     std::vector<Near> near(static_cast<size_t>(count));
@@ -253,8 +254,8 @@ private:
       s.sums.resize(static_cast<size_t>(kPairRows * stride));
       const T *row[kPairRows];
       for (int64_t r = 0; r < kPairRows; ++r)
-        row[r] = weights.data() + (at + std::min(r, x.n - 1)) * columns;
-      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.data(), stride, columns,
+        row[r] = weights.get() + (at + std::min(r, x.n - 1)) * columns;
+      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns,
                                 s.sums.data(), nullptr);
     }
     for (const NearPair<T> &pair : near) {
@@ -276,7 +277,7 @@ private:
 
   // Sets the weights of the tile with group g, and writes its gradients in kappa.
   void set_pairs(int64_t first, int64_t g, int64_t at, Near &near, Scratch &scratch) {
-    const typename Tiles::Rows &x = scratch.x;
+    typename Tiles::Rows &x = scratch.x;
     GradientTile<T> &s = scratch.pairs;
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
     const Operands &operands = tiles.rows.operands;
@@ -290,16 +291,16 @@ private:
     spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
     int64_t count = 1;
     if (tiles.in_float) {
-      tiles.set_half_angles(x, g, m, true, s);
+      tiles.set_half_angles(x, g, true, s);
       count = set_weights<Family>(dim, x.n, m, kNearPoleInFloat, x.scalars, y, s);
     }
     if (count > 0) {
-      tiles.set_half_angles(x, g, m, false, s);
+      tiles.set_half_angles(x, g, false, s);
       count = set_weights<Family>(dim, x.n, m, kNearPole, x.scalars, y, s);
     }
     for (int64_t r = 0; r < x.n; ++r)
       std::copy(s.weight + r * m, s.weight + (r + 1) * m,
-                weights.data() + (at + r) * columns + g * kPairColumns);
+                weights.get() + (at + r) * columns + g * kPairColumns);
     if (needs_kappa) {
       pair_kappa_gradients<Family>(dim, x.n * m, s);
       write_pairs(s.kappa_grad, x.n, m, kappa_grad_at(x.begin, begin),
@@ -327,9 +328,9 @@ private:
     const int64_t lanes = std::min(2 * row_terms.sums.width, row_terms.columns - element);
     const T *row[kRowsAtOnce];
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
-      row[r] = weights.data() + std::min(column + r, columns - 1);
+      row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.data() + element * n, lanes,
+    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
                            n, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
@@ -374,7 +375,7 @@ private:
   int64_t columns = 0;       // of the chunk
   PackedTerms<T> column_terms; // of the chunk
   PackedTerms<T> row_terms;  // of the band
-  std::vector<T> weights;    // [rows of the band, columns of the chunk]
+  std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals; // [columns of the chunk, d]
 };
 

@@ -5,6 +5,8 @@
 #include "parallel.h"
 #include "products.h"
 #include "tiles.h"
+#include <memory>
+#include <mutex>
 
 namespace spherical {
 
@@ -96,10 +98,14 @@ SIMD_CLONES void pack_panel(const T *const *rows, int64_t n, int64_t lanes, int6
 // The packed columns of a product, and the sums over them.
 template <class S, bool spreads> struct Packed {
   PairSums<S, spreads> sums;
-  std::vector<S> panels;
+  std::unique_ptr<S[]> panels; // memory that is not used is not touched
+
+  void reserve(int64_t groups, int64_t d) {
+    panels.reset(new S[static_cast<size_t>(groups * kPairColumns * d)]);
+  }
 
   template <class T> void pack(const T *const *columns, int64_t n, int64_t d, int64_t group) {
-    S *to = panels.data() + group * kPairColumns * d;
+    S *to = panels.get() + group * kPairColumns * d;
     for (int64_t c = 0; c < n; c += 2 * sums.width)
       pack_panel(columns + c, n - c, n - c > sums.width ? 2 * sums.width : sums.width, d,
                  to + c * d);
@@ -107,7 +113,7 @@ template <class S, bool spreads> struct Packed {
   void add(const S *const *rows, int64_t n, int64_t columns, int64_t d, int64_t group,
            PairTile &s) const {
     sums.compute(rows, 1, (n + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce,
-                 panels.data() + group * kPairColumns * d, sums.padded(columns), d, s.sums,
+                 panels.get() + group * kPairColumns * d, sums.padded(columns), d, s.sums,
                  reinterpret_cast<S *>(s.spread));
   }
 };
@@ -189,9 +195,11 @@ public:
     int64_t begin, n;
     TileRows<T> tile;
     RowScalars scalars;
+    const T *row[kPairRows]; // the last row is repeated
+    // The same as double, once they are needed.
+    bool is_wide;
+    const double *wide[kPairRows];
     std::vector<double> buffer;
-    const T *row[kPairRows];       // the last row is repeated
-    const double *wide[kPairRows]; // the same as double
   };
 
   const int64_t d;
@@ -212,18 +220,20 @@ public:
   }
 
   // Packs the columns of groups first ... first + some - 1. set_laws(side, begin, n, scalars) reads
-  // n concentrations, and what follows from them.
+  // n concentrations, and what follows from them. Where there are products in float, columns are
+  // packed in double when they are first needed.
   template <class SetLaws> void pack(int64_t first, int64_t some, const SetLaws &set_laws) {
+    first_group = first;
     scalars.resize(static_cast<size_t>(some));
-    packed.panels.resize(static_cast<size_t>(some * kPairColumns * d));
+    packed.reserve(some, d);
     if (in_float)
-      packed_float.panels.resize(packed.panels.size());
+      packed_float.reserve(some, d);
+    is_wide.reset(new std::once_flag[static_cast<size_t>(some)]);
     parallel_for(some, row_grain(d, 4 * kPairColumns, 0), [&](int64_t begin, int64_t end) {
       TileRows<T> tile;
       for (int64_t g = begin; g < end; ++g) {
-        const int64_t at = (first + g) * kPairColumns, n = count(first + g);
-        const T *const *y = read_rows(columns.operands, columns.vector, at, n, tile);
-        packed.pack(y, n, d, g);
+        const int64_t n = count(first + g);
+        const T *const *y = read_group(g, tile);
         if (in_float)
           packed_float.pack(y, n, d, g);
         ColumnScalars &to = scalars[static_cast<size_t>(g)];
@@ -231,9 +241,15 @@ public:
         for (int64_t c = 0; c < n; ++c)
           measure(y[c], 0, static_cast<double *>(nullptr), c, to);
         if (columns.has_kappa)
-          set_laws(columns, at, n, to);
+          set_laws(columns, (first + g) * kPairColumns, n, to);
       }
     });
+  }
+
+  // The columns of packed group g as rows.
+  const T *const *read_group(int64_t g, TileRows<T> &tile) const {
+    const int64_t group = first_group + g;
+    return read_rows(columns.operands, columns.vector, group * kPairColumns, count(group), tile);
   }
 
   template <class SetLaws> void read(int64_t begin, Rows &to, const SetLaws &set_laws) const {
@@ -241,6 +257,7 @@ public:
     const T *const *x = read_rows(rows.operands, rows.vector, begin, n, to.tile);
     to.begin = begin;
     to.n = n;
+    to.is_wide = !in_float;
     if constexpr (is_float32<T>)
       to.buffer.resize(static_cast<size_t>(kPairRows * d));
     for (int64_t r = 0; r < kPairRows; ++r) {
@@ -254,7 +271,8 @@ public:
     const bool native = rows.operands.is_native(rows.vector);
     const int64_t ahead = native ? kPairRows * rows.stride(rows.vector) : 0;
     for (int64_t r = 0; r < n; ++r)
-      measure(x[r], ahead, is_float32<T> ? to.buffer.data() + r * d : nullptr, r, to.scalars);
+      measure(x[r], ahead, is_float32<T> && to.is_wide ? to.buffer.data() + r * d : nullptr, r,
+              to.scalars);
     if (rows.has_kappa)
       set_laws(rows, begin, n, to.scalars);
   }
@@ -267,18 +285,30 @@ public:
       measure_vector<false>(x, d, ahead, to, i, to_scalars);
   }
 
-  // Sets s.sin2 of the pairs of x with packed group g, whose n columns are y.
-  void set_half_angles(const Rows &x, int64_t g, int64_t n, bool float_products,
-                       PairTile &s) const {
+  // Sets s.sin2 of the pairs of x with packed group g, from products in float or in double.
+  void set_half_angles(Rows &x, int64_t g, bool float_products, PairTile &s) {
+    const int64_t n = count(first_group + g);
     const ColumnScalars &y = scalars[static_cast<size_t>(g)];
     if constexpr (is_float32<T>)
       if (float_products) {
         packed_float.add(x.row, x.n, n, d, g, s);
         return half_angles(x.n, n, packed_float.sums.padded(n), x.scalars, y, s);
       }
+    std::call_once(is_wide[static_cast<size_t>(g)], [&] {
+      TileRows<T> tile;
+      packed.pack(read_group(g, tile), n, d, g);
+    });
+    if constexpr (is_float32<T>)
+      for (int64_t r = x.is_wide ? x.n : 0; r < x.n; ++r)
+        convert_from(x.row[r], d, x.buffer.data() + r * d);
+    x.is_wide = true;
     packed.add(x.wide, x.n, n, d, g, s);
     half_angles(x.n, n, packed.sums.padded(n), x.scalars, y, s);
   }
+
+private:
+  int64_t first_group = 0;
+  std::unique_ptr<std::once_flag[]> is_wide;
 };
 
 } // namespace spherical
