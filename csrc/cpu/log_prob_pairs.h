@@ -63,7 +63,7 @@ SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padde
                                     const RowScalars &x, const ColumnScalars &y, PairTile &s) {
   constexpr float block = kProductBlock<true>, half = is_float32<S> ? 0x1p-24f : 0x1p-53f;
   const float blocks = is_float32<S> ? 0 : static_cast<float>(d) / block;
-  constexpr float last = is_float32<S> ? 0 : 2 * half;
+  constexpr float last = is_float32<S> ? 0 : half;
   const S *squares = reinterpret_cast<const S *>(s.spread);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c) {
@@ -73,9 +73,12 @@ SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padde
       const float t = 1 - 2 * static_cast<float>(s.sin2[r * columns + c]);
       const float within = block * (spread / 3 + walk / 6);
       const float across = blocks * (t * t / 3 + spread / 6);
-      s.error[r * columns + c] = 0.9f * half * std::sqrt(within + across) + last;
+      s.error[r * columns + c] =
+          0.9f * half * std::sqrt(within + across) + last * (0.5f + std::fabs(t));
     }
 }
+
+SIMD_CLONES inline void fill(float value, int64_t n, float *to) { std::fill_n(to, n, value); }
 
 // The product of two sides. again(x, mu, n, kappa, log_prob_at_mode, log_prob) computes n <= kTile
 // pairs as rows.
@@ -85,8 +88,8 @@ public:
   using Operands = decltype(Args::operands);
 
   LogProbOfPairs(const Side<Operands> &rows, const Side<Operands> &columns, const Again &again)
-      : tiles(rows, columns, rows.operands.rows.d >= kFloatFrom), dim(make_dim<double>(tiles.d)), dim_float(make_dim<float>(tiles.d)),
-        again(again) {}
+      : tiles(rows, columns, rows.operands.rows.d >= kFloatFrom), dim(make_dim<double>(tiles.d)),
+        dim_float(make_dim<float>(tiles.d)), again(again) {}
 
   void run() {
     const int64_t d = tiles.d, n = tiles.rows.size();
@@ -115,7 +118,7 @@ public:
 private:
   using Tiles = PairTiles<T, Operands, true>;
   static constexpr float kAllowedInFloat = 0x1p-25f;
-  static constexpr float kAllowedInDouble = is_float32<T> ? 0x1p-26f : 0x1p-51f;
+  static constexpr float kAllowedInDouble = is_float32<T> ? 0x1p-26f : 0x1.8p-51f;
   static constexpr float kRounding = is_float32<T> ? 0 : 0x1p-52f; // of log p(mu)
 
   bool may_be_float() const { return is_float32<T> && tiles.d >= kFloatFrom; }
@@ -158,7 +161,7 @@ private:
           in_float ? tiles.packed_float.sums.padded(m) : tiles.packed.sums.padded(m);
       errors_of_products<S>(x.n, m, padded, tiles.d, x.scalars, y, s);
     } else { // of float vectors in double: more than enough for float
-      std::fill_n(s.error, x.n * m, 0x1p-53f * (2 + std::sqrt(static_cast<float>(tiles.d))));
+      fill(0x1p-53f * (2 + std::sqrt(static_cast<float>(tiles.d))), x.n * m, s.error);
     }
     pair_log_probs<Family, T>(dim, x.n * m, s);
     return pair_errors<Family>(dim_float, x.n * m, kRounding, allowed, s);
@@ -216,9 +219,8 @@ template <class Family, class T, class Again>
 bool log_prob_of_pairs(const LogProb<T> &args, const Again &again) {
   using Args = LogProb<T>;
   return for_each_product(
-      args.operands, Args::kValue, Args::kMu, Args::kKappa, [&](const auto &x, const auto &y) {
-        LogProbOfPairs<Family, T, Again>(x, y, again).run();
-      });
+      args.operands, Args::kValue, Args::kMu, Args::kKappa,
+      [&](const auto &x, const auto &y) { LogProbOfPairs<Family, T, Again>(x, y, again).run(); });
 }
 
 } // namespace spherical

@@ -14,8 +14,8 @@ namespace spherical {
 constexpr double kNearPole = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
-constexpr int64_t kMostColumns = 4096;           // that are packed at a time
-constexpr int64_t kWeightElements = 1 << 22;     // of W that are kept at a time
+constexpr int64_t kMostColumns = 4096;             // that are packed at a time
+constexpr int64_t kWeightElements = 1 << 22;       // of W that are kept at a time
 constexpr int64_t kBandElements = kPackedElements; // of the rows that belong to them
 
 template <class T> struct GradientTile : PairTile {
@@ -148,8 +148,7 @@ private:
 
     T compute(const LogProbBackwardOfPairs &all, const NearPair<T> &pair, bool of_mu) {
       const Tiles &tiles = all.tiles;
-      const T *const *x =
-          read_rows(tiles.rows.operands, tiles.rows.vector, pair.row, 1, row);
+      const T *const *x = read_rows(tiles.rows.operands, tiles.rows.vector, pair.row, 1, row);
       const T *const *mu =
           read_rows(tiles.columns.operands, tiles.columns.vector, pair.column, 1, column);
       if (tiles.rows.vector == Args::kMu)
@@ -282,12 +281,12 @@ private:
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
     const Operands &operands = tiles.rows.operands;
     const int64_t m = tiles.count(first + g), begin = (first + g) * kPairColumns;
-    const T *upstream = static_cast<const T *>(operands.inputs[Args::kGrad]) +
-                        offset(Args::kGrad, x.begin, begin);
+    const T *upstream =
+        static_cast<const T *>(operands.inputs[Args::kGrad]) + offset(Args::kGrad, x.begin, begin);
     for (int64_t r = 0; r < x.n; ++r)
       for (int64_t c = 0; c < m; ++c)
-        s.upstream[r * m + c] = upstream[r * tiles.rows.stride(Args::kGrad) +
-                                         c * tiles.columns.stride(Args::kGrad)];
+        s.upstream[r * m + c] =
+            upstream[r * tiles.rows.stride(Args::kGrad) + c * tiles.columns.stride(Args::kGrad)];
     spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
     int64_t count = 1;
     if (tiles.in_float) {
@@ -372,11 +371,11 @@ private:
   const int64_t d;
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
-  int64_t columns = 0;       // of the chunk
-  PackedTerms<T> column_terms; // of the chunk
-  PackedTerms<T> row_terms;  // of the band
+  int64_t columns = 0;          // of the chunk
+  PackedTerms<T> column_terms;  // of the chunk
+  PackedTerms<T> row_terms;     // of the band
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
-  std::vector<double> totals; // [columns of the chunk, d]
+  std::vector<double> totals;   // [columns of the chunk, d]
 };
 
 // Computes the gradients if the batch consists of all pairs of values and laws, and each gradient of
@@ -398,10 +397,10 @@ bool log_prob_backward_of_pairs(const LogProbBackward<T> &args, const Again &aga
   };
   if (!is_own(Args::kGradValue, pairs->y_dim) || !is_own(Args::kGradMu, pairs->x_dim))
     return false;
-  return for_each_product(
-      args.operands, Args::kValue, Args::kMu, Args::kKappa, [&](const auto &x, const auto &y) {
-        LogProbBackwardOfPairs<Family, T, Again>(args.dim, x, y, again).run();
-      });
+  return for_each_product(args.operands, Args::kValue, Args::kMu, Args::kKappa,
+                          [&](const auto &x, const auto &y) {
+                            LogProbBackwardOfPairs<Family, T, Again>(args.dim, x, y, again).run();
+                          });
 }
 
 } // namespace spherical

@@ -40,7 +40,8 @@ using ColumnScalars = VectorScalars<kPairColumns>;
 // padding, which the next row overwrites.
 struct PairTile {
   static constexpr int64_t size = kPairRows * kPairColumns, room = size + kPairColumns;
-  double sums[size], spread[size]; // rows are padded to whole vectors; spread has the type summed in
+  double sums[size],
+      spread[size]; // rows are padded to whole vectors; spread has the type summed in
   double sin2[room], kappa[room], at_mode[room], log_p[room];
   float error[room]; // of sin2, then of log_p relative to max(|log_p|, 1)
 };
@@ -278,7 +279,8 @@ public:
   }
 
   template <int64_t most>
-  void measure(const T *x, int64_t ahead, double *to, int64_t i, VectorScalars<most> &to_scalars) const {
+  void measure(const T *x, int64_t ahead, double *to, int64_t i,
+               VectorScalars<most> &to_scalars) const {
     if (estimates && (in_float || !is_float32<T>))
       measure_vector<true>(x, d, ahead, to, i, to_scalars);
     else

@@ -4,7 +4,7 @@
 
 namespace spherical {
 
-constexpr int64_t kRowsAtOnce = 6;    // rows whose sums with two vectors of columns fit registers
+constexpr int64_t kRowsAtOnce = 6; // rows whose sums with two vectors of columns fit registers
 
 // Terms that are added up in T, before double: fewer where the error is estimated from `spread`.
 template <bool spreads> constexpr int64_t kProductBlock = spreads ? 32 : 128;
@@ -81,9 +81,11 @@ HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T 
       double *to = sums + r * columns + c;
       T *spread_to = spreads ? spread + r * columns + c : nullptr;
       if (columns - c > width)
-        panel_sums<T, bytes, 2, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to, columns);
+        panel_sums<T, bytes, 2, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+                                                columns);
       else
-        panel_sums<T, bytes, 1, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to, columns);
+        panel_sums<T, bytes, 1, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+                                                columns);
     }
 }
 
