@@ -4,8 +4,11 @@ The library calls torch's stable C ABI (torch_c.h) and nothing of Python's. So a
 torch nor a network, and one library serves every Python and every torch >= 2.10.
 
 Environment variables:
-    POWERSPHERICAL_CUDA             0: no CUDA kernels; 1: nvcc must exist; unset: if nvcc exists
-    POWERSPHERICAL_CUDA_ARCHS       such as "80;90" (default: the visible GPUs, else DEFAULT_ARCHS)
+    POWERSPHERICAL_CUDA             0: no CUDA kernels; 1: nvcc must exist; unset: if nvcc exists,
+                                    unless the torch that is installed cannot use CUDA
+    POWERSPHERICAL_CUDA_ARCHS       such as "80;90", or "75-virtual;90" for machine code of one kind
+                                    and PTX of an older one (default: the visible GPUs, else
+                                    DEFAULT_ARCHS)
     POWERSPHERICAL_REQUIRE_KERNELS  1: an error, instead of plain torch, if there is no compiler
     CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
 
@@ -52,7 +55,9 @@ LIBRARY, BUILD_INFO = "_C.so", "_build_info.json"  # in PACKAGE
 CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden"]
 CXX_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
-DEFAULT_ARCHS = ["75", "80", "90", "100", "120"]
+# Machine code for the GPUs of data centres. For any other GPU from sm_75 on, the driver makes it
+# from the PTX when a kernel is first called, and keeps it.
+DEFAULT_ARCHS = ["75-virtual", "80", "90", "100"]
 
 # In pip's isolated build purelib is the target environment's site-packages. Where torch is, there
 # is setuptools, which it depends on, and nothing needs to be fetched.
@@ -139,7 +144,7 @@ def _build_library(package: Path) -> None:
     if cxx is None:
         _do_without_kernels(package)
         return
-    nvcc = _find_nvcc()
+    nvcc = None if _torch_lacks_cuda() else _find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
     compilers = {".cpp": [*cxx, *CXX_FLAGS, *_words("CXXFLAGS")]}
     if nvcc:
@@ -158,6 +163,7 @@ def _build_library(package: Path) -> None:
 
     sources = [*SOURCES.glob("cuda/*.cu")] if nvcc else []  # first, because they take longest
     sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]
+    print(_plan(sources, archs), file=sys.stderr, flush=True)
     with _new_folder() as folder:
         objects = [f"{folder}/{i}.o" for i in range(len(sources))]
         _run_all(
@@ -169,6 +175,19 @@ def _build_library(package: Path) -> None:
         info["library"] = _fingerprint(folder / LIBRARY)
         _install(package, folder / LIBRARY)
         _install_info(package, folder, info)
+
+
+def _plan(sources: list[Path], archs: list[str]) -> str:
+    """What a build is about to do, and how it could do less."""
+    cuda = sum(source.suffix == ".cu" for source in sources)
+    plan = f"powerspherical_ext: compiling {len(sources) - cuda} C++ files"
+    if cuda:
+        plan += (
+            f" and {cuda} CUDA files for {' '.join(archs)}: a minute or two; "
+            "POWERSPHERICAL_CUDA=0 leaves CUDA out, and POWERSPHERICAL_CUDA_ARCHS=90 compiles for "
+            "one kind of GPU"
+        )
+    return plan
 
 
 @contextmanager
@@ -257,9 +276,19 @@ def _find_nvcc() -> str | None:
     return nvcc
 
 
+def _torch_lacks_cuda() -> bool:
+    """Whether torch is installed, and is a build for the CPU; POWERSPHERICAL_CUDA=1 overrules."""
+    if _switch("POWERSPHERICAL_CUDA"):
+        return False
+    version = Path(sysconfig.get_path("purelib"), "torch", "version.py")
+    return version.exists() and bool(re.search(r"^cuda\b.*= None$", version.read_text(), re.M))
+
+
 def _why_no_nvcc() -> str:
     if _switch("POWERSPHERICAL_CUDA") is False:
         return "it was installed with POWERSPHERICAL_CUDA=0"
+    if _torch_lacks_cuda():
+        return "it was installed beside a torch without CUDA; POWERSPHERICAL_CUDA=1 compiles them"
     return "no nvcc was found when it was installed"
 
 
@@ -269,23 +298,25 @@ def _known_archs(nvcc: str) -> list[str]:
 
 def _cuda_archs(nvcc: str) -> list[str]:
     known = _known_archs(nvcc)
-    wanted = re.findall(r"\w+", os.environ.get("POWERSPHERICAL_CUDA_ARCHS", "").replace(".", ""))
-    if not set(wanted) <= set(known):
+    variable = os.environ.get("POWERSPHERICAL_CUDA_ARCHS", "").replace(".", "")
+    wanted = re.findall(r"[\w-]+", variable)
+    if not {arch.removesuffix("-virtual") for arch in wanted} <= set(known):
         _fail(f"POWERSPHERICAL_CUDA_ARCHS={';'.join(wanted)}, but {nvcc} knows {';'.join(known)}")
     if not wanted and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
         answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
         visible = {major + minor for major, minor in re.findall(r"^(\d+)\.(\d)$", answer, re.M)}
         wanted = sorted(visible, key=int) if visible <= set(known) else []
-    return wanted or [arch for arch in DEFAULT_ARCHS if arch in known]
+    return wanted or [a for a in DEFAULT_ARCHS if a.removesuffix("-virtual") in known]
 
 
 def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     # One front end for the oldest architecture, then machine code for each from its PTX: the
-    # kernels use nothing newer, and the front end takes as long as ptxas for one architecture.
-    oldest = min((arch.rstrip("af") for arch in archs), key=int)
+    # kernels use nothing newer, and the front end takes as long as ptxas for one architecture. An
+    # architecture like "75-virtual" gets PTX alone.
+    oldest = min((re.match(r"\d+", arch)[0] for arch in archs), key=int)  # type: ignore[index]
     codes = ",".join([*(f"sm_{arch}" for arch in archs if arch.isdigit()), f"compute_{oldest}"])
-    special = [arch for arch in archs if not arch.isdigit()]  # 90a and 100f take no general PTX
+    special = [arch for arch in archs if re.fullmatch(r"\d+[a-z]", arch)]  # no general PTX for them
     targets = [f"-gencode=arch=compute_{oldest},code=[{codes}]"]
     targets += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in special]
     host = os.environ.get("CUDAHOSTCXX") or shlex.join(cxx)

@@ -91,10 +91,12 @@ def show_config() -> None:
     cpu kernels: ...
     cuda kernels: ...
     """
-    archs = " ".join(f"sm_{arch}" for arch in _build.get("cuda_archs", []))
+    archs = " ".join(
+        f"sm_{arch}" for arch in _build.get("cuda_archs", []) if not arch.endswith("-virtual")
+    )
     unknown = "built by an unknown compiler"
     cpu = _missing.get("cpu") or _build.get("compiler", unknown)
-    cuda = _missing.get("cuda") or f"{archs}, PTX for newer ones; {_build.get('nvcc', unknown)}"
+    cuda = _missing.get("cuda") or f"{archs}, PTX for others; {_build.get('nvcc', unknown)}"
     print(f"powerspherical_ext {__version__} in {_FOLDER}")
     print(f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}")
     print(f"cpu kernels: {'yes' if CPU_KERNELS else 'none'} ({cpu})")

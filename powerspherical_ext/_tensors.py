@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["ROWS", "by_rows", "same_shape", "savable", "sum_to", "wide"]
+__all__ = [
+    "ROWS",
+    "by_rows",
+    "everywhere",
+    "is_dtensor",
+    "same_shape",
+    "savable",
+    "sum_to",
+    "whole",
+    "wide",
+]
 
 ROWS = 2**16  # elements that a quadrature takes at a time: up to some 400 MB of temporaries
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def by_rows(f: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
@@ -48,3 +62,28 @@ def savable(*tensors: Tensor) -> tuple[Tensor, ...]:
             if x.is_inference():
                 return tuple(x.clone() if x.is_inference() else x for x in tensors)
     return tensors
+
+
+def is_dtensor(x: Tensor) -> bool:
+    """Whether ``x`` is a DTensor: one whose parts lie in several processes.
+
+    torch.distributed.tensor, which takes a second to load, is not loaded before there is one.
+    """
+    if type(x) in _PLAIN:
+        return False
+    return isinstance(x, getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ()))
+
+
+def everywhere(x: Tensor, like: Any) -> Tensor:
+    """A tensor that is the same in all processes, as a DTensor where ``like`` is one."""
+    if is_dtensor(x) or not is_dtensor(like):
+        return x
+    from ._sharding import replicated
+
+    return replicated(x, like.device_mesh)
+
+
+def whole(x: Any) -> Tensor:
+    """A plain tensor: of a DTensor, that of all processes."""
+    result: Tensor = x.full_tensor() if is_dtensor(x) else x
+    return result

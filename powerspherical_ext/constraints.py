@@ -1,4 +1,8 @@
-"""Constraints that torch.distributions lacks."""
+"""Constraints that torch.distributions lacks.
+
+Their answer to a DTensor is a plain tensor, since Distribution asks whether all of it is true by an
+operator that DTensors lack.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-__all__ = ["concentration", "finite_nonnegative", "sphere"]
+from ._tensors import whole
+
+__all__ = ["below_one", "concentration", "finite_nonnegative", "sphere"]
 
 UPPER_BOUND = 2.0**50  # kUpperBound of csrc/math/types.h
 
@@ -29,7 +35,7 @@ class _Sphere(Constraint):
         tolerance = min(10 * torch.finfo(x.dtype).eps * d**0.5, 1e-2)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         on_sphere: Tensor = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
-        return on_sphere
+        return whole(on_sphere)
 
     def __repr__(self) -> str:
         return "Sphere()"
@@ -45,17 +51,16 @@ class _FiniteNonnegative(Constraint):
 
     def check(self, value: Any) -> Tensor:
         valid: Tensor = (value >= 0) & (value < self.upper_bound)
-        return valid
+        return whole(valid)
 
     def __repr__(self) -> str:
         if self.upper_bound == math.inf:
             return "FiniteNonnegative()"
-        return (
-            f"FiniteNonnegative(0 <= x < {self.upper_bound:g}; softplus and clamp map real numbers "
-            "there)"
-        )
+        bounds = f"0 <= x < {self.upper_bound:g}"
+        return f"FiniteNonnegative({bounds}; transform_to maps real numbers there)"
 
 
 sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
+below_one = _FiniteNonnegative(1.0)
 concentration = _FiniteNonnegative(UPPER_BOUND)  # of a family that has no bound of its own

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.distributions.constraints import Constraint, half_open_interval
+from torch.distributions.constraints import Constraint
 
 from . import constraints
 from .fit import Estimator
@@ -86,7 +86,7 @@ class Family:
         What computes in plain torch takes a concentration through this function, as kernels do
         through the other. The gradient is NaN outside as well, and -0 becomes 0.
         """
-        valid = self.concentration.check(kappa)
+        valid = (kappa >= 0) & (kappa < self.upper_bound)
         return kappa * torch.where(valid, 1.0, torch.nan).to(kappa.dtype) + 0.0
 
 
@@ -122,7 +122,7 @@ FAMILIES: tuple[Family, ...] = (
         index=2,
         reference=spherical_cauchy,
         marginal=spherical_cauchy_marginal,
-        concentration=half_open_interval(0.0, 1.0),
+        concentration=constraints.below_one,
         exponential_form=False,
         fit=spherical_cauchy_fit.fit,
         kl={"spherical_cauchy": kl_spherical_cauchy.kl},

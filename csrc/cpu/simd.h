@@ -26,8 +26,8 @@ template <class T, int bytes = 32> struct VectorOf {
   static constexpr int64_t width = bytes / sizeof(T);
 };
 template <class T, int bytes = 32> using Vector = typename VectorOf<T, bytes>::type;
-template <class T> HD_INLINE void load(const T *from, Vector<T> &v) { memcpy(&v, from, sizeof v); }
-template <class T> HD_INLINE void store(const Vector<T> &v, T *to) { memcpy(to, &v, sizeof v); }
+template <class T, class V> HD_INLINE void load(const T *from, V &v) { memcpy(&v, from, sizeof v); }
+template <class T, class V> HD_INLINE void store(const V &v, T *to) { memcpy(to, &v, sizeof v); }
 
 template <class V> using ElementOf = std::decay_t<decltype(std::declval<V>()[0])>;
 template <class V> constexpr int kWidth = sizeof(V) / sizeof(ElementOf<V>);
@@ -84,10 +84,8 @@ template <class V> HD_INLINE void add_fused(const V &a, const V &b, V &c) {
 }
 
 // Repeats the last of n > 0 values until they fill whole vectors. values has room for that.
-template <class T> HD_INLINE void fill_vector(T *values, int64_t n) {
-  std::fill(values + n,
-            values + (n + VectorOf<T>::width - 1) / VectorOf<T>::width * VectorOf<T>::width,
-            values[n - 1]);
+template <class V> HD_INLINE void fill_vector(ElementOf<V> *values, int64_t n) {
+  std::fill(values + n, values + (n + kWidth<V> - 1) / kWidth<V> * kWidth<V>, values[n - 1]);
 }
 
 } // namespace spherical

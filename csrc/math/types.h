@@ -41,10 +41,9 @@ template <class T> Dim<T> make_dim(int64_t d) {
   return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
 }
 
-// The angle theta between x and mu, with t = mu . x = cos theta, as the two fractions that keep
-// their relative accuracy at either pole (docs/numerics.md#half-angle):
-//   sin2 = sin^2(theta/2) = (1 - t)/2 = |x - mu|^2 / S
-//   cos2 = cos^2(theta/2) = (1 + t)/2 = |x + mu|^2 / S,   S = |x - mu|^2 + |x + mu|^2
+// The angle theta between x and mu, with t = cos theta, as the two fractions that keep their
+// relative accuracy at either pole (docs/numerics.md#half-angle):
+//   sin2 = sin^2(theta/2) = (1 - t)/2,   cos2 = cos^2(theta/2) = (1 + t)/2
 template <class T> struct HalfAngle {
   T sin2;
   T cos2;

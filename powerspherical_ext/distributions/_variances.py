@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import ops
-from .._tensors import wide
+from .._tensors import is_dtensor, wide
 from ..families import Family
 
 __all__ = ["variances"]
@@ -16,6 +16,10 @@ def variances(concentration: Tensor, d: int, family: Family) -> tuple[Tensor, Te
 
     In float64 (on devices that have it), since what is made of them is rounded once.
     """
+    if is_dtensor(concentration):
+        rows = ops.own_rows((), (concentration,))
+        along, orthogonal = variances(rows.local[0], d, family)
+        return rows.whole(along), rows.whole(orthogonal)
     kappa = family.inside(wide(concentration))
 
     def scalar(name: str) -> Tensor:

@@ -103,7 +103,7 @@ class HypersphericalUniform(Distribution):
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         dtype = ops.common_dtype(value, self._pole)
-        return torch.full(shape, -reference.log_area(self.dim), dtype=dtype, device=value.device)
+        return value.new_full(shape, -reference.log_area(self.dim), dtype=dtype)
 
     @property
     def mean(self) -> Tensor:

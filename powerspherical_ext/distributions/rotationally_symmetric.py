@@ -11,11 +11,18 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .. import ops
-from .._tensors import same_shape, savable, wide
+from .._tensors import everywhere, is_dtensor, same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
-from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
+from ._arguments import (
+    as_concentration,
+    as_size,
+    broadcast_shapes,
+    check_float,
+    check_unit,
+    check_value,
+)
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -39,6 +46,12 @@ class RotationallySymmetric(Distribution):
 
     The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
     Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
+
+    Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
+    computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
+    is redistributed first. Beside DTensors, only a scalar concentration may be a plain tensor or a
+    number. Validation covers the rows of all processes. ``marginal_t`` and ``fit`` take no
+    DTensors.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}
@@ -61,6 +74,14 @@ class RotationallySymmetric(Distribution):
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
         concentration = as_concentration(name, concentration, loc)
+        if concentration.dim() == 0:
+            concentration = everywhere(concentration, loc)
+        if is_dtensor(loc) != is_dtensor(concentration):
+            raise TypeError(
+                f"{name}: loc and concentration must both be DTensors or both be plain tensors, "
+                f"got {type(loc).__name__} and {type(concentration).__name__}: make the plain one "
+                "a DTensor by torch.distributed.tensor.distribute_tensor"
+            )
         if concentration.device != loc.device:
             raise ValueError(
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
@@ -108,6 +129,11 @@ class RotationallySymmetric(Distribution):
         The gradient is pathwise and unbiased: in ``loc`` along the infinitesimal rotation that
         carries it to its new place, in ``concentration`` at a fixed quantile of t. Its mean is
         exact; it is not the derivative at fixed noise, and has no second derivative.
+
+        For DTensors, the generator of the mesh's first process decides for all processes. The rows
+        of all shards are independent, and copies of a replicated row are equal. A batch that is
+        sharded along its first dimension, over a mesh of one dimension, has the samples that the
+        first process alone would draw for all of it.
         """
         loc, concentration = self._unbroadcasted_loc, self.concentration
         rng_state = ops.new_rng_state(loc.device, generator)
@@ -165,7 +191,7 @@ class RotationallySymmetric(Distribution):
         m = wide(self.loc)
         m = (m / m.square().sum(-1, keepdim=True).sqrt()).to(dtype)
         excess = (along - orthogonal).to(dtype)[..., None, None]
-        diagonal = torch.eye(self._dim, dtype=torch.bool, device=m.device)
+        diagonal = everywhere(torch.eye(self._dim, dtype=torch.bool, device=m.device), m)
         others = excess * (m.unsqueeze(-1) * m.unsqueeze(-2))
         return torch.where(diagonal, _diagonal(self.loc, along, orthogonal).unsqueeze(-1), others)
 
@@ -197,10 +223,17 @@ class RotationallySymmetric(Distribution):
         local maximum between any two neighbouring antipodes of samples. The computation is in
         float64, on devices that have it; the modules of ``powerspherical_ext.fit`` describe it.
 
+        K sets of weights on the same n samples are K fits: samples (n, d), weights (K, n), as in a
+        mixture, whose weights `fit_mixture` finds. The samples are then read by matrix products,
+        and are not repeated: beyond its arguments the computation takes the memory of a few tensors
+        of shape (K, n).
+
         Args:
             samples: unit vectors, shape (..., n, d) with the samples along ``dim``.
             weights: non-negative, broadcastable against the shape of ``samples`` without its last
-                dimension; any scale. Default: all equal.
+                dimension; any scale. Default: all equal. With ``validate_args=False``, a fit whose
+                weights are all 0 has NaN for its ``loc`` and its ``concentration``. It changes no
+                other fit of the batch.
             dim: which dimension of ``samples`` numbers the samples; not the last one.
             max_iterations: how many steps the estimator of the mean direction may take.
             tolerance: converged when the tangential gradient is at most this part of the sum of the
@@ -218,7 +251,8 @@ class RotationallySymmetric(Distribution):
         Raises:
             TypeError: an argument is no tensor, or not of a floating-point dtype.
             ValueError: a shape does not fit, there are no samples, or, with ``validate_args``, a
-                sample is not a unit vector, a weight negative, NaN or infinite, or all are 0.
+                sample is not a unit vector, a weight negative, NaN or infinite, or all weights of a
+                fit are 0.
             NotImplementedError: no estimator is known for this family.
 
         Warns:
@@ -252,7 +286,7 @@ class RotationallySymmetric(Distribution):
             weights = samples.new_ones(())
         check_float(name, "weights", weights)
         try:
-            shape = torch.broadcast_shapes(weights.shape, samples.shape[:-1])
+            shape = broadcast_shapes(samples.shape[:-1], weights.shape)
         except RuntimeError:
             raise ValueError(
                 f"{name}: weights must broadcast against the shape {tuple(samples.shape[:-1])} of "
@@ -260,10 +294,13 @@ class RotationallySymmetric(Distribution):
             ) from None
         if shape[axis + 1] == 0:
             raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
+        validate = cls._validate_args if validate_args is None else validate_args
+        if validate and not finite_nonnegative.check(weights).all():
+            raise ValueError(f"{name}: weights must be non-negative and finite")
         samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
-        if cls._validate_args if validate_args is None else validate_args:
-            _check_samples(name, without_repeats(samples))
-            _check_weights(name, weights)
+        if validate:
+            check_unit(name, "samples", without_repeats(samples))
+            _check_mass(name, weights)
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
@@ -315,15 +352,8 @@ def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:
     return diagonal.scatter(-1, index, exact).to(ops.common_dtype(loc))
 
 
-def _check_samples(name: str, samples: Tensor) -> None:
-    if not sphere.check(samples).all():
-        raise ValueError(f"{name}: samples must be unit vectors")
-
-
-def _check_weights(name: str, weights: Tensor) -> None:
-    """``weights`` (..., n) may be expanded."""
-    if not finite_nonnegative.check(weights).all():
-        raise ValueError(f"{name}: weights must be non-negative and finite")
+def _check_mass(name: str, weights: Tensor) -> None:
+    """ValueError unless each fit of the batch has weight, for weights (..., n)."""
     empty = ~(weights.sum(-1) > 0)
     if not empty.any():
         return
@@ -333,6 +363,6 @@ def _check_weights(name: str, weights: Tensor) -> None:
     shown = ", ".join(str(i[0] if len(i) == 1 else i) for i in indices[:8])
     more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
     raise ValueError(
-        f"{name}: the weights of one fit must not all be 0, as they are at index {shown}{more} of "
-        f"the batch {tuple(empty.shape)}; validate_args=False makes such a fit NaN"
+        f"{name}: the weights of a fit must not all be 0, but they are at index {shown}{more} of "
+        f"the batch {tuple(empty.shape)}; with validate_args=False these fits are NaN"
     )

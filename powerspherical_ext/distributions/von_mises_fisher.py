@@ -74,6 +74,10 @@ class VonMisesFisher(RotationallySymmetric):
         vanishes it is uniform, and its mean direction that of the first expert. The batches of the
         experts broadcast.
 
+        Raises:
+            ValueError: there is no expert, their spheres differ, or the product is so concentrated
+                that its concentration is outside of the domain.
+
         Example:
             >>> import torch
             >>> from powerspherical_ext import VonMisesFisher
@@ -97,4 +101,5 @@ class VonMisesFisher(RotationallySymmetric):
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0
         loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
-        return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=False)
+        validates = any(p._validate_args for p in experts)
+        return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=validates)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from .._tensors import everywhere, whole
 from ._autocast import autocast_disabled
 from ._distributed import all_mean
 from ._views import Tensors, detached_targets, views_of
@@ -136,7 +137,8 @@ def _loss(
     with autocast_disabled(preds[0].device):
         losses = []
         for i, j in views.pairs():
-            q = F.softmax((targets[j].to(dtype) - center) / of_target, -1)
+            centred = targets[j].to(dtype) - everywhere(center, targets[j])
+            q = F.softmax(centred / of_target, -1)
             log_p = F.log_softmax(preds[i].to(dtype) / of_pred, -1)
             losses.append(-(q * log_p).sum(-1))
         loss = torch.stack(losses).mean()
@@ -149,5 +151,5 @@ def _loss(
 def _move(center: Tensor, targets: Sequence[Tensor], momentum: float) -> None:
     """Moves the centre towards the mean of the targets; without any it stays where it is."""
     rows = torch.cat([z.to(center.dtype) for z in targets])
-    mean = all_mean(rows.mean(dim=0) if len(rows) else center)
-    center.lerp_(mean, 1 - momentum)
+    mean = whole(rows.mean(dim=0)) if len(rows) else center
+    center.lerp_(all_mean(mean), 1 - momentum)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from .._tensors import savable, wide
+from .._tensors import everywhere, savable, wide
 from ..families import Family, family_named
 from ._autocast import autocast_disabled
 from ._checks import check_finite, check_matrices, values_are_cheap
@@ -242,7 +242,8 @@ def _directions(vectors: Iterable[Tensor]) -> list[Tensor]:
 def _own(rows: Tensor, gathered: bool) -> Tensor:
     """The indices of this process's rows among those of all processes, (N,)."""
     n = len(rows)
-    return torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
+    own = torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
+    return everywhere(own, rows)
 
 
 def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:

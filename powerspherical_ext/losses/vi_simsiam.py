@@ -158,6 +158,11 @@ def vi_simsiam_loss(
         better; their gradients have their type. The loss and kappa have the widest of the
         arguments' types, and float32 at least; autocast is off inside. float64 stays float64.
 
+    DTensors:
+        All of pred, target and kappa are DTensors, or none is. Each process then computes its own
+        rows, and a reduction is over the rows of all processes. ``check_kappa=None`` does not
+        verify DTensors.
+
     Zero vectors:
         A prediction or target shorter than 1e-12 has no direction. Its cosine counts as 0, as with
         ``torch.nn.functional.normalize``. Its gradient is 0, too, while that of ``normalize`` has

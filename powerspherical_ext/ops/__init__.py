@@ -4,7 +4,7 @@ Each file holds one op: its public function, its gradient, its shapes for tracin
 names its kernels. `_dispatch` says which way a call takes.
 """
 
-from ._dispatch import NeedsGrad, common_dtype, transform_active, values_are_readable
+from ._dispatch import NeedsGrad, common_dtype, own_rows, transform_active, values_are_readable
 from .implicit_gradient import implicit_gradient
 from .kl import KlFunction, kl
 from .log_prob import log_prob
@@ -35,6 +35,7 @@ __all__ = [
     "log_prob_at_mode_over_uniform",
     "mean_resultant_length",
     "new_rng_state",
+    "own_rows",
     "rsample",
     "scalar_function",
     "transform_active",

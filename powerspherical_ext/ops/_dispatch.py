@@ -1,7 +1,8 @@
 """Which way a call takes, and in which dtype it computes.
 
-A public function takes one of four ways:
+A public function takes one of five ways:
 
+* through `own_rows`, where the first tensor is a DTensor: it calls itself with plain tensors;
 * to `reference`, which supports every transform, where a functorch transform or forward-mode AD is
   active, or the device has no kernels;
 * to the raw op, where torch.compile, torch.export or torch.jit.trace reads the program. The raw op
@@ -11,7 +12,7 @@ A public function takes one of four ways:
 
 An op that no kernel computes, `python_op`, takes the same ways, on every device.
 
-The last two are the same computations as the second, and spare a small call the Python kernel at
+The last two are the same computations as the third, and spare a small call the Python kernel at
 the Autograd key. That kernel applies the same autograd.Function.
 """
 
@@ -21,15 +22,18 @@ import re
 from collections.abc import Callable, Sequence
 from enum import IntFlag
 from functools import reduce, wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from .._library import CPU_KERNELS, CUDA_KERNELS
-from .._tensors import savable
+from .._tensors import is_dtensor, savable
 from ..families import FAMILIES
+
+if TYPE_CHECKING:
+    from .._sharding import Rows
 
 __all__ = [
     "NeedsGrad",
@@ -45,6 +49,7 @@ __all__ = [
     "is_differentiable",
     "is_traced",
     "is_tracing",
+    "own_rows",
     "promote",
     "python_op",
     "raw_op",
@@ -189,9 +194,21 @@ def register_fake(name: str) -> Callable[[_Function], _Function]:
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether a kernel can compute with ``x``: on its device, and outside of transforms."""
+    """Whether a kernel can compute with ``x``: no DTensor, on its device, outside of transforms."""
     on_device = CPU_KERNELS if x.is_cpu else CUDA_KERNELS and x.is_cuda
-    return on_device and not _functorch_active() and forward_ad._current_level < 0
+    return (
+        on_device
+        and not _functorch_active()
+        and forward_ad._current_level < 0
+        and (type(x) is Tensor or not is_dtensor(x))  # which spares most calls of is_dtensor
+    )
+
+
+def own_rows(vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> Rows:
+    """The rows of this process, where the first of the tensors is a DTensor."""
+    from .._sharding import Rows  # which takes a second to load
+
+    return Rows(vectors, scalars)
 
 
 def transform_active() -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     batch_shape,
@@ -18,6 +18,7 @@ from ._dispatch import (
     is_compiling,
     is_differentiable,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
@@ -52,6 +53,10 @@ def kl(
         raise NotImplementedError(
             f"the KL divergence from {family_p.name} to {family_q.name} is not known"
         )
+    if is_dtensor(loc_p):
+        rows = own_rows((loc_p, loc_q), (kappa_p, kappa_q))
+        loc_p, loc_q, kappa_p, kappa_q = rows.local
+        return rows.whole(kl(kappa_p, kappa_q, loc_p, loc_q, family_p, family_q))
     kappa_p, kappa_q, loc_p, loc_q = promote(kappa_p, kappa_q, loc_p, loc_q)
     d = loc_p.shape[-1]
     sin2, cos2 = reference.half_angle(loc_p, loc_q)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -21,6 +21,7 @@ from ._dispatch import (
     is_compiling,
     is_differentiable,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
@@ -41,6 +42,10 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
     """
     result: Tensor
     if not has_kernel(value):
+        if is_dtensor(value):
+            rows = own_rows((value, loc), (concentration,))
+            value, loc, concentration = rows.local
+            return rows.whole(log_prob(value, loc, concentration, family))
         value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)

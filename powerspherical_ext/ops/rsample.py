@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -19,6 +19,7 @@ from ._dispatch import (
     is_compiling,
     is_differentiable,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
@@ -40,6 +41,11 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     """
     result: Tensor
     if not has_kernel(loc):
+        if is_dtensor(loc):
+            rows = own_rows((loc,), (concentration,))
+            loc, concentration = rows.local
+            rng_state = rows.rng_state(rng_state)
+            return rows.whole(rsample(loc, concentration, rng_state, family))
         loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
         return reference.rsample(loc, kappa, rng_state, family.reference)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable
+from .._tensors import is_dtensor, savable
 from ..families import FAMILIES, Family
 from ._dispatch import (
     differentiable_vjp,
@@ -18,6 +18,7 @@ from ._dispatch import (
     is_compiling,
     is_differentiable,
     is_tracing,
+    own_rows,
     promote,
     raw_op,
     register_autograd,
@@ -99,6 +100,9 @@ def scalar_function(
     if concentration.dtype is not torch.float32:
         (concentration,) = promote(concentration)
     if not has_kernel(concentration):
+        if is_dtensor(concentration):
+            rows = own_rows((), (concentration,))
+            return rows.whole(scalar_function(function, rows.local[0], d, family))
         (concentration,) = savable(concentration)
         return _reference(function, concentration, d, family)
     number = int(function)  # the op takes a microsecond longer to read an enum

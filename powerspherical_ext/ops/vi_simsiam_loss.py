@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._tensors import savable, sum_to
+from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     NeedsGrad,
@@ -22,6 +22,7 @@ from ._dispatch import (
     is_compiling,
     is_differentiable,
     is_tracing,
+    own_rows,
     raw_op,
     register_autograd,
     register_fake,
@@ -55,6 +56,11 @@ def vi_simsiam_loss(
             vectors = dtype
         pred, target, kappa = pred.to(vectors), target.to(vectors), kappa.to(dtype)
     if not has_kernel(pred):
+        if is_dtensor(pred):
+            rows = own_rows((pred, target), (kappa,))
+            pred, target, kappa = rows.local
+            loss = rows.whole(vi_simsiam_loss(pred, target, kappa, family, beta))
+            return _weighted_sum(loss, weight)
         pred, target, kappa = savable(pred, target, kappa)
         return _reference(pred, target, kappa, family, beta, weight)
     needs_grad = torch.is_grad_enabled() and (

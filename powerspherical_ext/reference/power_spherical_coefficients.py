@@ -1,4 +1,5 @@
-"""Coefficients of the implicit_gradient expansion and base points of log_prob_at_mode, for power_spherical.py.
+"""Coefficients of the implicit_gradient expansion and base points of log_prob_at_mode, for
+power_spherical.py.
 
 Written by csrc/math/generate_power_spherical_coefficients.py, which derives them. Do not edit.
 """

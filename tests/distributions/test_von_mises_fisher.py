@@ -49,6 +49,14 @@ def test_product_of_opposites_is_uniform():
     assert loc.grad.isfinite().all()
 
 
+def test_product_beyond_the_domain_is_refused():
+    p = VonMisesFisher(unit(3), 1e15)
+    with pytest.raises(ValueError, match="concentration"):
+        VonMisesFisher.product(p, p)
+    q = VonMisesFisher(unit(3), 1e15, validate_args=False)
+    assert VonMisesFisher.product(q, q).log_prob(q.loc).isnan()
+
+
 def test_product_in_float32():
     """Of experts that nearly cancel, against float64 at the same parameters."""
     locs = unit(2, 64).float()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import math
 import re
 import sys
 import types
@@ -377,6 +378,75 @@ def test_facebook_dino(library, monkeypatch):
     torch.testing.assert_close(loss, torch.stack(terms).mean())
     student.train()
     train(student, lambda: module.training_step(student, criterion, crops))
+
+
+# SphereAR
+
+
+class SphereARVAE(nn.Module):
+    """The parts of SphereAR.vae.VAE that encode() uses, for (8, 3, 16, 16) images of 256 tokens."""
+
+    latent_dim = 16
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 32, 1), nn.Flatten(2), Transposed())
+        self.quant_proj = nn.Linear(32, self.latent_dim + 1)
+
+
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def kl_to_uniform(kappa, d):
+    """As SphereAR/psd.py computes it."""
+    b = torch.tensor((d - 1) / 2, dtype=kappa.dtype)
+    a = b + kappa
+    log_normalizer = torch.lgamma(a + b) - torch.lgamma(a) - (a + b) * math.log(2)
+    log_normalizer = log_normalizer - b * math.log(math.pi)
+    mean = math.log(2) + torch.digamma(a) - torch.digamma(a + b)
+    log_area = math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
+    return log_normalizer + kappa * mean + log_area
+
+
+@pytest.mark.parametrize("library", ["stand-in", pytest.param("real", marks=real)])
+def test_spherear(library, monkeypatch):
+    if library == "real":
+        import_real("SphereAR.vae")
+        module = load("spherear_posterior")
+        model = module.VAE(latent_dim=16, image_size=32, patch_size=16, z_channels=64)
+        tokens, pictures = 4, images(n=2, size=32)
+    else:
+        stand_in(monkeypatch, SphereAR={}, SphereAR__vae={"VAE": SphereARVAE})
+        sys.modules["SphereAR"].vae = sys.modules["SphereAR.vae"]
+        module = load("spherear_posterior")
+        model, tokens, pictures = module.VAE(), 256, images(n=8, size=16)
+    projected = model.quant_proj(model.encoder(pictures))
+    kappa = F.softplus(projected[..., -1].double()) + 1
+    with torch.autocast("cpu", torch.bfloat16):
+        latent, kl = model.encode(pictures)
+    assert latent.shape == (len(pictures), tokens, 16)
+    assert latent.dtype == kl.dtype == torch.float32
+    torch.testing.assert_close(latent.norm(dim=-1), torch.full(latent.shape[:2], 4.0))
+    torch.testing.assert_close(kl.double(), kl_to_uniform(kappa, 16).mean(), rtol=0.03, atol=0)
+    exact = module.sample_posterior(projected)[1]
+    torch.testing.assert_close(exact.double(), kl_to_uniform(kappa, 16).mean(), rtol=1e-5, atol=0)
+    (latent.square() * torch.randn(16)).mean().add(kl).backward()
+    assert all(p.grad.abs().max() > 0 for p in model.quant_proj.parameters())
+
+
+def test_spherear_compiles_to_one_graph(monkeypatch):
+    stand_in(monkeypatch, SphereAR={}, SphereAR__vae={"VAE": SphereARVAE})
+    sys.modules["SphereAR"].vae = sys.modules["SphereAR.vae"]
+    compiled = torch.compile(
+        load("spherear_posterior").sample_posterior, fullgraph=True, backend="aot_eager"
+    )
+    x = torch.randn(2, 5, 17, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        latent, kl = compiled(x)
+    (latent.sum() + kl).backward()
+    assert x.grad.isfinite().all()
 
 
 # The README

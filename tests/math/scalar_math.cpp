@@ -42,15 +42,23 @@ template <class T, class F> void over_tiles(int64_t n, const int64_t *d, const F
       std::copy(wide, wide + rows, out + i);                                                       \
     });                                                                                            \
   }                                                                                                \
+  extern "C" void FAMILY##_log_prob_at_mode_over_uniform_rows_##SUFFIX(                            \
+      int64_t n, const int64_t *d, const T *kappa, T *out) {                                       \
+    over_tiles<double>(n, d, [&](int64_t i, int64_t rows, const Dim<double> &dim) {                \
+      double in[kTile], wide[kTile];                                                               \
+      std::copy(kappa + i, kappa + i + rows, in);                                                  \
+      OverRows<FAMILY>::log_prob_at_mode_over_uniform(dim, rows, in, wide);                        \
+      std::copy(wide, wide + rows, out + i);                                                       \
+    });                                                                                            \
+  }                                                                                                \
   extern "C" void FAMILY##_log_prob_at_mode_dkappa_rows_##SUFFIX(int64_t n, const int64_t *d,      \
                                                                  const T *kappa, T *out) {         \
     over_tiles<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                          \
       OverRows<FAMILY>::log_prob_at_mode_dkappa(dim, rows, kappa + i, out + i);                    \
     });                                                                                            \
   }                                                                                                \
-  extern "C" void FAMILY##_implicit_gradient_rows_##SUFFIX(int64_t n, const int64_t *d,            \
-                                                           const T *kappa, const T *sin2,          \
-                                                           const T *cos2, T *out) {                \
+  extern "C" void FAMILY##_implicit_gradient_rows_##SUFFIX(                                        \
+      int64_t n, const int64_t *d, const T *kappa, const T *sin2, const T *cos2, T *out) {         \
     over_tiles<T>(n, d, [&](int64_t i, int64_t rows, const Dim<T> &dim) {                          \
       HalfAngle<T> half_angle[kTile];                                                              \
       for (int64_t r = 0; r < rows; ++r)                                                           \

@@ -128,8 +128,14 @@ def test_compiled_against_mpmath(check: Check, dtype: str, compiled: ctypes.CDLL
     "check",
     [
         c
-        for c in CHECKS
-        if c.function in ("log_prob_at_mode", "log_prob_at_mode_dkappa", "implicit_gradient")
+        for c in CHECKS + CONTRACT_CHECKS
+        if c.function
+        in (
+            "log_prob_at_mode",
+            "log_prob_at_mode_dkappa",
+            "log_prob_at_mode_over_uniform",
+            "implicit_gradient",
+        )
     ],
     ids=str,
 )

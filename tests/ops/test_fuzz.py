@@ -30,6 +30,7 @@ ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 OTHERS = [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]
 SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, 1e-310, 3e38, 65504.0]
+OUTSIDE = [-1e-3, -50.0, -1e8, -9e307, 2.0**50, 1e18, 9e307]  # of a domain of concentrations, too
 INTEGERS = [-(2**63), -(2**31), -1, len(FAMILIES), 99, 2**31, 2**63 - 1]
 
 often = st.sampled_from([True] * 9 + [False])
@@ -48,15 +49,15 @@ def fractions(x):
 
 
 def values(draw, shape, domain):
-    """Directions, or scalars >= 0 in a domain. Some elements of directions are special."""
+    """Directions, or scalars in a domain. Some elements are special, or outside of the domain."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     if domain is not directions:
-        return domain(9 * x.abs())
-    if draw(often):
+        x = domain(9 * x.abs())
+    elif draw(often):
         x = domain(x)
     if x.numel() and draw(seldom):
-        x.view(-1)[draw(st.integers(0, x.numel() - 1))] = draw(st.sampled_from(SPECIAL))
+        x.view(-1)[draw(st.integers(0, x.numel() - 1))] = draw(st.sampled_from(SPECIAL + OUTSIDE))
     return x
 
 

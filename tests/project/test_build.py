@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cases import needs_kernels
 
 ROOT = Path(__file__).parents[2]
@@ -272,17 +273,38 @@ def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(torch.version.cuda), reason="torch has CUDA")
+def test_no_cuda_beside_a_torch_without_it(small_tree: Path) -> None:
+    """Whether there is an nvcc or not; and a build says what it compiles."""
+    done = call_backend("build_library()", cwd=small_tree, POWERSPHERICAL_CUDA="")
+    assert "powerspherical_ext: compiling 1 C++ files" in done.stderr
+    shown = run_python(SHOW_CONFIG, cwd=small_tree).stdout
+    assert "cuda kernels: none (it was installed beside a torch without CUDA" in shown
+
+
+def test_plan_of_a_build_names_the_shorter_ways() -> None:
+    call = "_plan([Path('a.cu'), Path('b.cpp')], ['75-virtual', '90'])"
+    plan = run_python(
+        f"from csrc.build_backend import *; from csrc import build_backend as b; print(b.{call})",
+        cwd=ROOT,
+    ).stdout
+    assert "1 C++ files and 1 CUDA files for 75-virtual 90" in plan
+    assert "POWERSPHERICAL_CUDA=0" in plan
+    assert "POWERSPHERICAL_CUDA_ARCHS=90" in plan
+
+
+@pytest.mark.slow
 @needs_nvcc
 def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
     """From one PTX, but for architectures with features of their own."""
     (tmp_path / "empty.cu").write_text("__global__ void nothing() {}\n")
-    code = "b._cuda_compiler('nvcc', ['80', '90', '90a'], ['c++'])"
+    code = "b._cuda_compiler('nvcc', ['75-virtual', '80', '90', '90a'], ['c++'])"
     script = f"from csrc import build_backend as b; print(*{code}, sep=chr(10))"
     command = run_python(script, cwd=ROOT).stdout.splitlines()
     run(*command, "--fatbin", "empty.cu", "-o", "fat", cwd=tmp_path)
     fat = (tmp_path / "fat").read_bytes()
     assert fat.count(b"\x7fELF") == 3
-    assert "-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]" in command
+    assert "-gencode=arch=compute_75,code=[sm_80,sm_90,compute_75]" in command
 
 
 @pytest.mark.slow
@@ -294,7 +316,7 @@ def test_cuda_library_loads_into_a_torch_without_cuda(small_tree: Path) -> None:
     (small_tree / "csrc" / "cuda" / "probe.cu").write_text(kernel)
     call_backend("build_library()", cwd=small_tree, **cuda)
     shown = run_python(SHOW_CONFIG, "-W", "error", cwd=small_tree).stdout
-    assert "cuda kernels: yes (sm_90, PTX for newer ones" in shown
+    assert "cuda kernels: yes (sm_90, PTX for others" in shown
 
     cuda["POWERSPHERICAL_CUDA_ARCHS"] = "90;35"
     done = call_backend("build_library()", cwd=small_tree, status=1, **cuda)

@@ -36,19 +36,25 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
   template <class T>
   static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
                                 T *out) {
-    bool expands[kTile];
-    if (expand(dim, n, kappa, c, out, expands))
+    bool done[kTile];
+    if (expand(dim, n, kappa, c, out, done))
       return;
+    if constexpr (is_float32<T>)
+      if (step_down(dim, n, kappa, c, out, done))
+        return;
     TileMoments<> a;
     tile_moments(make_dim<double>(static_cast<int64_t>(dim.d)), n, kappa, a);
     for (int64_t r = 0; r < n; ++r)
-      if (!expands[r])
+      if (!done[r])
         out[r] = quadrature<T>(kappa[r], dim, c[r],
                                {T(0), T(0), T(a.mean[r]), T(a.one_minus_mean[r]), T(0)});
   }
 
 private:
   using Family = VonMisesFisher;
+
+  // Chains of additions and products take turns with those of the other rows of a vector.
+  using V = Vector<double, 64>;
 
   enum class Normaliser { none, over_uniform };
 
@@ -116,12 +122,12 @@ private:
       kappa[i] = far[i] < 0 ? radius : far[i];
       r[i] = std::sqrt(v * v + kappa[i] * kappa[i]);
     }
-    fill_vector(r, n);
-    for (int64_t i = 0; i < n; i += VectorOf<double>::width) {
-      Vector<double> rs;
+    fill_vector<V>(r, n);
+    for (int64_t i = 0; i < n; i += kWidth<V>) {
+      V rs;
       load(r + i, rs);
-      const Vector<double> inv_r = 1 / rs, p = v * inv_r;
-      const DebyeSums<Vector<double>, double> sums(inv_r, p * p, order);
+      const V inv_r = 1 / rs, p = v * inv_r;
+      const DebyeSums<V, double> sums(inv_r, p * p, order);
       store(sums.value, value + i);
       store(sums.first, first + i);
     }
@@ -130,39 +136,57 @@ private:
             moments_from_debye(kappa[i], v, dim.log_area, r[i], value[i], first[i], 0.0));
   }
 
-  // Rows with x >= 0, by the series in Kummer's function. The largest x of a vector decides the
-  // number of terms; more terms change nothing in the other rows.
+  // The factors of the terms of Kummer's series, up to where the terms of this x are negligible.
+  struct KummerFactors {
+    static constexpr int most = 192; // x < 2 radius needs about 130
+    double growth[most], share[most], sin2[most];
+    int count = 0;
+
+    HD_INLINE KummerFactors(double b, double x) {
+      KummerTerm<double> factors(b);
+      double term = 1, length = 0, latest;
+      do {
+        for (int i = 0; i < Kummer<double>::group; ++i, ++count) {
+          growth[count] = factors.growth();
+          factors.next();
+          share[count] = factors.share;
+          sin2[count] = factors.sin2;
+          term *= x * growth[count];
+          latest = term * share[count];
+          length += latest;
+        }
+      } while (latest > Kummer<double>::tiny * length && count < most);
+    }
+  };
+
+  // Rows with x >= 0, by the series in Kummer's function. The largest x decides the number of
+  // terms; more terms change nothing in the other rows.
   template <class Tile>
   SIMD_CLONES FLATTEN static void by_kummer(const Dim<double> &dim, int64_t n, const double *x,
                                             Tile &a) {
+    constexpr int group = Kummer<double>::group;
     double near[kTile], total[kTile], length[kTile], sin2[kTile];
     for (int64_t r = 0; r < n; ++r)
       near[r] = std::max(x[r], 0.0);
-    fill_vector(near, n);
-    for (int64_t r = 0; r < n; r += VectorOf<double>::width) {
-      const double largest = *std::max_element(near + r, near + r + VectorOf<double>::width);
-      double largest_term = 1, latest = 0, largest_length = 0;
-      Vector<double> xs;
+    fill_vector<V>(near, n);
+    const KummerFactors factors(dim.b, *std::max_element(near, near + n));
+    for (int64_t r = 0; r < n; r += kWidth<V>) {
+      V xs;
       load(near + r, xs);
-      Vector<double> term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
-      KummerTerm<double> factors(dim.b);
-      do {
-        Vector<double> group_total{}, group_length{}, group_sin2{};
-        for (int i = 0; i < Kummer<double>::group; ++i) {
-          const double growth = factors.growth();
-          factors.next();
-          term *= xs * growth;
+      V term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
+      for (int first = 0; first < factors.count; first += group) {
+        V group_total{}, group_length{}, group_sin2{};
+        UNROLL
+        for (int i = first; i < first + group; ++i) {
+          term *= xs * factors.growth[i];
           group_total += term;
-          group_length += term * factors.share;
-          group_sin2 += term * factors.sin2;
-          largest_term *= largest * growth;
-          latest = largest_term * factors.share;
-          largest_length += latest;
+          group_length += term * factors.share[i];
+          group_sin2 += term * factors.sin2[i];
         }
         totals += group_total;
         lengths += group_length;
         sin2s += group_sin2;
-      } while (latest > Kummer<double>::tiny * largest_length);
+      }
       store(totals, total + r);
       store(lengths, length + r);
       store(sin2s, sin2 + r);
@@ -171,11 +195,11 @@ private:
       a.set(r, x[r] >= 0, moments_from_kummer(near[r], dim.log_area, total[r], length[r], sin2[r]));
   }
 
-  // Sets expands[r] where the expansion holds, and out[r] to the implicit_gradient there. Returns
+  // Sets done[r] where the expansion holds, and out[r] to the implicit_gradient there. Returns
   // whether it holds for all rows.
   template <class T>
   SIMD_CLONES FLATTEN static bool expand(const Dim<T> &dim, int64_t n, const T *kappa,
-                                         const HalfAngle<T> *c, T *out, bool *expands) {
+                                         const HalfAngle<T> *c, T *out, bool *done) {
     T r[kTile], ratio[kTile], u[kTile], value[kTile];
     for (int64_t i = 0; i < n; ++i) {
       const Family::ImplicitGradientPoint<T> point(kappa[i], dim, c[i]);
@@ -184,12 +208,12 @@ private:
       u[i] = point.u;
       value[i] = point.expands() ? T(1) : T(0);
     }
-    std::copy(value, value + n, expands);
-    const int64_t count = std::count(expands, expands + n, true);
+    std::copy(value, value + n, done);
+    const int64_t count = std::count(done, done + n, true);
     if (count == 0)
       return false;
     for (T *values : {r, ratio, u})
-      fill_vector(values, n);
+      fill_vector<Vector<T>>(values, n);
     const T m = dim.b + dim.b; // R >= m
     for (int64_t i = 0; i < n; i += VectorOf<T>::width) {
       Vector<T> at_r, at_ratio, at_u, result;
@@ -206,6 +230,67 @@ private:
     }
     std::copy(value, value + n, out);
     return count == n;
+  }
+
+  // Sets out[r] to the implicit_gradient, and done[r], where the expansion does not hold since R is
+  // small: from the leading term of the expansion in dimension d + 2n, downward to d
+  // (docs/numerics.md#implicit-gradient). In double, of which float takes the first digits. Returns
+  // whether all rows are done.
+  SIMD_CLONES FLATTEN static bool step_down(const Dim<float> &dim, int64_t n, const float *kappa,
+                                            const HalfAngle<float> *c, float *out, bool *done) {
+    constexpr double start = 46; // m = d - 1 at the start: what that neglects is then below 2e-8
+    constexpr int least = 4, most = static_cast<int>(start) / 2 + 1;
+    const double m = dim.b + dim.b;
+    const int steps = std::max(least, static_cast<int>(std::ceil(0.5 * (start - m))));
+    const double top = m + 2 * steps;
+    double k[kTile], t[kTile], both[kTile], e[kTile], q[kTile], within[kTile];
+    for (int64_t r = 0; r < n; ++r) {
+      const double x = kappa[r], sin2 = c[r].sin2, cos2 = c[r].cos2;
+      const double nearer = sin2 < cos2 ? sin2 : cos2; // in double, 1 - nearer has all its digits
+      const bool is_small = std::sqrt(m * m + 4 * x * x) < Family::ImplicitGradient<float>::r_min;
+      within[r] = is_small && !done[r] ? 1 : 0;
+      k[r] = is_small ? x : 0;
+      t[r] = sin2 < cos2 ? 1 - 2 * nearer : 2 * nearer - 1;
+      both[r] = 4 * nearer * (1 - nearer); // 1 - t^2
+      const double radius = std::sqrt(top * top + 4 * k[r] * k[r]);
+      const double above_mode = t[r] - 2 * k[r] / (top + radius);
+      e[r] = (0.5 * top + std::sqrt(0.25 * (top + 2) * (top + 2) + k[r] * k[r])) / (top + 1);
+      q[r] = e[r] / (radius + k[r] * above_mode);
+    }
+    for (double *values : {k, t, both, e, q})
+      fill_vector<V>(values, n);
+    static_assert(most <= kTile);
+    double inv_m[most], inv_m1[most], inv_m13[most];
+    for (int j = 0; j < steps; ++j) {
+      const double mj = m + 2 * j;
+      inv_m[j] = 1 / mj;
+      inv_m1[j] = 1 / (mj + 1);
+      inv_m13[j] = 1 / ((mj + 1) * (mj + 3));
+    }
+    for (int64_t r = 0; r < n; r += kWidth<V>) {
+      V kappas, ts, rest, now, value, before = V{} + 1;
+      load(k + r, kappas);
+      load(t + r, ts);
+      load(both + r, rest);
+      load(e + r, now);
+      load(q + r, value);
+      const V square = kappas * kappas, along = kappas * ts;
+      rest *= square;
+      for (int j = steps - 1; j >= 0; --j) {
+        const V next = now + square * inv_m13[j] * before;
+        value = (next - inv_m1[j] * (along * now + rest * value)) * inv_m[j];
+        before = now;
+        now = next;
+      }
+      store(value / now, q + r);
+    }
+    bool all = true;
+    for (int64_t r = 0; r < n; ++r) {
+      out[r] = within[r] > 0 ? static_cast<float>(q[r]) : out[r];
+      done[r] |= within[r] > 0;
+      all &= done[r];
+    }
+    return all;
   }
 
   // The implicit_gradient of one row, by a loop over nodes that vectorises.
