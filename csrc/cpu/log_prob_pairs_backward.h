@@ -6,7 +6,7 @@
 #include "../log_prob.h"
 #include "family_rows.h"
 #include "pair_tiles.h"
-#include <memory>
+#include "reduce.h"
 
 namespace spherical {
 
@@ -14,8 +14,8 @@ namespace spherical {
 constexpr double kNearPole = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
-constexpr int64_t kMostColumns = 4096;             // that are packed at a time
-constexpr int64_t kWeightElements = 1 << 22;       // of W that are kept at a time
+constexpr int64_t kMostColumns = 1024;             // that are packed at a time
+constexpr int64_t kWeightElements = 1 << 20;       // of W that are kept at a time
 constexpr int64_t kBandElements = kPackedElements; // of the rows that belong to them
 
 template <class T> struct GradientTile : PairTile {
@@ -86,33 +86,6 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
     for (i = 0; i < d; ++i)
       out[i] = static_cast<T>(sum[i] - ratio * x[i]);
 }
-
-template <class T> SIMD_CLONES void add_row(const T *from, int64_t d, double *sum) {
-  for (int64_t i = 0; i < d; ++i)
-    sum[i] += from[i];
-}
-
-// Vectors as the terms of a sum: their elements are its columns.
-template <class T> struct PackedTerms {
-  PairSums<T, false> sums;
-  std::unique_ptr<T[]> panels;
-  int64_t terms = 0, columns = 0; // columns: d, padded
-
-  void reserve(int64_t n, int64_t d) {
-    if (n > terms || columns == 0)
-      panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
-    terms = n;
-    columns = sums.padded(d);
-  }
-  void set(int64_t i, const T *x, int64_t d) {
-    for (int64_t c = 0; c < columns; c += 2 * sums.width) {
-      const int64_t lanes = std::min(2 * sums.width, columns - c), some = std::min(lanes, d - c);
-      T *to = panels.get() + c * terms + i * lanes;
-      std::copy(x + c, x + c + some, to);
-      std::fill(to + some, to + lanes, T(0));
-    }
-  }
-};
 
 // The gradients for the product of two sides. again(x, mu, pair, of_mu, out) computes a pair as a
 // row: it writes its gradient in mu or x to `out`, and returns that in kappa.
@@ -262,15 +235,14 @@ private:
       if (needs_kappa)
         *kappa_grad_at(pair.row, pair.column) = kappa_grad;
       if (needs_rows)
-        add_row(s.near.gradient.data(), d, s.sums.data() + (pair.row - x.begin) * stride);
+        add_rows(s.near.gradient.data(), 1, d, s.sums.data() + (pair.row - x.begin) * stride);
     }
     if (!needs_rows)
       return;
     T *const *out = result_rows(tiles.rows.operands, of_rows, x.begin, x.n, s.gradients);
-    for (int64_t r = 0; r < x.n; ++r) {
+    for (int64_t r = 0; r < x.n; ++r)
       orthogonal_part(s.sums.data() + r * stride, x.row[r], x.scalars.inverse_length[r], d,
                       first > 0, out[r]);
-    }
     finish_rows(tiles.rows.operands, of_rows, x.begin, x.n, s.gradients);
   }
 
@@ -281,12 +253,9 @@ private:
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
     const Operands &operands = tiles.rows.operands;
     const int64_t m = tiles.count(first + g), begin = (first + g) * kPairColumns;
-    const T *upstream =
-        static_cast<const T *>(operands.inputs[Args::kGrad]) + offset(Args::kGrad, x.begin, begin);
-    for (int64_t r = 0; r < x.n; ++r)
-      for (int64_t c = 0; c < m; ++c)
-        s.upstream[r * m + c] =
-            upstream[r * tiles.rows.stride(Args::kGrad) + c * tiles.columns.stride(Args::kGrad)];
+    read_pairs(
+        static_cast<const T *>(operands.inputs[Args::kGrad]) + offset(Args::kGrad, x.begin, begin),
+        tiles.rows.stride(Args::kGrad), tiles.columns.stride(Args::kGrad), x.n, m, s.upstream);
     spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
     int64_t count = 1;
     if (tiles.in_float) {
@@ -297,9 +266,7 @@ private:
       tiles.set_half_angles(x, g, false, s);
       count = set_weights<Family>(dim, x.n, m, kNearPole, x.scalars, y, s);
     }
-    for (int64_t r = 0; r < x.n; ++r)
-      std::copy(s.weight + r * m, s.weight + (r + 1) * m,
-                weights.get() + (at + r) * columns + g * kPairColumns);
+    write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {
       pair_kappa_gradients<Family>(dim, x.n * m, s);
       write_pairs(s.kappa_grad, x.n, m, kappa_grad_at(x.begin, begin),
@@ -348,7 +315,7 @@ private:
           [](const NearPair<T> &pair, int64_t column) { return pair.column < column; });
       for (; pair != near.end() && pair->column < begin + to; ++pair) {
         row.compute(*this, *pair, of_columns == Args::kGradMu);
-        add_row(row.gradient.data(), d, totals.data() + (pair->column - begin) * d);
+        add_rows(row.gradient.data(), 1, d, totals.data() + (pair->column - begin) * d);
       }
     });
   }

@@ -151,6 +151,18 @@ SIMD_CLONES inline void spread_laws(int64_t rows, int64_t columns, bool by_row, 
     }
 }
 
+// Reads scalars of the pairs of a tile, [rows, columns], from their places.
+template <class T>
+SIMD_CLONES void read_pairs(const T *from, int64_t row_stride, int64_t column_stride, int64_t rows,
+                            int64_t columns, T *to) {
+  for (int64_t r = 0; r < rows; ++r)
+    if (column_stride == 1)
+      std::copy(from + r * row_stride, from + r * row_stride + columns, to + r * columns);
+    else
+      for (int64_t c = 0; c < columns; ++c)
+        to[r * columns + c] = from[r * row_stride + c * column_stride];
+}
+
 // Writes the scalars of the pairs of a tile, [rows, columns], to their places.
 template <class S, class T>
 SIMD_CLONES void write_pairs(const S *from, int64_t rows, int64_t columns, T *to,

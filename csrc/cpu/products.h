@@ -1,6 +1,7 @@
 // Sums of products for all pairs of a row and a column: the core of a matrix product.
 #pragma once
 #include "simd.h"
+#include <memory>
 
 namespace spherical {
 
@@ -130,6 +131,28 @@ template <class T, bool spreads> struct PairSums {
 #endif
   }
   int64_t padded(int64_t n) const { return (n + width - 1) / width * width; }
+};
+
+// Vectors as the terms of a sum, packed: their elements are its columns.
+template <class T> struct PackedTerms {
+  PairSums<T, false> sums;
+  std::unique_ptr<T[]> panels;
+  int64_t terms = 0, columns = 0; // columns: d, padded
+
+  void reserve(int64_t n, int64_t d) {
+    if (n > terms || columns == 0)
+      panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
+    terms = n;
+    columns = sums.padded(d);
+  }
+  void set(int64_t i, const T *x, int64_t d) {
+    for (int64_t c = 0; c < columns; c += 2 * sums.width) {
+      const int64_t lanes = std::min(2 * sums.width, columns - c), some = std::min(lanes, d - c);
+      T *to = panels.get() + c * terms + i * lanes;
+      std::copy(x + c, x + c + some, to);
+      std::fill(to + some, to + lanes, T(0));
+    }
+  }
 };
 
 } // namespace spherical
