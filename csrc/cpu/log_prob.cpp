@@ -6,6 +6,7 @@
 #include "log_prob_pairs.h"
 #include "log_prob_pairs_backward.h"
 #include "reduce.h"
+#include <atomic>
 
 namespace {
 using namespace spherical;
@@ -115,7 +116,20 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients
                                        s.angles.template half_angle<T>(r));
 }
 
-template <class Family, class T> void forward(const LogProb<T> &args) {
+// Returns whether |x| is 1 within the tolerance in each of n rows, given the sums of their chords.
+inline bool all_on_sphere(const double (&sums)[kChordSums][kTile], int64_t n, double tolerance) {
+  const double shortest = std::max(0.0, 1 - tolerance), longest = 1 + tolerance;
+  const double least = shortest * shortest, most = longest * longest;
+  bool all = true;
+  for (int64_t r = 0; r < n; ++r) {
+    const double xx = 0.25 * (sums[kMinus][r] + sums[kPlus][r]) + 0.5 * sums[kSquares][r];
+    all &= xx >= least && xx <= most;
+  }
+  return all;
+}
+
+// Writes log p, and returns whether all values are on the sphere within the tolerance.
+template <class Family, class T> bool forward(const LogProb<T> &args, double tolerance) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(operands, false);
@@ -127,8 +141,13 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
     tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
   };
-  if (log_prob_of_pairs<Family>(args, again))
-    return;
+  std::atomic<bool> on_sphere{true};
+  const auto check = [&](double inverse_length) {
+    if (!(std::fabs(1 / inverse_length - 1) <= tolerance))
+      on_sphere.store(false, std::memory_order_relaxed);
+  };
+  if (log_prob_of_pairs<Family>(args, again, check))
+    return on_sphere;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
   if (one_kappa) {
@@ -148,9 +167,12 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       T log_prob[kTile];
       tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
+      if (!all_on_sphere(s.sums, n, tolerance))
+        on_sphere.store(false, std::memory_order_relaxed);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
     }
   });
+  return on_sphere;
 }
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
@@ -225,7 +247,17 @@ template <class Family, class T> bool backward_of_pairs(const LogProbBackward<T>
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
+  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args, 0); });
+}
+
+void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  const double tolerance = unpack_float(stack, 4);
+  unpack_log_prob(stack, [=](auto family, const auto &args) {
+    Tensor off_sphere =
+        Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(), args.device);
+    *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
+    stack[1] = off_sphere.release();
+  });
 }
 
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
@@ -237,6 +269,7 @@ void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
 const int registered = [] {
   Implementations("CPU")
       .op("log_prob", log_prob_cpu)
+      .op("log_prob_on_sphere", log_prob_on_sphere_cpu)
       .op("log_prob_backward", log_prob_backward_cpu);
   return 0;
 }();

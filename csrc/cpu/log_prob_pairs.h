@@ -81,15 +81,16 @@ SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padde
 SIMD_CLONES inline void fill(float value, int64_t n, float *to) { std::fill_n(to, n, value); }
 
 // The product of two sides. again(x, mu, n, kappa, log_prob_at_mode, log_prob) computes n <= kTile
-// pairs as rows.
-template <class Family, class T, class Again> class LogProbOfPairs {
+// pairs as rows. check(inverse_length) is called for each value.
+template <class Family, class T, class Again, class Check> class LogProbOfPairs {
 public:
   using Args = LogProb<T>;
   using Operands = decltype(Args::operands);
 
-  LogProbOfPairs(const Side<Operands> &rows, const Side<Operands> &columns, const Again &again)
+  LogProbOfPairs(const Side<Operands> &rows, const Side<Operands> &columns, const Again &again,
+                 const Check &check)
       : tiles(rows, columns, rows.operands.rows.d >= kFloatFrom), dim(make_dim<double>(tiles.d)),
-        dim_float(make_dim<float>(tiles.d)), again(again) {}
+        dim_float(make_dim<float>(tiles.d)), again(again), check(check) {}
 
   void run() {
     const int64_t d = tiles.d, n = tiles.rows.size();
@@ -100,6 +101,10 @@ public:
     for (int64_t first = 0; first < tiles.groups; first += most) {
       const int64_t some = std::min(tiles.groups - first, most);
       tiles.pack(first, some, set_laws);
+      if (tiles.columns.vector == Args::kValue)
+        for (int64_t g = 0; g < some; ++g)
+          std::for_each_n(tiles.scalars[static_cast<size_t>(g)].inverse_length,
+                          tiles.count(first + g), check);
       const int64_t cost = kPairRows * kPairColumns * some * (d + 64); // in units of 0.03 ns
       parallel_for((n + kPairRows - 1) / kPairRows, std::max<int64_t>(1, 1000000 / cost),
                    [&](int64_t begin, int64_t end) {
@@ -108,6 +113,8 @@ public:
                      TileRows<T> column_tile;
                      for (int64_t i = begin; i < end; ++i) {
                        tiles.read(i * kPairRows, *x, set_laws);
+                       if (tiles.rows.vector == Args::kValue)
+                         std::for_each_n(x->scalars.inverse_length, x->n, check);
                        for (int64_t g = 0; g < some; ++g)
                          tile(*x, first, g, *s, column_tile);
                      }
@@ -212,15 +219,17 @@ private:
   const Dim<double> dim;
   const Dim<float> dim_float;
   const Again &again;
+  const Check &check;
 };
 
 // Computes log_prob if the batch consists of all pairs of values and laws; else returns false.
-template <class Family, class T, class Again>
-bool log_prob_of_pairs(const LogProb<T> &args, const Again &again) {
+template <class Family, class T, class Again, class Check>
+bool log_prob_of_pairs(const LogProb<T> &args, const Again &again, const Check &check) {
   using Args = LogProb<T>;
-  return for_each_product(
-      args.operands, Args::kValue, Args::kMu, Args::kKappa,
-      [&](const auto &x, const auto &y) { LogProbOfPairs<Family, T, Again>(x, y, again).run(); });
+  return for_each_product(args.operands, Args::kValue, Args::kMu, Args::kKappa,
+                          [&](const auto &x, const auto &y) {
+                            LogProbOfPairs<Family, T, Again, Check>(x, y, again, check).run();
+                          });
 }
 
 } // namespace spherical

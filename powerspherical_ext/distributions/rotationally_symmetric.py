@@ -158,9 +158,15 @@ class RotationallySymmetric(Distribution):
         as it is and computed, and returned, in float32.
         """
         check_value(self, value, self.loc.device)
+        loc, concentration, family = self._unbroadcasted_loc, self.concentration, self._family
         if self._validate_args:
+            if self.support is sphere:
+                tolerance = sphere.tolerance(value)
+                result = ops.log_prob_on_sphere(value, loc, concentration, family, tolerance)
+                if result is not None:
+                    return result
             self._validate_sample(value)
-        return ops.log_prob(value, self._unbroadcasted_loc, self.concentration, self._family)
+        return ops.log_prob(value, loc, concentration, family)
 
     @property
     def mode(self) -> Tensor:
