@@ -29,6 +29,43 @@ template <class T, int bytes = 32> using Vector = typename VectorOf<T, bytes>::t
 template <class T, class V> HD_INLINE void load(const T *from, V &v) { memcpy(&v, from, sizeof v); }
 template <class T, class V> HD_INLINE void store(const V &v, T *to) { memcpy(to, &v, sizeof v); }
 
+// Some vectors that are computed with in step, so that the chains of operations of one hide the
+// latency of those of the others. A vector type wider than those of the CPU would be taken apart
+// through memory.
+template <class V, int count> struct Vectors {
+  V part[count];
+
+  using Element = std::decay_t<decltype(std::declval<V>()[0])>;
+  HD_INLINE Element operator[](int) const; // not defined: it says what the elements are
+
+#define ELEMENTWISE(OP)                                                                            \
+  friend HD_INLINE Vectors operator OP(const Vectors &a, const Vectors &b) {                       \
+    Vectors result;                                                                                \
+    for (int i = 0; i < count; ++i)                                                                \
+      result.part[i] = a.part[i] OP b.part[i];                                                     \
+    return result;                                                                                 \
+  }                                                                                                \
+  friend HD_INLINE Vectors operator OP(Element a, const Vectors &b) {                              \
+    Vectors result;                                                                                \
+    for (int i = 0; i < count; ++i)                                                                \
+      result.part[i] = a OP b.part[i];                                                             \
+    return result;                                                                                 \
+  }                                                                                                \
+  friend HD_INLINE Vectors operator OP(const Vectors &a, Element b) {                              \
+    Vectors result;                                                                                \
+    for (int i = 0; i < count; ++i)                                                                \
+      result.part[i] = a.part[i] OP b;                                                             \
+    return result;                                                                                 \
+  }
+  ELEMENTWISE(+)
+  ELEMENTWISE(-)
+  ELEMENTWISE(*)
+  ELEMENTWISE(/)
+#undef ELEMENTWISE
+  template <class T> HD_INLINE Vectors &operator+=(const T &b) { return *this = *this + b; }
+  template <class T> HD_INLINE Vectors &operator*=(const T &b) { return *this = *this * b; }
+};
+
 template <class V> using ElementOf = std::decay_t<decltype(std::declval<V>()[0])>;
 template <class V> constexpr int kWidth = sizeof(V) / sizeof(ElementOf<V>);
 

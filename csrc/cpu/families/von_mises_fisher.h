@@ -53,8 +53,7 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
 private:
   using Family = VonMisesFisher;
 
-  // Chains of additions and products take turns with those of the other rows of a vector.
-  using V = Vector<double, 64>;
+  using V = Vectors<Vector<double>, 2>; // the scalars of some rows
 
   enum class Normaliser { none, over_uniform };
 
@@ -126,7 +125,7 @@ private:
     for (int64_t i = 0; i < n; i += kWidth<V>) {
       V rs;
       load(r + i, rs);
-      const V inv_r = 1 / rs, p = v * inv_r;
+      const V inv_r = 1.0 / rs, p = v * inv_r;
       const DebyeSums<V, double> sums(inv_r, p * p, order);
       store(sums.value, value + i);
       store(sums.first, first + i);
@@ -173,7 +172,7 @@ private:
     for (int64_t r = 0; r < n; r += kWidth<V>) {
       V xs;
       load(near + r, xs);
-      V term = xs * 0 + 1, totals = term, lengths{}, sin2s = term * 0.5;
+      V term = xs * 0.0 + 1.0, totals = term, lengths{}, sin2s = term * 0.5;
       for (int first = 0; first < factors.count; first += group) {
         V group_total{}, group_length{}, group_sin2{};
         UNROLL
@@ -268,7 +267,7 @@ private:
       inv_m13[j] = 1 / ((mj + 1) * (mj + 3));
     }
     for (int64_t r = 0; r < n; r += kWidth<V>) {
-      V kappas, ts, rest, now, value, before = V{} + 1;
+      V kappas, ts, rest, now, value, before = V{} + 1.0;
       load(k + r, kappas);
       load(t + r, ts);
       load(both + r, rest);
