@@ -151,8 +151,8 @@ def train(run: dict[str, Any], images: Tensor, path: Path, args: argparse.Namesp
 def evaluate(model: VAE, data: Data, samples: int) -> dict[str, float]:
     """Means over the test images, from ``samples`` draws z of the posterior q of each.
 
-    log p(x) is estimated by the logarithm of the mean of p(x | z) p(z) / q(z | x), and the ELBO by
-    the mean of log p(x | z), less the KL divergence.
+    log p(x) is estimated by the logarithm of the mean of p(x | z) p(z) / q(z | x), which on average
+    is no larger, and the ELBO by the mean of log p(x | z), less the KL divergence.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -250,16 +250,17 @@ def main(argv: list[str] | None = None) -> None:
 
     trained = time.monotonic()
     times = [row for dim in args.dim for row in step_times(data, dim, args)]
-    command = shlex.join(["python", "examples/hyperspherical_vae.py", *(argv or sys.argv[1:])])
+    command = ["python", "examples/hyperspherical_vae.py"]
+    command += sys.argv[1:] if argv is None else argv
     settings = {key: getattr(args, key) for key in SETTINGS} | {"samples": args.samples}
-    results = {"command": command, "settings": settings, **report.machine(args.device)}
-    results |= {"results": rows, "times": times}
-    for stem in [args.out / "results", *([TABLE] if args.table else [])]:
-        report.write(stem, results)
-    print("\n" + report.tables(rows, times))
+    results = {"command": shlex.join(command), "settings": settings}
+    results |= {**report.machine(args.device), "results": rows, "times": times}
     first = [row for row in rows if row["dim"] == shown]
     title = f"VAEs on {args.data}, d = {shown}"
-    report.picture(args.out / "results.png", title, first, histories, latents, data.test_labels)
+    for stem in [args.out / "results", *([TABLE] if args.table else [])]:
+        report.write(stem, results)
+        report.picture(stem, title, first, histories, latents, data.test_labels)
+    print("\n" + report.tables(rows, times))
     print(
         f"{trained - begin:.0f} s of training and evaluation, {time.monotonic() - trained:.0f} s "
         f"of timing; wrote {args.out / 'results.png'}"
