@@ -232,14 +232,14 @@ def main(argv: list[str] | None = None) -> None:
             restore(run, path)
         try:
             train(run, data.train, path, args)
+            if run["step"] == args.steps and run["results"].get("samples") != args.samples:
+                run["results"] = {"samples": args.samples, **evaluate(model, data, args.samples)}
+                save(run, path)
         except KeyboardInterrupt:
             sys.exit(f"\nstopped; --resume goes on from the last checkpoint in {args.out}")
         if run["step"] < args.steps:
             print(f"stopped at step {run['step']} of {args.steps}; --resume goes on from {path}")
             continue
-        if run["results"].get("samples") != args.samples:
-            run["results"] = {"samples": args.samples, **evaluate(model, data, args.samples)}
-            save(run, path)
         rows.append({"posterior": name, "dim": dim, "seed": seed, **run["results"]})
         if (dim, seed) == (shown, args.seed[0]):  # the picture shows one dimension and seed
             with torch.no_grad():

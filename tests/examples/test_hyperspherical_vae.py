@@ -135,11 +135,23 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(example, finished, tmp_path
             assert twice[key] == once[key]
 
 
-def test_a_finished_run_is_read_and_not_repeated(example, finished, monkeypatch, capsys):
+def test_a_finished_run_is_read_for_the_table(example, finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(example, "train_step", None)
     monkeypatch.setattr(example, "step_times", lambda *_: [])
-    example.main([*TINY, "--out", str(finished[0]), "--resume"])
-    assert "| 3 | gaussian | 1 |" in capsys.readouterr().out
+    monkeypatch.setattr(example, "TABLE", tmp_path / "results" / "table")
+    seeds = ["--table", "--dim", "3", "--seed", "0", "1"]
+    example.main([*TINY, *seeds, "--out", str(finished[0]), "--resume"])
+    assert "| 3 | gaussian | 2 |" in capsys.readouterr().out
+    again = json.loads((tmp_path / "results" / "table.json").read_text())
+    assert again["results"] == finished[1]["results"]
+    assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".json", ".md", ".png"}
+
+
+def test_the_committed_table_is_that_of_its_json(example):
+    results = json.loads(example.TABLE.with_suffix(".json").read_text())
+    assert results["command"].startswith("python examples/hyperspherical_vae.py --table")
+    tables = example.report.tables(results["results"], results["times"])
+    assert example.TABLE.with_suffix(".md").read_text().endswith(tables)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"], ids=["empty", "other"])
