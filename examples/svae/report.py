@@ -94,7 +94,7 @@ def results_table(rows: Rows) -> str:
 
 
 def times_table(rows: Rows) -> str:
-    """Markdown: medians over the rounds, also of the shares and ratios."""
+    """Markdown: medians over the rounds, also of the shares and ratios; see svae/timing.py."""
     lines = [
         "| d | posterior | training step (ms) | sample and KL in it | step / power spherical's |",
         "| --- | --- | --- | --- | --- |",
