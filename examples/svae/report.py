@@ -52,7 +52,7 @@ def write(stem: Path, results: Mapping) -> None:
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     made = f"Made by `{results['command']}` on {results['machine']}."
     text = tables(results["results"], results["times"])
-    stem.with_suffix(".md").write_text(f"{made} {NOTES}\n\n{text}")
+    stem.with_suffix(".md").write_text(f"{made}\n\n{NOTES}\n\n{text}")
 
 
 def machine(device: str) -> dict[str, object]:
@@ -136,7 +136,7 @@ def picture(
     likelihoods(bars, rows)
     if draw:
         latent_maps(parts[1], spheres, labels)
-    figure.savefig(stem.with_suffix(".png"), dpi=150)
+    figure.savefig(stem.with_suffix(".png"), dpi=110)
     plt.close(figure)
 
 
@@ -149,7 +149,7 @@ def training(axis: Axes, histories: Mapping[str, Sequence[float]]) -> None:
         axis.plot(steps, smooth, LINES[k % 4], color=COLORS[k], label=words(name), linewidth=1.6)
     last = [np.mean(history[-window:]) for history in every]
     axis.set_ylim(min(last) - 60, max(last) + 10)
-    axis.set(title="Training", xlabel="step", ylabel="ELBO of the batches (nats)")
+    axis.set(title="Training, first seed", xlabel="step", ylabel="ELBO of the batches (nats)")
     axis.legend(loc="lower right", frameon=False, fontsize=9)
     axis.grid(alpha=0.3)
 
@@ -172,7 +172,9 @@ def likelihoods(axis: Axes, rows: Rows) -> None:
     axis.set_ylim(len(names) - 0.4, -0.8)
     axis.margins(x=0.25)
     axis.grid(axis="x", alpha=0.3)
-    axis.set(title="Test images: ELBO (circle) and log p(x) (square)", xlabel="nats")
+    seeds = len({row["seed"] for row in rows})
+    means = f", means of {seeds} seeds" if seeds > 1 else ""
+    axis.set(title=f"Test images: ELBO (circle), log p(x) (square){means}", xlabel="nats")
 
 
 def latent_maps(figure: SubFigure, latents: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
