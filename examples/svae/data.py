@@ -57,13 +57,12 @@ def fashion_mnist(root: Path) -> Data:
         )
     parts = []
     for stem in IDX_FILES:
-        plain = root / f"{stem}-ubyte"
-        parts.append(torch.from_numpy(read_idx(plain if plain.is_file() else gzipped(plain))))
+        names = (f"{stem}-ubyte", f"{stem}-ubyte.gz")
+        path = next((root / name for name in names if (root / name).is_file()), None)
+        if path is None:
+            raise DataError(f"--root {root}: neither {' nor '.join(names)} is in it")
+        parts.append(torch.as_tensor(read_idx(path)))
     train, train_labels, test, test_labels = parts
     return Data(
         train.flatten(1) / 255, train_labels, test[:1000].flatten(1) / 255, test_labels[:1000]
     )
-
-
-def gzipped(path: Path) -> Path:
-    return path.with_name(f"{path.name}.gz")

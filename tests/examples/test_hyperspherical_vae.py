@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(example, tmp_path, capsys):
         (["--data", "fashion-mnist", "--root", "nowhere"], "--root nowhere: no such folder"),
         (
             ["--data", "fashion-mnist", "--root", "."],
-            "train-images-idx3-ubyte.gz: [Errno 2] No such",
+            "neither train-images-idx3-ubyte nor",
         ),
         (["--data", "digits", "--out", "/dev/null"], "--out /dev/null: "),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
