@@ -173,8 +173,8 @@ def likelihoods(axis: Axes, rows: Rows) -> None:
     axis.margins(x=0.25)
     axis.grid(axis="x", alpha=0.3)
     seeds = len({row["seed"] for row in rows})
-    means = f", means of {seeds} seeds" if seeds > 1 else ""
-    axis.set(title=f"Test images: ELBO (circle), log p(x) (square){means}", xlabel="nats")
+    title = "ELBO (circle) and log p(x) (square)" + (f", {seeds} seeds" if seeds > 1 else "")
+    axis.set(title=title, xlabel="nats for each test image")
 
 
 def latent_maps(figure: SubFigure, latents: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
