@@ -1,0 +1,1 @@
+"""The parts of hyperspherical_vae.py that are no modelling: data, options, timing, report."""

