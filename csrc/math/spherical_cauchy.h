@@ -72,8 +72,9 @@ struct SphericalCauchy {
   // V = E[1 - t^2]/(d - 1) = E[w/(1 + q + w)], the variance in each direction orthogonal to mu.
   template <class T> static HD T variance_orthogonal(T rho, const Dim<T> &dim) {
     const Wide<T> more = 1 + q_of(Wide<T>(rho));
+    const Wide<T> rise = std::log1p(2 * std::sqrt(more)); // more than asinh of the root
     return static_cast<T>(
-        expectation(Wide<T>(dim.b), [more](Wide<T> w) { return w / (more + w); }));
+        expectation(Wide<T>(dim.b), [more](Wide<T> w) { return w / (more + w); }, rise));
   }
 
   // KL(p || uniform) = b E[log1p(q/(1 + w))].
@@ -110,17 +111,15 @@ struct SphericalCauchy {
   }
 
   // E[f(w)], w = u^2/(1 - u^2) for the cosine u of a uniform point. With u = tanh x, w = sinh^2 x,
-  // the integrand is analytic for |Im x| < pi/2, so the midpoint rule in x converges geometrically;
-  // beyond `reach`, sech^(2b - 2) x is below e^-40. It takes at most 385 nodes, the smallest weight
-  // first, so that few of the sums are rounded at full size. Callers compute in Wide<T>, because an
-  // error of w counts b times in its weight.
-  template <class T, class F> static HD T expectation(T b, const F &f) {
-    const T step = T(0.43) / std::sqrt(b + T(4));
-    T reach = T(78);
-    if (T(20) < reach * (b - T(1))) {
-      const T y = T(20) / (b - T(1)); // acosh(e^y)
-      reach = y + std::log1p(std::sqrt(-std::expm1(T(-2) * y)));
-    }
+  // the integrand is analytic for |Im x| < pi/2, so the midpoint rule in x converges geometrically.
+  // It ends where sech^(2b) x is below e^-40; for an f that grows, no faster than w and up to the
+  // given x, that much further, or where sech^(2b - 2) x is below e^-40. There are at most 385
+  // nodes, the smallest weight first, so that few of the sums are rounded at full size. Callers
+  // compute in Wide<T>, because an error of w counts b times in its weight.
+  template <class T, class F> static HD T expectation(T b, const F &f, T grows_up_to = T(0)) {
+    const T step = T(0.43) / std::sqrt(b + T(4)), further = reach_of(b) + grows_up_to;
+    T reach = reach_of(b - T(1));
+    reach = further < reach ? further : reach; // which NaN is not
     T total = T(0), weights = T(0);
     for (int i = static_cast<int>(reach / step); i >= 0; --i) {
       const T sinh = std::sinh((T(i) + T(0.5)) * step), w = sinh * sinh;
@@ -138,6 +137,13 @@ struct SphericalCauchy {
   template <class T> static HD_INLINE T one_minus_square(T rho) { return gap(rho) * (T(1) + rho); }
 
 private:
+  // The x from which sech^(2 decay) x is below e^-40, or 78 if that is less.
+  template <class T> static HD T reach_of(T decay) {
+    constexpr T longest = T(78);
+    const T y = T(20) / decay; // acosh(e^y)
+    return decay * longest > T(20) ? y + std::log1p(std::sqrt(-std::expm1(T(-2) * y))) : longest;
+  }
+
   // 1 + rho^2 - 2 rho t = |x - rho mu|^2
   template <class T> static HD_INLINE T distance(T rho, HalfAngle<T> at) {
     const T gap = SphericalCauchy::gap(rho);
