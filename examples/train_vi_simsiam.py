@@ -58,7 +58,7 @@ def train(run: Run, data: ImageSet, args: argparse.Namespace, checkpoint: Path) 
     last_save, unread = time.monotonic(), []
     with Progress(run.step, total_steps, silent=rank() > 0) as progress:
         while run.step < stop_at:
-            batch = images[batches.rows(run.step)].float() / 255
+            batch = images[batches.rows(run.step)] / 255
             damage = args.augment == "damage"
             views = multi_crop(batch, data.view_size, data.flip, args.n_small, damage, run.random)
             views = [group.contiguous(memory_format=torch.channels_last) for group in views]

@@ -47,10 +47,10 @@ def disconnect() -> None:
 
 
 def data_parallel(network: nn.Module) -> nn.Module:
-    """Averages the gradients. Buffers need no broadcast: they are equal in all processes."""
+    """Averages the gradients of all processes."""
     if world_size() == 1:
         return network
-    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(network)
 
 
 def mean(x: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class CPUSyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         over = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         count = x.numel() // x.shape[1] * world_size()
