@@ -106,7 +106,8 @@ def loss_of(run: Run, out: Outputs, n_views: int, large: Tensor) -> Tensor:
     try:
         return run.method.loss(split_views(out, n_views), large)
     except ValueError as error:  # on a CPU the losses look for NaN themselves
-        sys.exit(f"training failed at step {run.step + 1}: {error}; try a lower --lr")
+        reason = str(error).partition(":")[0]
+        sys.exit(f"training has diverged at step {run.step + 1} ({reason}): try a lower --lr")
 
 
 def learning_rate(args: argparse.Namespace, step: int, total_steps: int) -> float:
@@ -121,7 +122,7 @@ def log_values(loss: Tensor, out: Outputs, n_views: int) -> Tensor:
     """The numbers of LOG_KEYS. They stay on the device, so that nothing waits for it."""
     views = split_views(out, n_views)
     cosine = F.cosine_similarity(views.mu[0].float(), views.z[1].float(), dim=-1).mean()
-    kappa = loss.new_tensor(math.nan) if out.kappa is None else out.kappa.mean()
+    kappa = loss.new_full((), math.nan) if out.kappa is None else out.kappa.mean()
     spread = feature_std(out.z) * out.z.shape[-1] ** 0.5
     return torch.stack([loss.detach(), cosine, kappa, spread])
 
@@ -225,7 +226,7 @@ def train_and_evaluate(
         f"wrote {args.out / 'results.png'}"
     )
     if args.data == "mnist" and any(path.is_dir() for path in FASHION_MNIST):
-        print("the same on Fashion-MNIST, in 20 minutes: --data fashion-mnist")
+        print("for the same on Fashion-MNIST, add --data fashion-mnist")
 
 
 if __name__ == "__main__":

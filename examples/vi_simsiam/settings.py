@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -132,8 +133,9 @@ def check_device(device: str, parser: Parser) -> None:
         parser.error(f"--device must be cpu or cuda, got {device}")
     if not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here")
-    if world_size() > 1 and torch.cuda.device_count() == 1:
-        parser.error("--device cuda: torchrun needs a GPU for each process, and there is one")
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > gpus:
+        parser.error(f"--device cuda: {processes} processes need a GPU each, and there are {gpus}")
 
 
 class Parser(argparse.ArgumentParser):
