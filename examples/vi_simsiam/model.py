@@ -53,10 +53,11 @@ def build_network(method, settings) -> Network:
 
 
 def build_head(features: int, method, settings) -> VISimSiamHead:
-    """Projector, predictor and kappa head: VISimSiamHead's own, unless the settings say else.
+    """Projector, predictor and kappa head, in one of three sizes.
 
-    "paper": all as in the paper. Its projector and predictor are SimSiam's.
-    "directpred": the two layers of Tian et al. 2021, and no BatchNorm at the end.
+    "paper": VISimSiamHead's own, which are SimSiam's projector and predictor.
+    "directpred": two layers each and no BatchNorm at the end, as Tian et al. 2021 have them. The
+    paper calls its networks "almost identical" to these, and does not say what differs.
     "quick": two layers and a wide predictor, because training is short: "paper" gave an AUROC of
     kappa of .721 and .741 on damaged images with seeds 0 and 1, where these give .776 and .753.
     """

@@ -164,6 +164,7 @@ def test_bfloat16(example, tmp_path):
     assert state["model"]["head.projector.0.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_the_network_compiles_to_one_graph(example, tmp_path, monkeypatch):
     compiled = partial(torch.compile, backend="eager", fullgraph=True)
     monkeypatch.setattr(example.torch, "compile", compiled)
