@@ -1,7 +1,7 @@
 """The rows of the paper's Table 1: one class each, with its loss and what follows a step.
 
-All take the heads' outputs of V views, two large ones first. Their losses need nothing else, so
-each can be copied alone.
+A loss takes the heads' outputs of V views, of which the first two are large. DINO's also takes the
+images of these two, for its teacher.
 """
 
 from __future__ import annotations
