@@ -35,13 +35,15 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.h %.cu %.cuh,$(SOURCES))
 
-# Minutes, on two idle cores; report.py alone makes tables, pictures and the README's part again.
-# BENCH="--device cuda", BENCH=--large and the like go to pytest.
-BENCHMARKS := benchmarks --benchmark-only --benchmark-quiet -q --save
+# make bench measures all, in ten minutes on two idle cores, and writes results, tables and pictures.
+# With BENCH="-k loss", BENCH="--device cuda" and the like, which go to pytest, it prints tables alone.
+BENCHMARKS := benchmarks --benchmark-only --benchmark-quiet -q
 bench: .venv/test
-	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(BENCHMARKS) $(BENCH)
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m pytest $(BENCHMARKS) $(or $(BENCH),--save)
+ifndef BENCH
 	$(BIN)/python benchmarks/stability.py
 	$(BIN)/python benchmarks/report.py
+endif
 
 sanitize: .venv/test
 	$(BIN)/python tests/sanitizers.py

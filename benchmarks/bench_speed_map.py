@@ -1,14 +1,10 @@
 """A grid of sizes, timed briefly: ours against the best of all others that are right."""
 
-from peers import PEERS
-from table import parametrize, speed_map
-
-# JAX compiles each cell anew, which would take minutes.
-RIVALS = [peer.name for peer in PEERS if peer.rival and peer.runner != "jax"]
+from table import MAP_PEERS, parametrize, speed_map
 
 
 def pytest_generate_tests(metafunc):
-    parametrize(metafunc, speed_map(metafunc.config), RIVALS)
+    parametrize(metafunc, speed_map(metafunc.config), MAP_PEERS)
 
 
 def test_speed_map(measure, case, peer):

@@ -1,25 +1,25 @@
-"""Time, read bandwidth, and what machine this is (its model, never its name)."""
+"""Time, and what machine this is (its model, never its name)."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import importlib.metadata
 import os
 import platform
 import re
 import signal
-import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 Run = Callable[[], Any]
+Times = dict[str, list[float]]
+
+SHORT = 1e-3  # seconds; a turn of a call that takes less consists of several calls
 
 VERSIONS = (
     *("torch", "numpy", "scipy", "power-spherical"),
@@ -38,11 +38,13 @@ class Clock:
         if device == "cuda":
             self._flush = torch.empty(256 << 20, dtype=torch.int8, device=device)
 
-    def __call__(self, run: Run) -> float:
+    def __call__(self, run: Run, calls: int = 1) -> float:
+        """On the CPU the mean of so many calls in a row."""
         if self.device != "cuda":
             start = time.perf_counter()
-            run()
-            return time.perf_counter() - start
+            for _ in range(calls):
+                run()
+            return (time.perf_counter() - start) / calls
         self._flush.zero_()
         torch.cuda.synchronize()
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -53,46 +55,30 @@ class Clock:
         return begin.elapsed_time(end) / 1e3
 
 
-def read_bandwidth(device: str, rounds: int = 9) -> float:
-    """Bytes per second of the fastest of torch.sum and torch.max over 128 MiB of float32."""
-    clock, data = Clock(device), torch.ones(32 << 20, device=device)
-    times = {f: [clock(lambda f=f: f(data)) for _ in range(rounds)] for f in (torch.sum, torch.max)}
-    seconds = min(statistics.median(t) for t in times.values())
-    return data.numel() * data.itemsize / seconds
+def alternating(
+    runs: Mapping[str, Run], clock: Clock, benchmark: Any, rounds: Callable[[float], int]
+) -> Times:
+    """The times of each, in turn in every round. `rounds` tells how many, from the time of one.
 
-
-def return_free_memory() -> None:
-    """Gives what glibc keeps of freed memory back to the system, so that large results are made in
-    fresh memory, as in a new process, whatever ran before."""
-    gc.collect()
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def peak_memory(run: Run, device: str) -> int | None:
-    """Bytes by which memory in use rises during a call, with its results: of the whole process on
-    the CPU, of torch's allocator on CUDA. None where the system does not tell.
+    A short call is repeated within a round, so that the caches are its own. pytest-benchmark sees
+    the last.
     """
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    times: Times = {name: [] for name in runs}
+    for run in runs.values():
         run()
-        return torch.cuda.max_memory_allocated() - before
-    return_free_memory()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what is in use
-        before = _status("VmRSS")
-        output = run()
-        peak = _status("VmHWM")
-    except OSError:
-        return None
-    del output
-    return peak - before
+    calls = {name: max(1, int(SHORT / clock(run))) for name, run in runs.items()}
 
+    def record(*names: str) -> None:
+        for name in names:
+            times[name].append(clock(runs[name], calls[name]))
 
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) << 10 if found else 0
+    start = time.perf_counter()
+    record(*runs)
+    once = time.perf_counter() - start
+    *others, last = runs
+    times = {name: [] for name in runs}
+    benchmark.pedantic(lambda: record(last), setup=lambda: record(*others), rounds=rounds(once))
+    return times
 
 
 @contextlib.contextmanager

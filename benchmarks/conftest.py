@@ -1,7 +1,8 @@
 """pytest benchmarks [--save] [--smallest | --large] [--device cuda] [--dtype float64] [--threads 1]
 
+Fills one row for each case and peer: checked, and timed in alternation with ours. Ours is timed in
+alternation with the parts of its floor. At the end the rows are printed, or kept with --save.
 --benchmark-json=FILE keeps pytest-benchmark's own record, which names the machine's host.
-Fills one row for each case and peer: checked, timed in alternation with ours, kept with --save.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import clock
+import floor
+import memory
 import pytest
-import targets
+import report
 import torch
 from peers import OURS, PEERS, Peer
+from table import MEMORY_BOUND
 from work import Case, check, draws
 
-RESULTS = Path(__file__).parent / "results"
 SECONDS = 0.25  # of measuring for each row: at least 20 rounds, unless these take MOST seconds
-MOST = 1.0  # and no target depends on the row
+MOST = 1.0  # and the row is not ours
 MAP_SECONDS = 0.06  # for each cell of the speed map
 COMPILE_SECONDS = 30
-MEMORY_BOUND = 8 << 20  # bytes; below, caches serve
 
 _rows: list[dict[str, Any]] = []
 _head: dict[str, Any] = {}
@@ -33,7 +35,8 @@ _head: dict[str, Any] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("powerspherical_ext benchmarks")
-    group.addoption("--save", action="store_true", help="write benchmarks/results/<machine>.json")
+    group.addoption("--save", action="store_true", help="write FOLDER/<machine>.json")
+    group.addoption("--folder", type=Path, default=report.RESULTS, help="benchmarks/results")
     group.addoption("--smallest", action="store_true", help="the smallest size alone")
     group.addoption("--large", action="store_true", help="with (65536, 2048); implied by cuda")
     group.addoption("--device", default="cpu", choices=["cpu", "cuda"])
@@ -51,17 +54,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not (_rows and session.config.getoption("--save")):
-        return
     _head["load_average_after"] = clock.load_average()
     _head["peers"] = {peer.name: peer.note for peer in PEERS}
-    bandwidths = [r["read_bandwidth"] for r in _rows if r.get("read_bandwidth")]
-    _head["read_bandwidth"] = statistics.median(bandwidths) if bandwidths else None
+    if not (_rows and session.config.getoption("--save")):
+        return
+    folder = session.config.getoption("--folder")
     name = re.sub(r"[^a-z0-9]+", "-", _head["machine"].lower()).strip("-")
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     rows = ",\n  ".join(json.dumps(row) for row in _rows)  # a row a line, for readable diffs
     head = json.dumps(_head, indent=1)[:-2]
-    (RESULTS / f"{name}.json").write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
+    (folder / f"{name}.json").write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if _rows and not (config.getoption("--save") or config.getoption("benchmark_disable")):
+        terminalreporter.write(report.tables({**_head, "rows": _rows}))
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +100,11 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
             "peer": peer.name,
             "load": clock.load_average(),
         }
+        choice = case.device == "cpu" and memory.glibc() is not None
+        row |= {"memory": case.memory} if choice else {}
         row |= {"map": True} if in_map else {}
         row |= {"variant": True} if case.threads else {}
-        run, ours = peer.prepare(case), OURS.prepare(case)
+        run = peer.prepare(case)
         if peer.compiles:
             # One process: a compilation that is given up then stops, and disturbs no later row.
             torch._inductor.config.compile_threads = 1
@@ -106,7 +115,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
                 row["skipped"] = str(error).strip().splitlines()[0][:200]
                 _rows.append(row)
                 pytest.skip(row["skipped"])
-        # The warm-up of both, which also gives the duration of a round.
+        # The first calls are the warm-up.
         outputs = [peer.result(run()) for _ in range(1 if peer.part else draws(case))]
         if not peer.part:
             try:
@@ -117,33 +126,35 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
                 row["wrong"] = str(error).splitlines()[0]
         row["result_memory"] = sum(v.numel() * v.itemsize for v in outputs[0])
         del outputs
-        ours()
+        of_ours = peer == OURS
+        runs = floor.parts(case) if of_ours else {OURS.name: OURS.prepare(case)}
+        runs[peer.name] = run
         stopwatch = clock.Clock(case.device)
-        once = stopwatch(run) + stopwatch(ours)
-        rounds = int(max(3, min(max(SECONDS / once, 20), MOST / once, 300)))
-        if in_map:
-            rounds = int(max(3, min(MAP_SECONDS / once, 100)))
-        elif targets.named(row):
-            rounds = max(rounds, 20)
 
-        clock.return_free_memory()
-        ours_times: list[float] = []
-        times: list[float] = []
+        def rounds(once: float) -> int:
+            if in_map:
+                return int(max(5, min(MAP_SECONDS / once, 100)))
+            wanted = max(20, min(SECONDS / once, 300))
+            return int(wanted if of_ours else max(3, min(wanted, MOST / once)))
+
+        # Nothing large of another case is freed from here on. It would leave a gap to be reused.
+        if choice:
+            memory.use_memory(case.memory)
         benchmark.group = str(case)
-        benchmark.pedantic(
-            lambda: times.append(stopwatch(run)),
-            setup=lambda: ours_times.append(stopwatch(ours)),
-            rounds=rounds,
-        )
-        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+        times = clock.alternating(runs, stopwatch, benchmark, rounds)
+
+        of_peer = times[peer.name]
+        quartiles = statistics.quantiles(of_peer, n=4) if len(of_peer) > 1 else of_peer * 3
         row["seconds"], row["iqr"] = quartiles[1], quartiles[2] - quartiles[0]
-        row["ours_seconds"], row["best"] = statistics.median(ours_times), min(times)
+        row["ours_seconds"], row["best"] = statistics.median(times[OURS.name]), min(of_peer)
         row["ratio"] = row["seconds"] / row["ours_seconds"]
-        row["rounds"], row["bytes"] = len(times), case.bytes_moved
+        row["rounds"] = len(of_peer)
+        if of_ours:
+            row["floor"] = floor.seconds(case, times)
         if case.bytes_moved >= MEMORY_BOUND and not (disabled or in_map):
-            row["read_bandwidth"] = clock.read_bandwidth(case.device)
-            if case.backward:
-                row["peak_memory"] = clock.peak_memory(run, case.device)
+            row["page_faults"] = memory.page_faults(run)
+            if case.backward and case.memory == memory.FRESH:
+                row["peak_memory"] = memory.peak_memory(run, case.device)
         benchmark.extra_info.update(row)
         _rows.append(row)
 

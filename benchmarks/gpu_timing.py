@@ -198,7 +198,7 @@ def rows_of(
                 "ratio": quartiles[1] / ours,
                 "rounds": len(of_peer),
                 "bytes": moved,
-                "read_bandwidth": read,
+                **({"floor": {"read": moved / read}} if read else {}),
             }
         )
     return rows

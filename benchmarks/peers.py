@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from work import FAMILIES, Case, function, inputs, pair_loss
+from work import FAMILIES, QUANTITIES, Case, function, inputs, pair_loss
 
 import powerspherical_ext
 from powerspherical_ext import ops
@@ -36,13 +36,16 @@ class Peer:
     needs: str = ""  # a module; the peer is left out where it cannot be imported
     families: tuple[str, ...] = tuple(FAMILIES)
     sizes: tuple[tuple[int, int], ...] = ()  # (n, d) it is shown at; default all
+    quantities: tuple[str, ...] = tuple(QUANTITIES)
     backward: bool = True
+    in_both_memories: bool = False  # otherwise it is timed in that which glibc chooses
     part: bool = False  # it does a part of the work, as a yardstick: its result is not checked
     # The reason for results that are known to be wrong. They are reported, with the time that they
     # took. A wrong result of any other peer fails the run.
     flaw: str = ""
-    # It goes through torch.compile. Only densities do: others take up to minutes to compile.
+    # It goes through torch.compile, which takes up to minutes for other quantities than densities.
     compiles: bool = False
+    dynamic: bool | None = False  # of torch.compile; None: sizes become symbols when they change
     rival: bool = True  # counts for the speed map: not a part, and not a variant of ours
 
     def can(self, case: Case) -> bool:
@@ -52,7 +55,8 @@ class Peer:
             and case.quantity in self.functions(case)
             and (self.backward or not case.backward)
             and (not self.sizes or (case.n, case.d) in self.sizes)
-            and (not self.compiles or case.quantity == "log_prob")
+            and (self.in_both_memories or not case.other_memory)
+            and case.quantity in self.quantities
             and (self.runner == "torch" or case.device == "cpu")
             and (self.runner == "torch" or case.dtype != torch.bfloat16)
         )
@@ -60,7 +64,8 @@ class Peer:
     def prepare(self, case: Case) -> Run:
         f = self.functions(case)[case.quantity]
         if self.compiles:
-            f = torch.compile(f, dynamic=False)
+            torch._dynamo.config.recompile_limit = 64  # every family, size and pass is one of these
+            f = torch.compile(f, dynamic=self.dynamic)
         return _RUNNERS[self.runner](f, *inputs(case), case)
 
     def result(self, output: Any) -> list[Tensor]:
@@ -82,7 +87,7 @@ def _numpy(value: Any) -> Any:
     return np.array(value)
 
 
-def _run_torch(f: Callable[..., Tensor], arguments: Any, upstream: Tensor, case: Case) -> Run:
+def run_torch(f: Callable[..., Tensor], arguments: Any, upstream: Tensor, case: Case) -> Run:
     arguments = [v.detach().requires_grad_(i in case.wanted) for i, v in enumerate(arguments)]
     leaves = [arguments[i] for i in case.wanted]
 
@@ -129,7 +134,7 @@ def _run_jax(f: Callable[..., Any], arguments: Any, upstream: Tensor, case: Case
 
 
 _RUNNERS: dict[str, Callable[..., Run]] = {
-    "torch": _run_torch,
+    "torch": run_torch,
     "numpy": _run_numpy,
     "jax": _run_jax,
 }
@@ -150,19 +155,20 @@ def _ours(case: Case) -> Functions:
     return {
         "log_prob": log_prob,
         "log_prob of one law": log_prob,
+        "raw log_prob": lambda x, loc, kappa: ops.log_prob(x, loc, kappa, case.declared_family),
+        "validated log_prob": lambda x, loc, kappa: family(loc, kappa, validate_args=True).log_prob(
+            x
+        ),
         "rsample": lambda loc, kappa: family(loc, kappa, validate_args=False).rsample(),
         "loss": loss,
     }
 
 
-def _ours_without_class(case: Case) -> Functions:
-    return {"log_prob": lambda x, loc, kappa: ops.log_prob(x, loc, kappa, case.declared_family)}
-
-
 def _reference(case: Case) -> Functions:
     # Larger cases take seconds a call: the random numbers of the kernels come from torch
     # operations, and a series has a hundred terms in memory for each concentration.
-    if case.n > 1 << 17 or (case.quantity == "rsample" and case.n * case.d > 1 << 15):
+    large = case.n > 1 << 17 or (case.quantity == "rsample" and case.n * case.d > 1 << 15)
+    if large or case.quantity in ("raw log_prob", "validated log_prob"):
         return {}
     return {case.quantity: function(case)}
 
@@ -268,61 +274,47 @@ def _numpyro_von_mises(case: Case) -> Functions:
     return {"log_prob": log_prob}
 
 
-def _one_torch_op(case: Case) -> Functions:
-    return {
-        "log_prob": lambda x, loc, kappa: torch.add(x, loc),
-        "rsample": lambda loc, kappa: torch.randn_like(loc),
-    }
+def _without_validation(case: Case) -> Functions:
+    return {"validated log_prob": _ours(case)["log_prob"]}
 
 
-def _three_torch_ops(case: Case) -> Functions:
-    return {"log_prob": lambda x, loc, kappa: kappa * torch.log1p((x * loc).sum(-1))}
+def _normal(case: Case) -> Functions:
+    deviation = inputs(case)[0][0].abs() + 1
+
+    def log_prob(x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
+        density: Tensor = torch.distributions.Normal(loc, deviation, validate_args=True).log_prob(x)
+        return density
+
+    return {"validated log_prob": log_prob}
 
 
-class _Empty(torch.autograd.Function):
-    """Allocates a sample and its gradients, and computes nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, loc: Tensor, kappa: Tensor) -> Tensor:
-        ctx.save_for_backward(loc, kappa)
-        return torch.empty_like(loc)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return tuple(torch.empty_like(x) for x in ctx.saved_tensors)
+def _dot(case: Case) -> Functions:
+    return {"raw log_prob": lambda x, loc, kappa: torch.dot(x.view(-1), loc.view(-1))}
 
 
-def _empty_function(case: Case) -> Functions:
-    return {"rsample": _Empty.apply}
-
-
-TINY, SMALL, CIRCLE = ((8, 16),), ((1024, 8), (512, 64)), ((65536, 2),)
-COMPILED = ((4096, 2048), (65536, 2048))
+CIRCLE = ((65536, 2),)
+COMPILED = ((512, 2048), (4096, 2048), (65536, 2048))
 
 # "ours" comes first: ratios are to it.
 PEERS = (
-    Peer("ours", _ours),
-    Peer(
-        "ours, op only",
-        _ours_without_class,
-        note="without building a distribution first",
-        families=("PowerSpherical",),
-        sizes=TINY,
-        rival=False,
-    ),
+    Peer("ours", _ours, in_both_memories=True),
     Peer("plain torch", _reference, note="`powerspherical_ext.reference`", rival=False),
     Peer(
         "plain torch, compiled",
         _reference,
-        note="the same, by torch.compile",
-        sizes=COMPILED,
+        note="the same, by torch.compile; densities of Power Spherical take too long to compile",
+        families=("VonMisesFisher",),
+        sizes=COMPILED[1:],
+        quantities=("log_prob",),
         compiles=True,
+        rival=False,
     ),
     Peer(
         "power-spherical",
         _power_spherical,
         needs="power_spherical",
         families=("PowerSpherical",),
+        in_both_memories=True,
         flaw="computes in half precision when its arguments are",
     ),
     Peer(
@@ -331,6 +323,8 @@ PEERS = (
         needs="power_spherical",
         families=("PowerSpherical",),
         sizes=COMPILED,
+        in_both_memories=True,
+        quantities=("log_prob",),
         compiles=True,
     ),
     Peer(
@@ -387,28 +381,25 @@ PEERS = (
         sizes=CIRCLE,
     ),
     Peer(
-        "one torch op",
-        _one_torch_op,
-        note="a yardstick: `add` beside a density, `randn` beside a sample",
-        families=("PowerSpherical",),
-        part=True,
-        backward=False,
+        "without validation",
+        _without_validation,
+        note="ours with `validate_args=False`",
+        quantities=("validated log_prob",),
         rival=False,
     ),
     Peer(
-        "empty function",
-        _empty_function,
-        note="a yardstick: a `torch.autograd.Function` that computes nothing; what is left to gain",
-        sizes=SMALL,
+        "torch Normal",
+        _normal,
+        note="a yardstick: `torch.distributions.Normal` of as many numbers, with validation",
+        quantities=("validated log_prob",),
         part=True,
         rival=False,
     ),
     Peer(
-        "composed torch ops",
-        _three_torch_ops,
-        note="a yardstick: `kappa * log1p((x * loc).sum(-1))`, no normaliser",
-        families=("PowerSpherical",),
-        sizes=TINY,
+        "torch.dot",
+        _dot,
+        note="a yardstick: the same bytes, without rows",
+        quantities=("raw log_prob",),
         part=True,
         rival=False,
     ),

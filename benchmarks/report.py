@@ -1,12 +1,13 @@
 """The results of benchmarks/results/*.json, for people.
 
-python benchmarks/report.py     writes all tables beside each file of results, the pictures, and a
-                                summary between the markers of README.md
+python benchmarks/report.py     writes all tables beside each file of results, the pictures, and the
+                                generated parts of README.md and benchmarks/README.md
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,40 +15,64 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pictures import draw_speed, draw_stability
-from targets import TARGETS, Target, measured, met
+from targets import floor_of, slower_cells, targets
 
-RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 OURS = "ours"
-CACHES = 64 << 20  # bytes; less traffic than that says nothing about memory
-# What the summary shows; a family that was not measured at one of these is shown without it.
-MAIN_SIZES = ((512, 64), (1_000_000, 3), (4096, 2048))
+# The rows and columns of README.md.
+MAIN_ROWS = (
+    ("PowerSpherical", "log_prob forward", (512, 64)),
+    ("PowerSpherical", "log_prob forward + backward", (512, 2048)),
+    ("PowerSpherical", "log_prob forward + backward", (4096, 2048)),
+    ("PowerSpherical", "rsample forward + backward", (512, 64)),
+    ("PowerSpherical", "rsample forward + backward", (4096, 2048)),
+    ("PowerSpherical", "loss forward + backward", (512, 2048)),
+    ("VonMisesFisher", "log_prob forward", (512, 64)),
+    ("VonMisesFisher", "log_prob forward + backward", (4096, 2048)),
+    ("VonMisesFisher", "rsample forward + backward", (512, 64)),
+)
+MAIN_PEERS = (
+    *("plain torch", "power-spherical", "power-spherical, compiled"),
+    *("s-vae style", "SciPy", "TFP on JAX"),
+)
 
 Row = dict[str, Any]
 
 
-# The summary
+# README.md
 
 
 def summary(folder: Path = RESULTS) -> str:
-    """What README.md shows: targets and main sizes of each machine, and the pictures."""
-    parts = [
-        "Written by `python benchmarks/report.py` from `benchmarks/results/*.json`. Medians; each "
-        "result was checked before it was timed."
-    ]
+    """A few sizes, for a user who compares."""
+    parts = []
     for file in _results(folder):
         results = json.loads(file.read_text())
-        parts += [_head(results), *_targets(results["rows"])]
-        parts.append(
-            "Time of the others over ours, in alternating rounds; **bold** where ours is slower, "
-            "~~struck~~ where the result of the other is wrong. All sizes, dtypes and threads, "
-            f"with times: [{file.stem}.md](benchmarks/results/{file.stem}.md)."
-        )
-        parts += _main_tables(results["rows"])
-        parts.append(f"![Speed by n and d](benchmarks/results/{file.stem}-speed.png)")
-    if (folder / "stability.json").exists():
-        parts.append(_stability(json.loads((folder / "stability.json").read_text())))
+        rows = [r for r in results["rows"] if not (r.get("map") or r.get("variant"))]
+        peers = [peer for peer in MAIN_PEERS if any(row["peer"] == peer for row in rows)]
+        lines = [
+            "| | n x d | ours | " + " | ".join(peers) + " |",
+            "| --- | --- |" + " ---: |" * (1 + len(peers)),
+        ]
+        for family, work, size in MAIN_ROWS:
+            wanted = (family, work, size, "float32")
+            here = [
+                r for r in rows if (r["family"], r["work"], (r["n"], r["d"]), r["dtype"]) == wanted
+            ]
+            cells: dict[str, Row] = {}
+            for row in here:  # the first of a peer is in the memory that glibc chooses
+                cells.setdefault(row["peer"], row)
+            if OURS in cells:
+                shown = [_size(cells[OURS]), _time(cells[OURS]["seconds"])]
+                shown += [_cell(cells.get(peer), times=False) for peer in peers]
+                lines.append(f"| {family} {work} | " + " | ".join(shown) + " |")
+        if len(lines) > 2:
+            parts += [f"Times of the others over ours, on {_head(results)}", "\n".join(lines)]
+    parts.append(
+        "**Bold** is where ours is slower, and ~~struck~~ where the result of the other is wrong. "
+        "All tables, and how they are measured: [benchmarks/README.md](benchmarks/README.md)."
+    )
     return "\n\n".join(parts)
 
 
@@ -58,84 +83,73 @@ def _results(folder: Path) -> list[Path]:
 
 def _head(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    bandwidth = results["read_bandwidth"]
     return (
-        f"**{results['machine']}**; commit {results['commit']}, {results['date']}; {versions}. "
-        f"Load average {results['load_average']} before and {results['load_average_after']} after"
-        + (f"; read bandwidth {bandwidth / 1e9:.1f} GB/s." if bandwidth else ".")
+        f"{results['machine']}; commit {results['commit']}, {results['date']}; {versions}; load "
+        f"average {results['load_average']} before and {results['load_average_after']} after."
     )
 
 
+# benchmarks/README.md
+
+
+def details(folder: Path = RESULTS) -> str:
+    """Targets, maps, and links to all tables."""
+    parts = []
+    for file in _results(folder):
+        results = json.loads(file.read_text())
+        parts += [f"### {_head(results)}", f"All tables: [{file.stem}.md](results/{file.stem}.md)."]
+        parts.append("\n".join(_targets(results["rows"])))
+        if any(row.get("map") for row in results["rows"]):
+            parts.append(f"![Speed by n and d](results/{file.stem}-speed.png)")
+        parts.append("\n".join(_slower_cells(results["rows"])))
+    if (folder / "stability.json").exists():
+        parts.append(_stability(json.loads((folder / "stability.json").read_text())))
+    return "\n\n".join(part for part in parts if part)
+
+
 def _targets(rows: list[Row]) -> Iterator[str]:
-    if not any(measured(rows, target) for target in TARGETS):
+    found = list(targets(rows))
+    if all(target.measured is None for target in found):
         return
-    lines = [
-        "| target | n x d | ratio | wanted | measured | |",
-        "| --- | --- | --- | ---: | ---: | --- |",
-    ]
-    for target in TARGETS:
-        found = measured(rows, target)
-        value, verdict = "", "not measured"
-        if found is not None:
-            ratio, rounds, wrong = found
-            value = _number(target, ratio)
-            verdict = "met" if met(target, ratio) else "**missed**"
-            verdict += "; its result is wrong" * wrong
-            verdict += f"; {rounds} rounds" * (target.peer != "memory" and rounds < 20)
-        cells = (
-            f"{target.family} {target.work}",
-            _size(target.size),
-            _compared(target),
-            f"{'at most ' * target.at_most}{_number(target, target.wanted)}",
-            value,
-            verdict,
+    yield "| target | n x d | ratio | wanted | measured | |"
+    yield "| --- | --- | --- | ---: | ---: | --- |"
+    for target in found:
+        wanted, value = (
+            f"at least {target.at_least:.3g}",
+            "",
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    yield "\n".join(lines)
+        if target.at_most < math.inf:
+            wanted = f"at most {target.at_most:.3g}"
+        verdict = "not measured"
+        if target.measured is not None:
+            value, verdict = f"{target.measured:.3g}", "met" if target.met else "**missed**"
+        size = "{} x {}".format(*target.size) if target.size else ""
+        cells = (target.work, size, target.what, wanted, value, verdict)
+        yield "| " + " | ".join(cells) + " |"
 
 
-def _compared(target: Target) -> str:
-    if target.peer == "read bandwidth":
-        return "of the read bandwidth"
-    if target.peer == "memory":
-        return "peak memory / value and gradients"
-    first, second = (target.peer, target.subject)[:: -1 if target.at_most else 1]
-    return f"{first} / {second}"
-
-
-def _number(target: Target, value: float) -> str:
-    return f"{value:.0%}" if target.peer == "read bandwidth" else f"{value:.3g}x"
-
-
-def _main_tables(rows: list[Row]) -> Iterator[str]:
-    chosen = [
-        row
-        for row in rows
-        if not (row.get("map") or row.get("variant"))
-        and row["dtype"] == "float32"
-        and ((row["n"], row["d"]) in MAIN_SIZES or row["work"].startswith("loss"))
-    ]
-    for family in _unique(row["family"] for row in chosen):
-        here = [row for row in chosen if row["family"] == family]
-        peers = _unique(row["peer"] for row in here if row["peer"] != OURS)
-        lines = [
-            f"| {family} | n x d | ours | of read | " + " | ".join(peers) + " |",
-            "| --- | --- |" + " ---: |" * (2 + len(peers)),
-        ]
-        for work, size in _unique((row["work"], (row["n"], row["d"])) for row in here):
-            cells = {r["peer"]: r for r in here if (r["work"], (r["n"], r["d"])) == (work, size)}
-            if OURS in cells:
-                ours = cells[OURS]
-                shown = [_size(size), _time(ours["seconds"]), _share(ours)]
-                shown += [_cell(cells.get(peer), times=False) for peer in peers]
-                lines.append(f"| {work} | " + " | ".join(shown) + " |")
-        yield "\n".join(lines)
+def _slower_cells(rows: list[Row]) -> Iterator[str]:
+    slower = slower_cells(rows)
+    if not slower:
+        return
+    yield "Cells of the speed map where another is faster:\n"
+    yield "| | n x d | the fastest | its time / ours | floor / ours |"
+    yield "| --- | --- | --- | ---: | ---: |"
+    ours = {
+        (r["family"], r["work"], r["n"], r["d"]): r
+        for r in rows
+        if r.get("map") and r["peer"] == OURS
+    }
+    for row in slower:
+        cell = ours.get((row["family"], row["work"], row["n"], row["d"]))
+        name = f"{row['family']} {row['work']}"
+        yield f"| {name} | {_size(row)} | {row['peer']} | {_ratio(row['ratio'])} | {_share(cell)} |"
 
 
 def _stability(maps: dict[str, Any]) -> str:
     """The counts of stability.json, beside its picture."""
     lines = [
-        "![Where samples and densities are right](benchmarks/results/stability.png)",
+        "![Where samples and densities are right](results/stability.png)",
         "",
         f"{maps['dtype']} arguments, {maps['samples']} samples and {maps['densities']} densities "
         f"for each of {len(maps['d']) * len(maps['kappa'])} pairs (d, kappa), d to "
@@ -161,11 +175,11 @@ def tables(results: dict[str, Any]) -> str:
     """One file of results as markdown."""
     parts = [
         _head(results),
-        "Median time, and in brackets how many times ours, both from the same alternating rounds; "
-        "bold where ours is slower. GB/s are the bytes that any implementation must move over our "
-        "time; `of read` compares them with a sum over 128 MiB in the same run (small sizes stay "
-        "in the caches, and have no entry). Every result is checked against float64, and samples "
-        "against the moments of their law, before it is timed; what failed is struck.",
+        "Median times. The column of another has its time over ours, both from the same "
+        "alternating rounds; bold where ours is slower. The floor is the least time that the work "
+        "can take (see benchmarks/README.md), and in brackets its share of ours. Every result is "
+        "checked against float64, and samples against the moments of their law, before it is "
+        "timed; what failed is struck.",
         "\n".join(f"- {peer}: {note}" for peer, note in results["peers"].items() if note),
     ]
     kinds: dict[tuple[Any, ...], list[Row]] = {}
@@ -190,16 +204,15 @@ def tables(results: dict[str, Any]) -> str:
 
 def _table(rows: list[Row]) -> Iterator[str]:
     peers = _unique(row["peer"] for row in rows if row["peer"] != OURS)
-    yield "| n x d | " + " | ".join(("ours", "GB/s", "of read", *peers)) + " |"
-    yield "| --- |" + " ---: |" * (3 + len(peers))
-    for size in _unique((row["n"], row["d"]) for row in rows):
-        here = {row["peer"]: row for row in rows if (row["n"], row["d"]) == size}
+    yield "| n x d | " + " | ".join((OURS, "floor", *peers)) + " |"
+    yield "| --- |" + " ---: |" * (2 + len(peers))
+    for size in _unique(map(_size, rows)):
+        here = {row["peer"]: row for row in rows if _size(row) == size}
         if OURS not in here:
             continue
         ours = here[OURS]
-        rate = f"{ours['bytes'] / ours['seconds'] / 1e9:.1f}"
-        cells = [_time(ours["seconds"]), rate, _share(ours), *(_cell(here.get(p)) for p in peers)]
-        yield f"| {_size(size)} | " + " | ".join(cells) + " |"
+        cells = [_time(ours["seconds"]), _floor(ours), *(_cell(here.get(p)) for p in peers)]
+        yield f"| {size} | " + " | ".join(cells) + " |"
 
 
 def _memory(rows: list[Row]) -> Iterator[str]:
@@ -211,7 +224,7 @@ def _memory(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         peak, least = (f"{row[key] / (1 << 20):.0f}" for key in ("peak_memory", "result_memory"))
         name = f"{row['family']}, {row['work']}, {row['dtype']}, {row['threads']} thread(s)"
-        yield f"| {name} | {_size((row['n'], row['d']))} | {row['peer']} | {peak} | {least} |"
+        yield f"| {name} | {_size(row)} | {row['peer']} | {peak} | {least} |"
 
 
 def _slower(rows: list[Row]) -> Iterator[str]:
@@ -221,7 +234,7 @@ def _slower(rows: list[Row]) -> Iterator[str]:
     yield "## Where ours takes longer, by more than 5 %\n"
     for peer in _unique(row["peer"] for row in slower):
         here = (
-            f"{r['family']} {r['work']} {_size((r['n'], r['d']))} {r['dtype']} {_ratio(r['ratio'])}"
+            f"{r['family']} {r['work']} {_size(r)} {r['dtype']} {_ratio(r['ratio'])}"
             for r in slower
             if r["peer"] == peer
         )
@@ -234,7 +247,7 @@ def _wrong(rows: list[Row]) -> Iterator[str]:
         return
     yield "## Wrong results\n"
     for r in wrong:
-        what = f"{r['family']} {r['work']} {_size((r['n'], r['d']))} {r['dtype']}"
+        what = f"{r['family']} {r['work']} {_size(r)} {r['dtype']}"
         yield f"- {r['peer']}, {what}: {r['wrong']}"
 
 
@@ -242,7 +255,7 @@ def _wrong(rows: list[Row]) -> Iterator[str]:
 
 
 def _cell(row: Row | None, times: bool = True) -> str:
-    """Its time, and over ours as measured beside it; in bold where we are the slower one."""
+    """Its time over ours, as measured beside it; in bold where we are the slower one."""
     if row is None:
         return ""
     if "skipped" in row:
@@ -251,7 +264,7 @@ def _cell(row: Row | None, times: bool = True) -> str:
     if row["ratio"] < 1:
         ratio = f"**{ratio}**"
     if times:
-        ratio = f"{_time(row['seconds'])} ({ratio})"
+        ratio = f"{_time(row['seconds'])} / {_time(row['ours_seconds'])} = {ratio}"
     return f"~~{ratio}~~" if "wrong" in row else ratio
 
 
@@ -259,15 +272,19 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:.2g}x" if ratio < 100 else f"{ratio:.0f}x"
 
 
-def _share(row: Row) -> str:
-    """Of the read bandwidth."""
-    read = row.get("read_bandwidth")
-    return f"{row['bytes'] / row['seconds'] / read:.0%}" if read and row["bytes"] >= CACHES else ""
+def _floor(row: Row) -> str:
+    return f"{_time(floor_of(row))} ({_share(row)})" if "floor" in row else ""
 
 
-def _size(size: tuple[int, int]) -> str:
-    n = {1_000_000: "1e6"}.get(size[0], str(size[0]))
-    return f"{n} x {size[1]}"
+def _share(row: Row | None) -> str:
+    return f"{floor_of(row) / row['seconds']:.0%}" if row and "floor" in row else ""
+
+
+def _size(row: Row) -> str:
+    n = {1_000_000: "1e6"}.get(row["n"], str(row["n"]))
+    # Small results are always in reused memory.
+    shown = row.get("memory", "") if row["n"] * row["d"] >= 1 << 20 else ""
+    return f"{n} x {row['d']}" + f", {shown}" * bool(shown)
 
 
 def _time(seconds: float) -> str:
@@ -279,6 +296,11 @@ def _unique(items: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(items))
 
 
+def pages() -> dict[Path, str]:
+    """The pages that have a generated part, and what it is."""
+    return {HERE.parent / "README.md": summary(), HERE / "README.md": details()}
+
+
 def main() -> None:
     for file in _results(RESULTS):
         results = json.loads(file.read_text())
@@ -288,9 +310,9 @@ def main() -> None:
         draw_stability(
             json.loads((RESULTS / "stability.json").read_text()), RESULTS / "stability.png"
         )
-    readme = README.read_text()
-    before, rest = readme.split(BEGIN, 1)
-    README.write_text(f"{before}{BEGIN}\n{summary()}\n{END}{rest.split(END, 1)[1]}")
+    for readme, part in pages().items():
+        before, rest = readme.read_text().split(BEGIN, 1)
+        readme.write_text(f"{before}{BEGIN}\n{part}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

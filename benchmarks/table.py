@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
-from peers import PEERS
-from work import FAMILIES, Case
+from peers import PEERS, Peer
+from work import FAMILIES, QUANTITIES, Case
 
 Sizes = tuple[tuple[int, int], ...]
 LARGEST, LARGE = (4096, 2048), (65536, 2048)
@@ -25,11 +26,21 @@ SIZES: dict[tuple[str, str], Sizes] = {
 _OTHER_SIZES: Sizes = ((8, 16), (512, 64), (512, 2048), LARGEST)
 for _family in [name for name in FAMILIES if not any(name == family for family, _ in SIZES)]:
     SIZES |= {(_family, quantity): _OTHER_SIZES for quantity in ("log_prob", "rsample")}
+for _family in FAMILIES:
+    SIZES[_family, "raw log_prob"] = ((4096, 64), (1024, 256), (512, 2048))
+    SIZES[_family, "validated log_prob"] = ((8, 16), (512, 64), LARGEST)
+ONE_THREAD = ("raw log_prob",)
 # Other dtypes, and one thread at the largest size, are timed for these peers alone, to save time.
 DTYPES, DTYPE_SIZE = (torch.float64, torch.bfloat16), (512, 2048)
-VARIANT_PEERS = ("ours", "power-spherical", "one torch op")
+VARIANT_PEERS = tuple(peer for peer in PEERS if peer.name in ("ours", "power-spherical"))
+MEMORY_BOUND = 8 << 20  # bytes; cases that move more are timed in both kinds of memory
 # The cells of the speed map.
 MAP_N, MAP_D = (8, 64, 512, 4096), (3, 16, 128, 1024)
+# Sizes become symbols for torch.compile. JAX would compile its samples for minutes. They took 3 to
+# 20 times as long as ours where that was measured.
+_IN_MAP = {"power-spherical, compiled": {"sizes": (), "dynamic": None}}
+_IN_MAP["TFP on JAX"] = {"quantities": ("log_prob",)}
+MAP_PEERS = [replace(peer, **_IN_MAP.get(peer.name, {})) for peer in PEERS if peer.rival]
 
 
 def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
@@ -42,9 +53,15 @@ def suite(quantities: Iterable[str], config: pytest.Config) -> Iterator[Case]:
             sizes = sizes[:1]
         elif config.getoption("--large") or config.getoption("--device") == "cuda":
             sizes = (*sizes, LARGE)
-        for backward in (False, True) if quantity != "loss" else (True,):
+        passes = (True,) if quantity == "loss" else (False, True)
+        for backward in passes if QUANTITIES[quantity].differentiated else (False,):
             for n, d in sizes:
-                yield Case(quantity, backward, n, d, family=family, **options)
+                case = Case(quantity, backward, n, d, family=family, **options)
+                if quantity in ONE_THREAD:
+                    case = replace(case, threads=1)
+                yield case
+                if case.device == "cpu" and case.bytes_moved >= MEMORY_BOUND:
+                    yield replace(case, other_memory=True)
 
 
 def variants(config: pytest.Config) -> Iterator[Case]:
@@ -78,13 +95,13 @@ def _options(config: pytest.Config) -> dict[str, object]:
 
 
 def parametrize(
-    metafunc: pytest.Metafunc, cases: Iterable[Case], names: Iterable[str] = ()
+    metafunc: pytest.Metafunc, cases: Iterable[Case], peers: Iterable[Peer] = PEERS
 ) -> None:
-    """Pairs each case with the peers that can do it (of those named), ours first."""
+    """Pairs each case with the peers that can do it, ours first."""
     pairs = [
         pytest.param(case, peer, id=f"{case}-{peer.name}".replace(" ", "_"))
         for case in cases
-        for peer in PEERS
-        if peer.can(case) and (not names or peer.name in names)
+        for peer in peers
+        if peer.can(case)
     ]
     metafunc.parametrize(("case", "peer"), pairs)

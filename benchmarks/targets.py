@@ -1,104 +1,112 @@
-"""What the kernels are meant to reach on the CPU, and whether a file of results shows it."""
+"""What the kernels are meant to reach on the CPU, and what the rows of a run show of it."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 Row = dict[str, Any]
+Size = tuple[int, int]
+
+PS, VMF = "PowerSpherical", "VonMisesFisher"
+FORWARD, BOTH = " forward", " forward + backward"
+TINY, IN_CACHE, LARGE = (8, 16), (512, 2048), (4096, 2048)
+SMALL: tuple[Size, ...] = ((1024, 8), (512, 64))
+SUMS: tuple[Size, ...] = ((4096, 64), (1024, 256), (512, 2048))
+ROW = 15e-9  # seconds that the scalars of a row may take
+RAW = "raw log_prob" + FORWARD
+VALIDATED = "validated log_prob" + FORWARD
 
 
 @dataclass(frozen=True)
 class Target:
-    """`wanted` is the least ratio of the peer's time to the subject's, or with `at_most` the
-    greatest of the subject's to the peer's. For the peers "read bandwidth" and "memory" see below.
-    """
-
-    family: str
     work: str
-    size: tuple[int, int]
-    peer: str
-    wanted: float
-    at_most: bool = False
-    subject: str = "ours"
+    size: Size | None
+    what: str  # is compared
+    measured: float | None  # None where a row of it is missing
+    at_least: float = 0.0
+    at_most: float = math.inf
+
+    @property
+    def met(self) -> bool:
+        return self.measured is not None and self.at_least <= self.measured <= self.at_most
 
 
-def _all() -> Iterator[Target]:
-    forward, both = " forward", " forward + backward"
-    large, ps, vmf = (4096, 2048), "PowerSpherical", "VonMisesFisher"
-    yield Target(ps, "log_prob" + forward, large, "read bandwidth", 0.8)
-    yield Target(ps, "log_prob" + forward, large, "power-spherical", 8)
-    yield Target(ps, "log_prob" + both, large, "power-spherical", 6)
-    yield Target(ps, "log_prob" + both, large, "power-spherical, compiled", 2)
-    yield Target(ps, "rsample" + forward, large, "one torch op", 4)
-    yield Target(ps, "rsample" + forward, large, "power-spherical", 15)
-    yield Target(ps, "rsample" + both, large, "power-spherical", 20)
-    for size in ((1024, 8), (512, 64)):
-        yield Target(ps, "rsample" + both, size, "power-spherical", 10)
-        yield Target(vmf, "rsample" + both, size, "s-vae style", 20)
-    for size in ((1_000_000, 3), large):
-        for quantity in ("log_prob", "log_prob of one law"):
-            yield Target(vmf, quantity + both, size, "TFP on JAX", 3)
-            yield Target(vmf, quantity + forward, size, "SciPy", 10)  # it has no backward
-    yield Target(ps, "loss" + both, (512, 2048), "plain torch", 5)
-    yield Target(ps, "loss" + both, (512, 2048), "power-spherical", 5)
-    tiny = (8, 16)
-    for subject in ("ours, op only", "ours"):
-        yield Target(ps, "log_prob" + forward, tiny, "one torch op", 3, True, subject)
-        yield Target(ps, "log_prob" + both, tiny, "composed torch ops", 1.3, True, subject)
-    for family in (ps, vmf):
-        for quantity in ("log_prob", "rsample"):
-            # Inputs apart: a tensor of n x d more than outputs and gradients would be 1.5 or 2.
-            yield Target(family, quantity + both, large, "memory", 1.2, True)
+def floor_of(row: Row) -> float:
+    """Seconds."""
+    return float(sum(row["floor"].values()))
 
 
-TARGETS = tuple(_all())
+def slower_cells(rows: list[Row]) -> list[Row]:
+    """The fastest other's row, for each cell of the speed map where it is right and before ours."""
+    fastest: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if row.get("map") and row["peer"] != "ours" and "ratio" in row and "wrong" not in row:
+            cell = (row["family"], row["work"], row["n"], row["d"])
+            fastest[cell] = min(fastest.get(cell, row), row, key=lambda r: r["ratio"])
+    return [row for row in fastest.values() if row["ratio"] < 1]
 
 
-def named(row: Row) -> bool:
-    """Whether the time of the row decides on a target."""
-    return any(_matches(row, t, t.peer) or _matches(row, t, t.subject) for t in TARGETS)
+def targets(rows: list[Row]) -> Iterator[Target]:
+    tables = [
+        r
+        for r in rows
+        if "seconds" in r and not r.get("map") and (r["dtype"], r["device"]) == ("float32", "cpu")
+    ]
 
+    def find(family: str, work: str, size: Size, peer: str = "ours", memory: str = "") -> Row:
+        wanted = (family, work, size, peer, work.startswith("raw"))
+        return next(
+            (
+                r
+                for r in tables
+                if (r["family"], r["work"], (r["n"], r["d"]), r["peer"], "variant" in r) == wanted
+                and memory in ("", r.get("memory"))
+            ),
+            {},
+        )
 
-def _matches(row: Row, target: Target, peer: str) -> bool:
-    return (
-        (row["family"], row["work"]) == (target.family, target.work)
-        and (row["n"], row["d"]) == target.size
-        and (row["peer"], row["dtype"], row["device"]) == (peer, "float32", "cpu")
-        and not (row.get("variant") or row.get("map"))
-    )
-
-
-def measured(rows: list[Row], target: Target) -> tuple[float, int, bool] | None:
-    """The ratio as in `wanted`, from how many rounds, and whether the peer's result was wrong.
-
-    None where it was not measured.
-    """
-
-    def find(peer: str) -> Row | None:
-        return next((r for r in rows if _matches(r, target, peer) and "skipped" not in r), None)
-
-    subject = find(target.subject)
-    if subject is None:
-        return None
-    if target.peer == "read bandwidth":
-        if not subject.get("read_bandwidth"):
-            return None
-        rate = subject["bytes"] / subject["seconds"]
-        return rate / subject["read_bandwidth"], subject["rounds"], False
-    if target.peer == "memory":
-        if subject.get("peak_memory") is None:
-            return None
-        return subject["peak_memory"] / subject["result_memory"], 1, False
-    peer = find(target.peer)
-    if peer is None:
-        return None
-    # Both are over ours, in alternation with it.
-    ratio = peer["ratio"] / (1 if target.subject == "ours" else subject["ratio"])
-    rounds = min(peer["rounds"], subject["rounds"])
-    return 1 / ratio if target.at_most else ratio, rounds, "wrong" in peer
-
-
-def met(target: Target, value: float) -> bool:
-    return value <= target.wanted if target.at_most else value >= target.wanted
+    families = (PS, VMF)
+    for family, passes in product(families, (FORWARD, BOTH)):
+        work = "log_prob" + passes
+        for memory in ("fresh", "reused"):
+            row = find(family, work, LARGE, memory=memory)
+            share = floor_of(row) / row["seconds"] if "floor" in row else None
+            yield Target(f"{family} {work}, {memory} memory", LARGE, "floor / ours", share, 0.85)
+    parts = [("rsample" + FORWARD, LARGE, "normals", 1.3)]
+    parts += [("rsample" + BOTH, size, "empty", 2) for size in SMALL]
+    for family, (work, size, part, wanted) in product(families, parts):
+        row = find(family, work, size)
+        least = row.get("floor", {}).get(part)
+        over = row["seconds"] / least if least else None
+        yield Target(f"{family} {work}", size, f"ours / {part}", over, at_most=wanted)
+    for passes, memory in product((FORWARD, BOTH), ("reused", "fresh")):
+        for peer, wanted in (("power-spherical", 3), ("power-spherical, compiled", 1.5)):
+            ratio = find(PS, "log_prob" + passes, IN_CACHE, peer, memory).get("ratio")
+            name = f"{PS} log_prob{passes}, {memory} memory"
+            yield Target(name, IN_CACHE, f"{peer} / ours", ratio, wanted)
+    for family, size in product(families, SUMS):
+        row = find(family, RAW, size, "torch.dot")
+        over = (row["ours_seconds"] - ROW * size[0]) / row["seconds"] if row else None
+        what = "(ours - 15 ns a row) / torch.dot"
+        yield Target(f"{family} {RAW}, 1 thread", size, what, over, at_most=1.5)
+    for family, size in product(families, (TINY, SMALL[1])):
+        ratio = find(family, VALIDATED, size, "torch Normal").get("ratio")
+        yield Target(f"{family} {VALIDATED}", size, "torch Normal / ours", ratio, 1)
+    for family in families:
+        ratio = find(family, VALIDATED, LARGE, "without validation").get("ratio")
+        over = 1 / ratio if ratio else None
+        yield Target(f"{family} {VALIDATED}", LARGE, "ours / without validation", over, at_most=1.6)
+    for family, quantity in product(families, ("log_prob", "rsample")):
+        row, work = find(family, quantity + BOTH, LARGE, memory="fresh"), quantity + BOTH
+        over = row["peak_memory"] / row["result_memory"] if row.get("peak_memory") else None
+        what = "peak memory / value and gradients"
+        yield Target(f"{family} {work}", LARGE, what, over, at_most=1.2)
+    slower = Counter(row["family"] for row in slower_cells(rows))
+    for family in dict.fromkeys(row["family"] for row in rows if row.get("map")):
+        what = "cells of the speed map where another is faster"
+        yield Target(f"{family}", None, what, slower[family], at_most=0)

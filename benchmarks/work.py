@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from memory import FRESH, GLIBC_MAPS, REUSED
 from torch import Tensor
 
 import powerspherical_ext
@@ -37,20 +38,33 @@ FAMILIES: dict[str, Family] = {
 class Quantity:
     arguments: tuple[str, ...]
     differentiated: tuple[int, ...]  # places in `arguments` whose gradient the backward pass gives
-    # Numbers of n x d tensors that any implementation must read or write: forward, and backward.
-    passes: tuple[int, int]
-    rows: tuple[int, int]  # numbers of tensors of n elements
+    # Numbers of tensors of n x d, and of n, that any implementation must read and write: forward,
+    # and backward.
+    reads: tuple[tuple[int, int], tuple[int, int]]
+    writes: tuple[tuple[int, int], tuple[int, int]]
 
 
+_LOG_PROB = ("x", "loc", "kappa")
 QUANTITIES = {
-    # x, loc; then x, loc again and the gradient of loc.
-    "log_prob": Quantity(("x", "loc", "kappa"), (1, 2), (2, 3), (2, 3)),
+    # Reads x, loc and kappa; then again, with the upstream gradient.
+    "log_prob": Quantity(_LOG_PROB, (1, 2), reads=((2, 1), (2, 2)), writes=((0, 1), (1, 1))),
+    # The op without a distribution around it, whose time is that of the sums over the rows; and the
+    # default, which checks the parameters and x. Forward alone.
+    "raw log_prob": Quantity(_LOG_PROB, (), reads=((2, 1), (0, 0)), writes=((0, 1), (0, 0))),
+    "validated log_prob": Quantity(_LOG_PROB, (), reads=((2, 1), (0, 0)), writes=((0, 1), (0, 0))),
     # The same loc and kappa for every x.
-    "log_prob of one law": Quantity(("x", "loc", "kappa"), (1, 2), (1, 1), (1, 1)),
-    # loc, sample; then sample, loc, the upstream gradient and the gradient of loc.
-    "rsample": Quantity(("loc", "kappa"), (0, 1), (2, 4), (1, 2)),
+    "log_prob of one law": Quantity(
+        _LOG_PROB, (1, 2), reads=((1, 0), (1, 1)), writes=((0, 1), (0, 0))
+    ),
+    # Reads loc and kappa; then the upstream gradient, the sample, loc and kappa.
+    "rsample": Quantity(("loc", "kappa"), (0, 1), reads=((1, 1), (3, 1)), writes=((1, 0), (1, 1))),
     # Two views, two directions: pred and target of both; their gradients fit into the same pass.
-    "loss": Quantity(("p1", "p2", "z1", "z2", "kappa1", "kappa2"), (0, 1, 4, 5), (4, 2), (2, 2)),
+    "loss": Quantity(
+        ("p1", "p2", "z1", "z2", "kappa1", "kappa2"),
+        (0, 1, 4, 5),
+        reads=((4, 2), (0, 0)),
+        writes=((0, 0), (2, 2)),
+    ),
 }
 
 
@@ -64,6 +78,7 @@ class Case:
     device: str = "cpu"
     family: str = "PowerSpherical"  # a key of FAMILIES
     threads: int = 0  # of torch; 0: its own choice
+    other_memory: bool = False  # not that which glibc chooses by itself
 
     @property
     def work(self) -> str:
@@ -71,17 +86,35 @@ class Case:
 
     def __str__(self) -> str:
         name = f"{self.family}-{self.work}-{self.n}x{self.d}-{self.dtype_name}"
-        return name + f"-{self.threads}_threads" * bool(self.threads)
+        name += f"-{self.threads}_threads" * bool(self.threads)
+        return name + f"-{self.memory}_memory" * self.other_memory
 
     @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    def memory(self) -> str:
+        """Of a result of n x d; a process gets fresh memory for large ones by default."""
+        large = self.n * self.d * self.dtype.itemsize >= GLIBC_MAPS
+        return FRESH if large != self.other_memory else REUSED
+
+    @property
+    def reads(self) -> list[int]:
+        """Bytes: of the forward pass, and of the backward pass if there is one."""
+        return self._bytes(QUANTITIES[self.quantity].reads)
+
+    @property
+    def writes(self) -> list[int]:
+        return self._bytes(QUANTITIES[self.quantity].writes)
+
+    def _bytes(self, tensors: Sequence[tuple[int, int]]) -> list[int]:
+        size = self.n * self.dtype.itemsize
+        return [(of_nd * self.d + of_n) * size for of_nd, of_n in tensors[: 1 + self.backward]]
+
+    @property
     def bytes_moved(self) -> int:
-        quantity = QUANTITIES[self.quantity]
-        passes, rows = (f + b * self.backward for f, b in (quantity.passes, quantity.rows))
-        return (passes * self.d + rows) * self.n * self.dtype.itemsize
+        return sum(self.reads) + sum(self.writes)
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -179,7 +212,7 @@ def draws(case: Case) -> int:
 @functools.lru_cache(maxsize=1)
 def _truth(case: Case) -> list[Tensor]:
     arguments, upstream = inputs(case)
-    if case.quantity == "log_prob":  # rows do not depend on one another
+    if case.quantity.endswith("log_prob"):  # rows do not depend on one another
         arguments, upstream = tuple(v[:ROWS_CHECKED] for v in arguments), upstream[:ROWS_CHECKED]
     arguments = tuple(v.double().requires_grad_(i in case.wanted) for i, v in enumerate(arguments))
     value = function(case)(*arguments)
@@ -191,7 +224,7 @@ def _truth(case: Case) -> list[Tensor]:
 def _shown(case: Case, result: Sequence[Tensor]) -> list[Tensor]:
     """What implementations must agree on: of log_prob's gradient in loc, the tangential part."""
     shown = list(result)
-    if case.quantity == "log_prob":
+    if case.quantity.endswith("log_prob"):
         shown = [r[:ROWS_CHECKED] for r in result]
     if case.backward and case.quantity != "loss":
         loc = inputs(case)[0][1].double()

@@ -140,7 +140,7 @@ def _only_build() -> Iterator[None]:
 
 
 def _build_library(package: Path) -> None:
-    cxx = _find_cxx()
+    cxx = find_cxx()
     if cxx is None:
         _do_without_kernels(package)
         return
@@ -224,7 +224,7 @@ def _fingerprint(library: Path) -> dict[str, Any]:
 
 def check_cuda(wanted: list[str]) -> None:
     """Compile csrc/cuda for these architectures; spilled registers or local memory are errors."""
-    cxx, nvcc = _find_cxx(), _find_nvcc()
+    cxx, nvcc = find_cxx(), _find_nvcc()
     if cxx is None or nvcc is None:
         print(f"cuda-check skipped: {'no C++ compiler' if nvcc else _why_no_nvcc()}")
         return
@@ -248,7 +248,7 @@ def _do_without_kernels(package: Path) -> None:
         _install_info(package, folder, {"missing": {"cpu": reason, "cuda": reason}})
 
 
-def _find_cxx() -> list[str] | None:
+def find_cxx() -> list[str] | None:
     if os.name != "posix":
         return None
     wanted = _words("CXX")

@@ -3,6 +3,7 @@
 #pragma once
 #include "families.h"
 #include "tensor.h"
+#include <cstring>
 
 namespace spherical {
 
@@ -30,6 +31,13 @@ void dispatch_family(const char *op, int64_t index, const F &f, List<Members...>
 }
 template <class F> void dispatch_family(const char *op, int64_t index, const F &f) {
   dispatch_family(op, index, f, Families());
+}
+
+// The floating-point argument at position i of the stack.
+inline double unpack_float(const StableIValue *stack, int i) {
+  double value;
+  std::memcpy(&value, &stack[i], sizeof value);
+  return value;
 }
 
 // The argument `needs_grad` of an op: the bits of NeedsGrad in Python.

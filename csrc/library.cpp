@@ -16,6 +16,10 @@ const int registered = [] {
            "kl(Tensor kappa_p, Tensor kappa_q, Tensor sin2, Tensor cos2, int d, int family_p, "
            "int family_q, int function) -> Tensor",
            "log_prob(Tensor value, Tensor mu, Tensor kappa, int family) -> Tensor",
+           // log_prob, and whether in some row |value| is not 1 within the tolerance: bool, of
+           // shape (); on the CPU alone
+           "log_prob_on_sphere(Tensor value, Tensor mu, Tensor kappa, int family, float tolerance) "
+           "-> (Tensor, Tensor)",
            "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
            "int needs_grad) -> (Tensor, Tensor, Tensor)",
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
@@ -24,6 +28,10 @@ const int registered = [] {
            // the loss, and the gradients of pred, target and kappa
            "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
            "float beta, int needs_grad) -> (Tensor, Tensor, Tensor, Tensor)",
+           // whether |value| of [..., d] is 1 within the tolerance, and lower <= value < upper of
+           // [...]: bool, for any floating-point dtype; on the CPU alone
+           "on_sphere(Tensor value, float tolerance) -> Tensor",
+           "in_interval(Tensor value, float lower, float upper) -> Tensor",
        })
     TORCH_C(aoti_torch_library_def, library, schema);
   return 0;

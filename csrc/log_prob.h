@@ -51,9 +51,18 @@ template <class T> struct LogProbBackward {
   }
 };
 
+// For devices without kernels for all pairs of values and laws.
+struct NoPairs {
+  template <class Family, class Args> bool operator()(Family, const Args &) const { return false; }
+};
+
 // Calls run(family, LogProbBackward<T>), which writes the gradients that are needed, each in the
-// dtype of its operand. It is called twice where both gradients of vectors are to be summed.
-template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Run &run) {
+// dtype of its operand. It is called twice where both gradients of vectors are to be summed. Where
+// both vectors are expanded, run_pairs is called first, with all gradients; if it returns true, it
+// has written them.
+template <class Run, class RunPairs = NoPairs>
+void unpack_log_prob_backward(StableIValue *stack, const Run &run,
+                              const RunPairs &run_pairs = RunPairs()) {
   constexpr const char *op = "log_prob_backward";
   Tensor grad(stack[0]), value(stack[1]), mu(stack[2]), kappa(stack[3]);
   const NeedsGrad needs(stack[5]);
@@ -70,7 +79,8 @@ template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Ru
   Tensor grad_mu = new_gradient(mu, batch, needs.mu, needs.summed);
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
 
-  const auto launch = [&](bool to_value, bool to_mu, bool to_kappa, int summed) {
+  // Calls use(family, args), with the rows sorted for the sums of result `summed`.
+  const auto launch = [&](bool to_value, bool to_mu, bool to_kappa, int summed, const auto &use) {
     const Result results[] = {{to_value ? &grad_value : nullptr, true},
                               {to_mu ? &grad_mu : nullptr, true},
                               {to_kappa ? &grad_kappa : nullptr, false}};
@@ -81,15 +91,21 @@ template <class Run> void unpack_log_prob_backward(StableIValue *stack, const Ru
       using T = decltype(zero);
       const LogProbBackward<T> args{row_operands<T>(op, rows, inputs, results),
                                     make_dim<T>(batch.d), kappa.device_index(), sums};
-      dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
+      dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { use(family, args); });
     });
   };
   using Args = LogProbBackward<float>;
-  if (sum_value && sum_mu) {
-    launch(true, false, false, Args::kGradValue);
-    launch(false, true, needs.kappa, Args::kGradMu);
+  bool done = false;
+  if (needs.summed && batch.expands(value) && batch.expands(mu))
+    launch(needs.value, needs.mu, needs.kappa, Args::kGradMu,
+           [&](auto family, const auto &args) { done = run_pairs(family, args); });
+  if (done) {
+    // Every gradient is written.
+  } else if (sum_value && sum_mu) {
+    launch(true, false, false, Args::kGradValue, run);
+    launch(false, true, needs.kappa, Args::kGradMu, run);
   } else {
-    launch(needs.value, needs.mu, needs.kappa, sum_value ? Args::kGradValue : Args::kGradMu);
+    launch(needs.value, needs.mu, needs.kappa, sum_value ? Args::kGradValue : Args::kGradMu, run);
   }
   stack[0] = grad_value.release();
   stack[1] = grad_mu.release();

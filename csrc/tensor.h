@@ -130,7 +130,7 @@ private:
 
   Tensor() = default;
 
-  // The C functions of torch drop the type of the exception. ops/_dispatch.py knows this message,
+  // The C functions of torch drop the type of the exception. _kernels.py knows this message,
   // and raises torch's own error. Where nothing translates it, as in compiled programs, it still
   // has the words by which programs recognise that memory is short.
   [[noreturn]] static void fail_to_allocate(int64_t elements, int32_t dtype, int32_t device_type,

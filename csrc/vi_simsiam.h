@@ -85,8 +85,7 @@ template <class T> struct VISimSiamLoss {
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
   Tensor grad(stack[0]), pred(stack[1]), target(stack[2]), kappa(stack[3]);
-  double beta;
-  std::memcpy(&beta, &stack[5], sizeof beta);
+  const double beta = unpack_float(stack, 5);
   const NeedsGrad needs(stack[6]);
   check_same_device(op, kappa, {&grad, &pred, &target});
   pred.make_rows_dense();

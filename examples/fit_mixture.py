@@ -1,12 +1,15 @@
-"""Cluster images on the sphere: EM for a mixture of von Mises-Fisher distributions.
+"""Cluster images on the sphere: how many components should a mixture have?
 
-    python examples/fit_mixture.py                            # 5,000 MNIST digits, no download
-    python examples/fit_mixture.py --data digits --clusters 15 --seed 1
+    python examples/fit_mixture.py                      # 5,000 MNIST digits, no download, a minute
+    python examples/fit_mixture.py --data digits --components 5 10 20 40 --seed 1
+    python examples/fit_mixture.py --family power_spherical
 
 An image counts by its direction: its principal components, divided by their length, are a point on
-the unit sphere. The E step is a log_prob, the M step a weighted fit, and the result is torch's own
-MixtureSameFamily. Prints the log-likelihood of each iteration and how well the clusters agree with
-the labels, which the fit never sees; draws both in fit_mixture.png.
+the unit sphere. Mixtures of several sizes are fitted, each with a concentration for every component
+and with one for all. The Bayesian information criterion (BIC) chooses among them: the gain in
+likelihood must be worth the parameters. Prints the BIC of each, and how well its components agree
+with the labels, which the fit never sees. Draws the BIC and the mean images of the components of
+the best mixture in fit_mixture.png.
 """
 
 from __future__ import annotations
@@ -17,13 +20,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
-from torch import Tensor
-from torch.distributions import Categorical, MixtureSameFamily
 
-from powerspherical_ext import VonMisesFisher
+from powerspherical_ext import (
+    FittedMixture,
+    PowerSpherical,
+    SphericalCauchy,
+    VonMisesFisher,
+    fit_mixture,
+)
+
+FAMILIES = {
+    "von_mises_fisher": VonMisesFisher,
+    "power_spherical": PowerSpherical,
+    "spherical_cauchy": SphericalCauchy,
+}
+COMPONENTS = [5, 10, 20, 30, 40, 60, 80, 100, 120]
+SHOWN = 25  # mean images
+
+# By concentration, "free" or "shared", and by the number of components
+Fits = dict[str, dict[int, FittedMixture]]
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -37,57 +54,67 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     return mnist_data()
 
 
-def mixture(x: Tensor, responsibilities: Tensor) -> MixtureSameFamily:
-    """The M step: the mixture of maximum likelihood given the soft assignments (n, clusters)."""
-    components = VonMisesFisher.fit(x, weights=responsibilities.T)
-    return MixtureSameFamily(Categorical(responsibilities.mean(0)), components)
+def purity(labels: np.ndarray, found: np.ndarray) -> float:
+    """The part of the images whose label is the most frequent one of their component."""
+    counts = np.zeros((found.max() + 1, labels.max() + 1), int)
+    np.add.at(counts, (found, labels), 1)
+    return counts.max(1).sum() / len(labels)
 
 
-def expectation(model: MixtureSameFamily, x: Tensor) -> tuple[Tensor, float]:
-    """The E step: soft assignments (n, clusters), and the mean log-likelihood."""
-    joint = model.mixture_distribution.logits + model.component_distribution.log_prob(x[:, None])
-    total = joint.logsumexp(1, keepdim=True)
-    return (joint - total).exp(), total.mean().item()
+def fit_all(x: torch.Tensor, labels: np.ndarray, args: argparse.Namespace) -> Fits:
+    """A mixture for each concentration and each number of components; prints a line for each."""
+    print("components  concentration  log-likelihood          BIC  iterations  Rand index  purity")
+    fits: Fits = {"free": {}, "shared": {}}
+    for k in args.components:
+        for concentration in fits:
+            fit = fit_mixture(
+                x,
+                k,
+                FAMILIES[args.family],
+                concentration=concentration,
+                n_init=args.starts,
+                generator=torch.Generator().manual_seed(args.seed),
+            )
+            found = fit.labels.numpy()
+            print(
+                f"{k:10d}  {concentration:>13}  {fit.log_likelihood:14.1f}  {fit.bic:11.1f}"
+                f"  {len(fit.log_likelihoods) - 1:10d}  {adjusted_rand_score(labels, found):10.3f}"
+                f"  {purity(labels, found):6.3f}",
+                flush=True,
+            )
+            fits[concentration][k] = fit
+    return fits
 
 
-def fit(x: Tensor, start: Tensor, iterations: int) -> tuple[MixtureSameFamily, list[float]]:
-    """EM from hard assignments (n,), to the last iteration or until the log-likelihood rests."""
-    responsibilities = torch.nn.functional.one_hot(start).to(x.dtype)
-    history: list[float] = []
-    for iteration in range(iterations):
-        model = mixture(x, responsibilities)
-        responsibilities, likelihood = expectation(model, x)
-        print(f"iteration {iteration:3d}: mean log-likelihood {likelihood:.6f}", flush=True)
-        assert not history or likelihood >= history[-1] - 1e-9, "EM never lowers the likelihood"
-        history.append(likelihood)
-        if iteration and history[-1] - history[-2] < 1e-6:
-            break
-    return model, history
-
-
-def plot(path: Path, means: np.ndarray, model: MixtureSameFamily, history: list[float]) -> None:
-    """The clusters' mean directions as images, largest first, and the log-likelihood."""
+def plot(path: Path, fits: Fits, best: FittedMixture, images: np.ndarray) -> None:
+    """The BIC, and the mean images of the components of the best mixture, largest first."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    side, columns = round(means.shape[1] ** 0.5), 5
-    rows = -(-len(means) // columns)
-    figure = plt.figure(figsize=(11, 1.2 + 1.6 * rows), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
-    axes = left.subplots(rows, columns, squeeze=False).ravel()
+    figure = plt.figure(figsize=(12, 6.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2))
+    axis = left.subplots()
+    for concentration, row in fits.items():
+        axis.plot(list(row), [fit.bic for fit in row.values()], ".-", label=concentration)
+    axis.plot(len(images), best.bic, "o", ms=12, mfc="none", color="black", label="lowest BIC")
+    axis.set(xlabel="components", ylabel="BIC (nats): lower is better")
+    axis.legend(title="concentration")
+    axis.grid(alpha=0.3)
+
+    probs = best.mixture.mixture_distribution.probs
+    kappa = best.mixture.component_distribution.concentration
+    order = probs.argsort(descending=True)[:SHOWN].tolist()
+    side, columns = round(images.shape[1] ** 0.5), 5
+    axes = right.subplots(-(-len(order) // columns), columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    weights, kappa = model.mixture_distribution.probs, model.component_distribution.concentration
-    for axis, k in zip(axes, weights.argsort(descending=True).tolist(), strict=False):
-        axis.imshow(means[k].reshape(side, side), cmap="gray")
-        axis.set_title(f"{weights[k]:.0%}, $\\kappa$ {kappa[k]:.0f}", fontsize=9)
-    left.suptitle("mean directions, with their weight and concentration")
-    axis = right.subplots()
-    axis.plot(history, marker=".")
-    axis.set(xlabel="iteration of EM", ylabel="mean log-likelihood (nats)")
-    axis.grid(alpha=0.3)
+    for axis, k in zip(axes, order, strict=False):
+        axis.imshow(images[k].reshape(side, side), cmap="gray")
+        axis.set_title(f"{probs[k]:.1%}, {kappa[k]:.3g}", fontsize=9)
+    shown = f"the {len(order)} largest of {len(images)}" if len(images) > SHOWN else "all"
+    right.suptitle(f"mean directions, with weight and concentration: {shown}")
     figure.savefig(path, dpi=120)
 
 
@@ -98,31 +125,38 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", choices=("mnist", "digits"), default="mnist")
     add("--out", type=Path, help="folder to write to (default: runs/fit-mixture-DATA-SEED)")
-    add("--clusters", type=int, default=10)
-    add("--dim", type=int, default=50, help="principal components: d (default 50)")
-    add("--iterations", type=int, default=100, help="of EM, at most (default 100)")
-    add("--seed", type=int, default=0, help="of k-means, from which EM starts")
+    add("--family", choices=FAMILIES, default="von_mises_fisher")
+    add("--components", type=int, nargs="+", default=COMPONENTS, help="numbers to choose from")
+    add("--dim", type=int, default=10, help="principal components: d (default 10)")
+    add("--starts", type=int, default=3, help="of k-means++, the best is taken (default 3)")
+    add("--seed", type=int, default=0, help="of k-means++ and of the principal components")
     args = parser.parse_args(argv)
+    images, labels = load(args.data)
+    if not 2 <= args.dim <= images.shape[1]:
+        parser.error(f"--dim must be from 2 to {images.shape[1]}, got {args.dim}")
+    if not 1 <= min(args.components) <= max(args.components) <= len(images):
+        parser.error(f"--components must be from 1 to {len(images)}, got {args.components}")
+    if args.starts < 1:
+        parser.error(f"--starts must be at least 1, got {args.starts}")
     args.out = args.out or Path("runs") / f"fit-mixture-{args.data}-{args.seed}"
     begin = time.monotonic()
 
-    images, labels = load(args.data)
     pca = PCA(args.dim, random_state=args.seed)
     points = pca.fit_transform(images)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    kmeans = KMeans(args.clusters, n_init=1, random_state=args.seed).fit_predict(points)
-    model, history = fit(torch.from_numpy(points), torch.from_numpy(kmeans).long(), args.iterations)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    fits = fit_all(torch.from_numpy(points / lengths), labels, args)
 
-    found = expectation(model, torch.from_numpy(points))[0].argmax(1).numpy()
-    ours, theirs = (adjusted_rand_score(labels, c) for c in (found, kmeans))
+    concentration, k = min(
+        ((name, k) for name, row in fits.items() for k in row), key=lambda c: fits[c[0]][c[1]].bic
+    )
+    best = fits[concentration][k]
     print(
-        f"{len(points)} images, d = {args.dim}, {args.clusters} clusters: adjusted Rand index "
-        f"{ours:.3f}, of k-means, from which it started, {theirs:.3f}"
+        f"{len(points)} images, d = {args.dim}: the lowest BIC has the mixture of {k} components "
+        f"with {concentration} concentration"
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    spread = np.linalg.norm(pca.transform(images), axis=1).mean()
-    means = model.component_distribution.loc.numpy() * spread
-    plot(args.out / "fit_mixture.png", pca.inverse_transform(means), model, history)
+    means = best.mixture.component_distribution.loc.numpy() * lengths.mean()
+    plot(args.out / "fit_mixture.png", fits, best, pca.inverse_transform(means))
     print(f"{time.monotonic() - begin:.0f} s; wrote {args.out / 'fit_mixture.png'}")
 
 

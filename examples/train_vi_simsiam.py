@@ -14,6 +14,25 @@ time tenfold if other programs compete for the cores, because threads spin while
 
 One file of vi_simsiam/ for each job: methods.py has the losses of all methods, model.py the
 network, augment.py the views, data.py the images, settings.py the presets, distributed.py torchrun.
+
+Measured with the default settings for each --method, seed 0 (n = 1), one core of a shared 2-core
+machine, 1240 steps on 4,000 MNIST images: kNN accuracy on 1,000 test images, clean and damaged; and
+AUROC of kappa, and of the norm of mu, against kNN's correctness on the damaged ones (chance .5, its
+standard deviation .007).
+
+    method         clean  damaged    kappa  norm of mu
+    vi-simsiam      .795     .559     .776        .679
+    simsiam         .780     .563                 .667
+    simclr          .883     .679                 .679
+    vi-simclr       .775     .539     .561        .584
+    dino            .559     .365                 .583
+    barlow-twins    .760     .534                 .729
+
+Nothing was tuned for a method, and one seed decides no order. --preset paper was run for single
+steps only: no GPU was at hand. From Appendix B it differs in the data, in the projector and
+predictor, which are SimSiam's (--projector directpred has the others), in hue as a rotation of RGB,
+in one blur for all blurred images of a batch, and in small crops of 3/7 of the view's side. DINO's
+logits are cosines to prototypes, as in DINO itself; the paper does not describe its head.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 from ._library import __version__, show_config
 from .distributions import HypersphericalUniform, PowerSpherical, SphericalCauchy, VonMisesFisher
 from .losses import KappaHead, VISimSiamLoss, vi_simsiam_loss
+from .mixtures import FittedMixture, fit_mixture
 
 __all__ = [
+    "FittedMixture",
     "HypersphericalUniform",
     "KappaHead",
     "PowerSpherical",
@@ -12,6 +14,7 @@ __all__ = [
     "VISimSiamLoss",
     "VonMisesFisher",
     "__version__",
+    "fit_mixture",
     "show_config",
     "vi_simsiam_loss",
 ]

@@ -1,4 +1,8 @@
-"""Constraints that torch.distributions lacks.
+"""Constraints that torch.distributions lacks -> csrc/constraint.h, csrc/cpu/constraint.cpp.
+
+A kernel checks tensors on the CPU in one pass, without temporaries. Plain torch checks tensors on
+other devices, and in programs that are traced or transformed. The two add up the squares of a
+vector in different orders, so that they may differ on one whose length is off by the tolerance.
 
 Their answer to a DTensor is a plain tensor, since Distribution asks whether all of it is true by an
 operator that DTensors lack.
@@ -13,11 +17,15 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
+from ._kernels import can_check, raw_op, register_fake
 from ._tensors import whole
 
 __all__ = ["below_one", "concentration", "finite_nonnegative", "sphere"]
 
 UPPER_BOUND = 2.0**50  # kUpperBound of csrc/math/types.h
+
+_on_sphere = raw_op("on_sphere")[1]
+_in_interval = raw_op("in_interval")[1]
 
 
 class _Sphere(Constraint):
@@ -31,11 +39,19 @@ class _Sphere(Constraint):
 
     def check(self, value: Any) -> Tensor:
         x: Tensor = value
-        d = x.shape[-1]
-        tolerance = min(10 * torch.finfo(x.dtype).eps * d**0.5, 1e-2)
+        tolerance = self.tolerance(x)
+        on_sphere: Tensor
+        if can_check(x) and x.shape[-1] >= 2:
+            on_sphere = _on_sphere(x, tolerance)
+            return on_sphere
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        on_sphere: Tensor = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
+        on_sphere = (torch.linalg.vector_norm(wide, dim=-1) - 1).abs() <= tolerance
         return whole(on_sphere)
+
+    def tolerance(self, x: Tensor) -> float:
+        """How much the lengths of vectors x (..., d) may differ from 1."""
+        tolerance: float = min(10 * torch.finfo(x.dtype).eps * x.shape[-1] ** 0.5, 1e-2)
+        return tolerance
 
     def __repr__(self) -> str:
         return "Sphere()"
@@ -50,8 +66,11 @@ class _FiniteNonnegative(Constraint):
         self.upper_bound = upper_bound
 
     def check(self, value: Any) -> Tensor:
-        valid: Tensor = (value >= 0) & (value < self.upper_bound)
-        return whole(valid)
+        x: Tensor = value
+        if can_check(x):
+            valid: Tensor = _in_interval(x, self.lower_bound, self.upper_bound)
+            return valid
+        return whole((x >= self.lower_bound) & (x < self.upper_bound))
 
     def __repr__(self) -> str:
         if self.upper_bound == math.inf:
@@ -64,3 +83,15 @@ sphere = _Sphere()
 finite_nonnegative = _FiniteNonnegative()
 below_one = _FiniteNonnegative(1.0)
 concentration = _FiniteNonnegative(UPPER_BOUND)  # of a family that has no bound of its own
+
+
+@register_fake("on_sphere")
+def _(value: Tensor, tolerance: float) -> Tensor:
+    d = value.shape[-1]
+    torch._check(d >= 2, lambda: f"powerspherical_ext: the sphere needs d >= 2, got {d}")
+    return value.new_empty(value.shape[:-1], dtype=torch.bool)
+
+
+@register_fake("in_interval")
+def _(value: Tensor, lower: float, upper: float) -> Tensor:
+    return torch.empty_like(value, dtype=torch.bool, memory_format=torch.contiguous_format)

@@ -32,10 +32,10 @@ from powerspherical_ext import (
     PowerSpherical,
     SphericalCauchy,
     VonMisesFisher,
+    _kernels,
     _library,
 )
 from powerspherical_ext.families import Family as DeclaredFamily
-from powerspherical_ext.ops import _dispatch
 
 mp.dps = 50
 
@@ -288,8 +288,8 @@ ignores_warnings_of_torch = pytest.mark.filterwarnings(  # within torch.func and
 
 def without_kernels(monkeypatch):
     """From here on, every op takes the plain-torch path."""
-    monkeypatch.setattr(_dispatch, "CPU_KERNELS", False)
-    monkeypatch.setattr(_dispatch, "CUDA_KERNELS", False)
+    monkeypatch.setattr(_kernels, "CPU_KERNELS", False)
+    monkeypatch.setattr(_kernels, "CUDA_KERNELS", False)
 
 
 @pytest.fixture(params=[pytest.param("kernels", marks=needs_kernels), "reference"])

@@ -47,10 +47,13 @@ ARGUMENTS = {
     "scalar_function": "s d family function",
     "kl": "s s s s d family family function",
     "log_prob": "v v s family",
+    "log_prob_on_sphere": "v v s family tolerance",
     "log_prob_backward": "s v v s family needs_grad",
     "rsample": "v s state family",
     "rsample_backward": "v v v s family needs_grad",
     "vi_simsiam_loss": "s v v s family beta needs_grad",
+    "on_sphere": "v tolerance",
+    "in_interval": "s lower upper",
 }
 
 
@@ -62,7 +65,8 @@ def operands(name):
 def call_raw(name, tensors, **others):
     """Calls a raw op with its tensors and, where others does not say otherwise, plain integers."""
     defaults = {"d": 5, "family": FAMILY.index, "function": 0, "needs_grad": 7, "beta": 0.0}
-    settings = {**defaults, "state": STATE, **others}
+    checks = {"tolerance": 1e-3, "lower": 0.0, "upper": 1.0}
+    settings = {**defaults, **checks, "state": STATE, **others}
     rest = [settings[kind] for kind in ARGUMENTS[name].split() if kind not in ("v", "s")]
     result = getattr(raw, name)(*tensors, *rest)
     return result if isinstance(result, tuple) else (result,)

@@ -2,4 +2,5 @@
 #pragma once
 #include "../families.h"
 #include "families/power_spherical.h"
+#include "families/spherical_cauchy.h"
 #include "families/von_mises_fisher.h"

@@ -3,7 +3,10 @@
 #include "../registration.h"
 #include "angles.h"
 #include "family_rows.h"
+#include "log_prob_pairs.h"
+#include "log_prob_pairs_backward.h"
 #include "reduce.h"
+#include <atomic>
 
 namespace {
 using namespace spherical;
@@ -63,6 +66,16 @@ T rounded(const Dim<double> &dim, const LogDensities<T> &s, int64_t r, const T *
     return static_cast<T>(log_density<Family, S>(s.kappa[r], make_dim<S>(d), c));
 }
 
+// log p of the n rows of a tile, given kappa and log p(mu) in s.
+template <class Family, class T>
+void tile_log_probs(const Dim<double> &dim, const T *const *x, const T *const *mu, int64_t n,
+                    int64_t d, LogDensities<T> &s, T *log_prob) {
+  chord_sums(x, mu, n, d, s.sums);
+  log_densities<Family>(dim, n, s);
+  for (int64_t r = 0; r < n; ++r)
+    log_prob[r] = rounded<Family>(dim, s, r, x[r], mu[r], d);
+}
+
 // Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
 template <class T>
 SIMD_CLONES void set_angles(const double (&sums)[kChordSums][kTile], int64_t at, int64_t n,
@@ -103,11 +116,38 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients
                                        s.angles.template half_angle<T>(r));
 }
 
-template <class Family, class T> void forward(const LogProb<T> &args) {
+// Returns whether |x| is 1 within the tolerance in each of n rows, given the sums of their chords.
+inline bool all_on_sphere(const double (&sums)[kChordSums][kTile], int64_t n, double tolerance) {
+  const double shortest = std::max(0.0, 1 - tolerance), longest = 1 + tolerance;
+  const double least = shortest * shortest, most = longest * longest;
+  bool all = true;
+  for (int64_t r = 0; r < n; ++r) {
+    const double xx = 0.25 * (sums[kMinus][r] + sums[kPlus][r]) + 0.5 * sums[kSquares][r];
+    all &= xx >= least && xx <= most;
+  }
+  return all;
+}
+
+// Writes log p, and returns whether all values are on the sphere within the tolerance.
+template <class Family, class T> bool forward(const LogProb<T> &args, double tolerance) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(operands, false);
   const auto dim = make_dim<double>(d);
+  const auto again = [&](const T *const *x, const T *const *mu, int64_t n, const T *kappa,
+                         const double *log_prob_at_mode, T *log_prob) {
+    LogDensities<T> s;
+    std::copy(kappa, kappa + n, s.kappa);
+    std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
+    tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
+  };
+  std::atomic<bool> on_sphere{true};
+  const auto check = [&](double inverse_length) {
+    if (!(std::fabs(1 / inverse_length - 1) <= tolerance))
+      on_sphere.store(false, std::memory_order_relaxed);
+  };
+  if (log_prob_of_pairs<Family>(args, again, check))
+    return on_sphere;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
   if (one_kappa) {
@@ -123,16 +163,16 @@ template <class Family, class T> void forward(const LogProb<T> &args) {
       const T *const *x = read_rows(operands, Args::kValue, first, n, value_rows);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
-      chord_sums(x, mu, n, d, s.sums);
       if (!one_kappa)
         OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
-      log_densities<Family>(dim, n, s);
       T log_prob[kTile];
-      for (int64_t r = 0; r < n; ++r)
-        log_prob[r] = rounded<Family>(dim, s, r, x[r], mu[r], d);
+      tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
+      if (!all_on_sphere(s.sums, n, tolerance))
+        on_sphere.store(false, std::memory_order_relaxed);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
     }
   });
+  return on_sphere;
 }
 
 template <class Family, class T> void backward(const LogProbBackward<T> &args) {
@@ -186,18 +226,50 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
                               row_grain(d, 1, kRowCost), tile, scalars);
 }
 
+template <class Family, class T> bool backward_of_pairs(const LogProbBackward<T> &args) {
+  const int64_t d = args.operands.rows.d;
+  const auto again = [&](const T *const *x, const T *const *mu, const NearPair<T> &pair, bool of_mu,
+                         T *out) {
+    Gradients<T> s;
+    s.kappa[0] = pair.kappa;
+    s.upstream[0] = pair.upstream;
+    s.log_prob_at_mode_dkappa[0] = pair.at_mode;
+    measure(x, mu, 0, 1, d, s.angles);
+    set_steps<Family>(args.dim, 0, 1, s);
+    kappa_gradients<Family>(args.dim, 1, s);
+    if (of_mu)
+      angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, &out);
+    else
+      angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, &out);
+    return s.kappa_grad[0];
+  };
+  return log_prob_backward_of_pairs<Family>(args, again);
+}
+
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
+  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args, 0); });
+}
+
+void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  const double tolerance = unpack_float(stack, 4);
+  unpack_log_prob(stack, [=](auto family, const auto &args) {
+    Tensor off_sphere =
+        Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(), args.device);
+    *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
+    stack[1] = off_sphere.release();
+  });
 }
 
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob_backward(stack,
-                           [](auto family, const auto &args) { backward<decltype(family)>(args); });
+  unpack_log_prob_backward(
+      stack, [](auto family, const auto &args) { backward<decltype(family)>(args); },
+      [](auto family, const auto &args) { return backward_of_pairs<decltype(family)>(args); });
 }
 
 const int registered = [] {
   Implementations("CPU")
       .op("log_prob", log_prob_cpu)
+      .op("log_prob_on_sphere", log_prob_on_sphere_cpu)
       .op("log_prob_backward", log_prob_backward_cpu);
   return 0;
 }();

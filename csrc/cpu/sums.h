@@ -85,7 +85,8 @@ HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<V> (&
 }
 
 // sums = N sums over R rows of d elements. terms(in, out) writes the N terms of an element of each
-// row, or of a vector of them; they are 0 where the elements are.
+// row, or of a vector of them; they are 0 where the elements are. Sums in long double serve rows that
+// lose most of their digits, and keep all that it has.
 template <class S, int N, int R, class T, class Terms>
 HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], const Terms &terms) {
   if constexpr (!std::is_same_v<S, long double>)
@@ -97,13 +98,17 @@ HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], cons
             unrolled<N>([&](int k) __attribute__((always_inline)) { total[k] += out[k]; });
           });
   std::fill_n(sums, N, S(0));
+  S lost[N] = {}; // of each sum, by rounding (Kahan 1965)
   for (int64_t i = 0; i < d; ++i) {
     S in[R], out[N];
     for (int k = 0; k < R; ++k)
       in[k] = rows[k][i];
     terms(in, out);
-    for (int k = 0; k < N; ++k)
-      sums[k] += out[k];
+    for (int k = 0; k < N; ++k) {
+      const S term = out[k] - lost[k], sum = sums[k] + term;
+      lost[k] = (sum - sums[k]) - term;
+      sums[k] = sum;
+    }
   }
 }
 

@@ -37,7 +37,7 @@ template <class Arguments, class Element> struct ChordSums {
   // of vectors of one length, in double.
   template <class Worker> static __device__ Cosine<double> measure_again(Worker &worker) {
     T squares[2];
-    worker.sum_again(squares, [](const Held &held, int k, T (&out)[2]) {
+    worker.sum_again(squares, [](const Held &held, int k, T(&out)[2]) {
       const T x = held.x.element[k], mu = held.mu.element[k];
       out[0] = x * x;
       out[1] = mu * mu;

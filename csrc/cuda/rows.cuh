@@ -287,10 +287,9 @@ template <class Kernel> struct RowWorker {
   __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
     for (int s = 0; s < N; ++s)
       sums[s] = 0;
-    sum_parts(0, work.plan.parts, sums,
-              [&, this](int64_t begin, int64_t end, S(&part)[N]) {
-                add_again(begin, end, part, terms);
-              });
+    sum_parts(0, work.plan.parts, sums, [&, this](int64_t begin, int64_t end, S(&part)[N]) {
+      add_again(begin, end, part, terms);
+    });
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)

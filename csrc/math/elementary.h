@@ -64,6 +64,24 @@ template <class T> HD_INLINE T log1p_of(T x) {
   return u > T(0) && u <= std::numeric_limits<T>::max() ? value + lost / u : value;
 }
 
+// log(1 + x) for x > -1, in double to a relative 1e-11 for -1 + 1e-6 <= x <= 1e300, as log_of and
+// without its correction and its limits. It serves results that are rounded to float.
+HD_INLINE double log1p_for_float(double x) {
+  using F = Format<double>;
+  constexpr F::Bits one = F::bias << F::mantissa;
+  constexpr double unit = double(F::Bits(1) << F::mantissa);
+  const F::Bits bits = to_bits(1 + x);
+  const F::Bits exponent = (bits + (one - to_bits(0.707106781186547524401))) >> F::mantissa;
+  const double n = (from_bits(exponent | to_bits(unit)) - unit) - double(F::bias);
+  const double f = n == 0 ? x : from_bits(bits - (exponent << F::mantissa) + one) - 1;
+  const double s = f / (2 + f), s2 = s * s;
+  double r = 0;
+  UNROLL
+  for (int k = 6; k >= 1; --k)
+    r = s2 * (r + 2.0 / (2 * k + 1));
+  return n * 0.693147180559945309417 + s * (2 + r);
+}
+
 // e^x = (1 + above_1) 2 half, half = 2^(n-1), since 2^1024 is no number. With x = n log 2 + r:
 //   above_1 = r (1 + r/2 (1 + r/3 (...)))
 template <class T> struct Exponential {

@@ -9,9 +9,17 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from .._tensors import same_shape
+from .._tensors import same_shape, wide
+from ..constraints import sphere
 
-__all__ = ["as_concentration", "as_size", "broadcast_shapes", "check_float", "check_value"]
+__all__ = [
+    "as_concentration",
+    "as_size",
+    "broadcast_shapes",
+    "check_float",
+    "check_unit",
+    "check_value",
+]
 
 
 def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
@@ -90,4 +98,17 @@ def check_float(owner: str, argument: str, value: object) -> None:
         remedy = "" if value.is_complex() else f": convert it by {argument}.float()"
         raise TypeError(
             f"{owner}: {argument} must have a floating-point dtype, got {value.dtype}{remedy}"
+        )
+
+
+def check_unit(owner: str, argument: str, x: Tensor) -> None:
+    """ValueError unless ``x`` (..., d) holds unit vectors."""
+    wrong = ~sphere.check(x)
+    if wrong.any():
+        index = tuple(wrong.nonzero()[0].tolist())
+        where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
+        raise ValueError(
+            f"{owner}: {argument} must be unit vectors, but {int(wrong.sum())} of {wrong.numel()} "
+            f"are not, the first{where}, of length {float(wide(x[index]).norm()):.6g}; "
+            f"torch.nn.functional.normalize({argument}, dim=-1) divides vectors by their lengths"
         )

@@ -15,7 +15,14 @@ from .._tensors import everywhere, is_dtensor, same_shape, savable, wide
 from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
-from ._arguments import as_concentration, as_size, broadcast_shapes, check_float, check_value
+from ._arguments import (
+    as_concentration,
+    as_size,
+    broadcast_shapes,
+    check_float,
+    check_unit,
+    check_value,
+)
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -151,9 +158,15 @@ class RotationallySymmetric(Distribution):
         as it is and computed, and returned, in float32.
         """
         check_value(self, value, self.loc.device)
+        loc, concentration, family = self._unbroadcasted_loc, self.concentration, self._family
         if self._validate_args:
+            if self.support is sphere:
+                tolerance = sphere.tolerance(value)
+                result = ops.log_prob_on_sphere(value, loc, concentration, family, tolerance)
+                if result is not None:
+                    return result
             self._validate_sample(value)
-        return ops.log_prob(value, self._unbroadcasted_loc, self.concentration, self._family)
+        return ops.log_prob(value, loc, concentration, family)
 
     @property
     def mode(self) -> Tensor:
@@ -216,10 +229,17 @@ class RotationallySymmetric(Distribution):
         local maximum between any two neighbouring antipodes of samples. The computation is in
         float64, on devices that have it; the modules of ``powerspherical_ext.fit`` describe it.
 
+        K sets of weights on the same n samples are K fits: samples (n, d), weights (K, n), as in a
+        mixture, whose weights `fit_mixture` finds. The samples are then read by matrix products,
+        and are not repeated: beyond its arguments the computation takes the memory of a few tensors
+        of shape (K, n).
+
         Args:
             samples: unit vectors, shape (..., n, d) with the samples along ``dim``.
             weights: non-negative, broadcastable against the shape of ``samples`` without its last
-                dimension; any scale. Default: all equal.
+                dimension; any scale. Default: all equal. With ``validate_args=False``, a fit whose
+                weights are all 0 has NaN for its ``loc`` and its ``concentration``. It changes no
+                other fit of the batch.
             dim: which dimension of ``samples`` numbers the samples; not the last one.
             max_iterations: how many steps the estimator of the mean direction may take.
             tolerance: converged when the tangential gradient is at most this part of the sum of the
@@ -237,7 +257,8 @@ class RotationallySymmetric(Distribution):
         Raises:
             TypeError: an argument is no tensor, or not of a floating-point dtype.
             ValueError: a shape does not fit, there are no samples, or, with ``validate_args``, a
-                sample is not a unit vector, a weight negative, NaN or infinite, or all are 0.
+                sample is not a unit vector, a weight negative, NaN or infinite, or all weights of a
+                fit are 0.
             NotImplementedError: no estimator is known for this family.
 
         Warns:
@@ -271,7 +292,7 @@ class RotationallySymmetric(Distribution):
             weights = samples.new_ones(())
         check_float(name, "weights", weights)
         try:
-            shape = torch.broadcast_shapes(weights.shape, samples.shape[:-1])
+            shape = broadcast_shapes(samples.shape[:-1], weights.shape)
         except RuntimeError:
             raise ValueError(
                 f"{name}: weights must broadcast against the shape {tuple(samples.shape[:-1])} of "
@@ -279,10 +300,13 @@ class RotationallySymmetric(Distribution):
             ) from None
         if shape[axis + 1] == 0:
             raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
+        validate = cls._validate_args if validate_args is None else validate_args
+        if validate and not finite_nonnegative.check(weights).all():
+            raise ValueError(f"{name}: weights must be non-negative and finite")
         samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
-        if cls._validate_args if validate_args is None else validate_args:
-            _check_samples(name, without_repeats(samples))
-            _check_weights(name, weights)
+        if validate:
+            check_unit(name, "samples", without_repeats(samples))
+            _check_mass(name, weights)
         dtype = ops.common_dtype(samples)
         if tolerance is None:
             tolerance = 1e-10 if dtype == torch.float64 else 1e-6
@@ -334,15 +358,8 @@ def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:
     return diagonal.scatter(-1, index, exact).to(ops.common_dtype(loc))
 
 
-def _check_samples(name: str, samples: Tensor) -> None:
-    if not sphere.check(samples).all():
-        raise ValueError(f"{name}: samples must be unit vectors")
-
-
-def _check_weights(name: str, weights: Tensor) -> None:
-    """``weights`` (..., n) may be expanded."""
-    if not finite_nonnegative.check(weights).all():
-        raise ValueError(f"{name}: weights must be non-negative and finite")
+def _check_mass(name: str, weights: Tensor) -> None:
+    """ValueError unless each fit of the batch has weight, for weights (..., n)."""
     empty = ~(weights.sum(-1) > 0)
     if not empty.any():
         return
@@ -352,6 +369,6 @@ def _check_weights(name: str, weights: Tensor) -> None:
     shown = ", ".join(str(i[0] if len(i) == 1 else i) for i in indices[:8])
     more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
     raise ValueError(
-        f"{name}: the weights of one fit must not all be 0, as they are at index {shown}{more} of "
-        f"the batch {tuple(empty.shape)}; validate_args=False makes such a fit NaN"
+        f"{name}: the weights of a fit must not all be 0, but they are at index {shown}{more} of "
+        f"the batch {tuple(empty.shape)}; with validate_args=False these fits are NaN"
     )

@@ -23,7 +23,7 @@ from . import Fit, Settings
 from .concentration import concentration
 from .directions import fallback, generic, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, square_distances, sums
+from .products import dots, masses, square_distances, sums, unit_rows
 
 __all__ = ["Method", "fit"]
 
@@ -41,20 +41,20 @@ def fit(method: Method, samples: Tensor, weights: Tensor, settings: Settings) ->
     The last step of either is repeated on the inputs' graph: a Newton step at the solution, whose
     derivative is that of the solution by the implicit function theorem (its Hessian needs none).
     """
-    mass = wide(weights).sum(-1)
+    mass = masses(weights)
     problem = _Problem(method, samples.detach(), weights.detach(), mass.detach())
     with torch.no_grad():
         point = problem.ascend(settings)
     mu, moment = point.mu, -point.value
     if torch.is_grad_enabled() and (samples.requires_grad or weights.requires_grad):
+        phi, slope, bend = problem.phi_and_derivatives(mu)
         moved = dots(samples, mu)
         moved = moved - moved.detach()  # 0, with the derivative of t
-        pull = weights * (point.slope + problem.bend(point) * moved)
-        force = _project(sums(samples, pull) / mass.unsqueeze(-1), mu)
-        mu = unit(mu + newton_step(problem.hessian(point), force))
-        moment = _mean_of(-(point.phi + point.slope * moved), weights, mass)
-    sin2_mean = problem.mean(1 - point.cos2)
-    kappa, change, at_bound = concentration(settings, mass, moment, sin2_mean, samples.shape[-1])
+        pull = sums(samples, weights * (slope + bend * moved)) / mass.unsqueeze(-1)
+        mu = unit(mu + newton_step(problem.hessian(point), _project(pull, mu)))
+        moment = -_without_infinity(weights, phi + slope * moved).sum(-1) / mass
+    d = samples.shape[-1]
+    kappa, change, at_bound = concentration(settings, mass, moment, point.sin2_mean, d)
     return Fit(mu, kappa, point.gradient, change, at_bound)
 
 
@@ -62,12 +62,12 @@ class _Point(NamedTuple):
     """F and its derivatives at mu."""
 
     mu: Tensor  # [B, K, d]
-    cos2: Tensor  # [B, K, n]
-    phi: Tensor  # [B, K, n]
-    slope: Tensor  # [B, K, n]: phi'
     value: Tensor  # [B, K]: F
     force: Tensor  # [B, K, d]: its tangential gradient
     gradient: Tensor  # [B, K]: the length of that, relative, as in Fit
+    stiffness: Tensor  # [B, K]: sum_i w_i phi'_i t_i
+    curvature: Tensor  # [B, K, n]: w_i phi''_i, in the precision of the inputs
+    sin2_mean: Tensor  # [B, K]
 
 
 class _Problem(NamedTuple):
@@ -78,40 +78,62 @@ class _Problem(NamedTuple):
     weights: Tensor  # [B, K, n]
     mass: Tensor  # [B, K]: their sums
 
-    def mean(self, values: Tensor) -> Tensor:
-        return _mean_of(values, self.weights, self.mass)
-
     def evaluate(self, mu: Tensor) -> _Point:
-        """cos2 is exact relative to itself, so that phi is so near the antipode, where it may be
-        steep; sin2 = 1 - cos2 is exact absolutely."""
-        cos2 = (square_distances(self.samples, -mu) / 4).clamp(max=1)
-        sin2, one, d = 1 - cos2, cos2.new_ones(()), mu.shape[-1]
-        phi = self.method.reference.log_prob_ratio(one, d, sin2, cos2)
-        slope = self.method.reference.log_prob_ratio_dt(one, d, sin2, cos2)
-        pull = sums(self.samples, self.weights * slope) / self.mass.unsqueeze(-1)
+        batch, k, _ = mu.shape
+        pull = torch.zeros_like(mu)
+        value, slopes, size, stiffness, sin2_mean = mu.new_zeros(5, batch, k)
+        dtype = torch.promote_types(self.samples.dtype, self.weights.dtype)
+        curvature = mu.new_empty(batch, k, self.samples.shape[1], dtype=dtype)
+        for b, r, x in unit_rows(self.samples, 8 * k):
+            cos2, phi, slope, bend = self._at(mu[b], x)
+            w = wide(self.weights[b, :, r]) / self.mass[b].unsqueeze(-1)
+            curvature[b, :, r] = w * bend
+            slope = w * slope
+            pull[b] += slope @ x
+            value[b] += _without_infinity(w, phi).sum(-1)
+            slopes[b] += slope.sum(-1)
+            stiffness[b] += (slope * (2 * cos2 - 1)).sum(-1)
+            # |P x| = sqrt(1 - t^2) = 2 sqrt(sin2 cos2)
+            size[b] += (slope * 2 * ((1 - cos2) * cos2).sqrt()).sum(-1)
+            sin2_mean[b] += (w * (1 - cos2)).sum(-1)
         force = _project(pull, mu)
-        # |P x| = sqrt(1 - t^2) = 2 sqrt(sin2 cos2); what rounding leaves of the force is no force.
-        size = 2 * self.mean(slope * (sin2 * cos2).sqrt())
-        rounding = 8 * torch.finfo(mu.dtype).eps * self.mean(slope)
+        rounding = 8 * torch.finfo(mu.dtype).eps * slopes  # what it leaves of the force is no force
         length = (force.square().sum(-1).sqrt() - rounding).clamp(min=0)
         gradient = torch.where(length > 0, length / size, 0.0)
-        return _Point(mu, cos2, phi, slope, self.mean(phi), force, gradient)
+        return _Point(mu, value, force, gradient, stiffness, curvature, sin2_mean)
 
-    def bend(self, point: _Point) -> Tensor:
-        """phi'', shape (B, K, n)."""
-        one, d = point.cos2.new_ones(()), point.mu.shape[-1]
-        return self.method.log_prob_ratio_dt2(one, d, 1 - point.cos2, point.cos2)
+    def phi_and_derivatives(self, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi, phi' and phi'', shape (B, K, n)."""
+        shape = (*mu.shape[:2], self.samples.shape[1])
+        result = mu.new_empty(shape), mu.new_empty(shape), mu.new_empty(shape)
+        for b, r, x in unit_rows(self.samples, 8 * shape[1]):
+            for values, block in zip(result, self._at(mu[b], x)[1:], strict=True):
+                values[b, :, r] = block
+        return result
+
+    def _at(self, mu: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """cos2, phi, phi' and phi'' at a block of samples.
+
+        cos2 is exact relative to itself, so that phi is so near the antipode, where it may be
+        steep; sin2 = 1 - cos2 is exact absolutely.
+        """
+        cos2 = (square_distances(-mu, x) / 4).clamp_(max=1)
+        sin2, one, d = 1 - cos2, cos2.new_ones(()), mu.shape[-1]
+        module = self.method.reference
+        phi = module.log_prob_ratio(one, d, sin2, cos2)
+        slope = module.log_prob_ratio_dt(one, d, sin2, cos2)
+        return cos2, phi, slope, self.method.log_prob_ratio_dt2(one, d, sin2, cos2)
 
     def hessian(self, point: _Point) -> Hessian:
         """sum_i w_i phi'_i t_i - P X^T diag(w_i phi''_i) X P, where P projects onto the tangent
         space of mu: minus the Riemannian Hessian of F there, and regular along mu, where rounding
         may lead."""
-        stiffness = self.mean(point.slope * (2 * point.cos2 - 1)).unsqueeze(-1)
-        curvature = self.weights * self.bend(point) / self.mass.unsqueeze(-1)
 
         def apply(v: Tensor) -> Tensor:
-            along = dots(self.samples, _project(v, point.mu))
-            return stiffness * v - _project(sums(self.samples, curvature * along), point.mu)
+            inside, bent = _project(v, point.mu), torch.zeros_like(v)
+            for b, r, x in unit_rows(self.samples, 2 * v.shape[1]):
+                bent[b] += (inside[b] @ x.mT * point.curvature[b, :, r]) @ x
+            return point.stiffness.unsqueeze(-1) * v - _project(bent, point.mu)
 
         return apply
 
@@ -146,9 +168,9 @@ class _Problem(NamedTuple):
         return self.evaluate(unit(point.mu + step))
 
 
-def _mean_of(values: Tensor, weights: Tensor, mass: Tensor) -> Tensor:
-    """sum_i w_i v_i, where w_i = 0 makes 0 of infinity; shape (B, K)."""
-    return torch.where(weights > 0, weights * values, 0.0).sum(-1) / mass
+def _without_infinity(weights: Tensor, values: Tensor) -> Tensor:
+    """w v, where w = 0 makes 0 of infinity."""
+    return torch.where(weights == 0, 0.0, weights * values)
 
 
 def _project(v: Tensor, mu: Tensor) -> Tensor:

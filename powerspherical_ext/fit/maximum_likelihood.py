@@ -14,6 +14,7 @@ from .. import ops
 from .._tensors import wide
 from ..families import Family
 from . import Estimator, Fit, Settings
+from .products import masses
 
 __all__ = ["estimate", "scalar_functions", "without_repeats"]
 
@@ -26,17 +27,17 @@ def estimate(
     max_iterations: int,
     tolerance: float,
 ) -> Fit:
-    """The fit of samples (..., n, d) with weights (..., n), whose batch shapes broadcast.
+    """The fit of samples (..., n, d), whose batch shape broadcasts to that of weights (..., n).
 
     Samples that several weights share are not repeated. A fit whose weights are all 0, or not
     finite, has NaN for its mean direction and its concentration. It changes no other fit, and no
     gradient of the samples.
     """
-    layout = _layout(samples, torch.broadcast_shapes(samples.shape[:-1], weights.shape))
+    layout = _layout(samples, weights.shape)
     x, w = layout.samples(samples), layout.weights(weights)
-    if w.requires_grad:
-        w = wide(w)  # parts of its gradient cancel, and are added before they are rounded
-    mass = wide(w.detach()).sum(-1)
+    if x.requires_grad or w.requires_grad:
+        w = wide(w)  # parts of gradients cancel, and are added before they are rounded
+    mass = masses(w.detach())
     undefined = ~((mass > 0) & (mass < math.inf))
     any_undefined = bool(undefined.any())
     given = w
@@ -86,12 +87,12 @@ class _Layout(NamedTuple):
         missing = len(self.shape) + 1 - samples.dim()
         x = samples.reshape(*missing * (1,), *samples.shape)
         x = x.permute([*self.own, *self.common, -2, -1])
-        return x.reshape(self.batch, -1, x.shape[-1]).expand(-1, self.shape[-1], -1)
+        return x.reshape(self.batch, *x.shape[-2:]).expand(-1, self.shape[-1], -1)
 
     def weights(self, weights: Tensor) -> Tensor:
         """(..., n) to (B, K, n)."""
-        w = weights.expand(self.shape).permute([*self.own, *self.common, -1])
-        return w.reshape(self.batch, self.components, -1)
+        w = weights.permute([*self.own, *self.common, -1])
+        return w.reshape(self.batch, self.components, self.shape[-1])
 
     def restore(self, values: Tensor) -> Tensor:
         """(B, K, ...) to the batch shape."""

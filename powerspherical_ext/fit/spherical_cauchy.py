@@ -26,7 +26,7 @@ from .._tensors import wide
 from . import Fit, Settings
 from .directions import fallback, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, square_distances, sums
+from .products import dots, masses, square_distances, sums, unit_rows
 
 __all__ = ["MAX_CONCENTRATION", "fit"]
 
@@ -42,7 +42,7 @@ def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
     the weight or more is at one point, the concentration is MAX_CONCENTRATION, and has no
     derivative.
     """
-    mass = wide(weights).sum(-1)
+    mass = masses(weights)
     problem = _Problem(samples.detach(), weights.detach(), mass.detach())
     if settings.shared:
         with torch.no_grad():
@@ -52,13 +52,14 @@ def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
         inside = _is_inside(point.psi)
         psi = torch.where(inside.unsqueeze(-1), point.psi, problem.nearest(point))
     if torch.is_grad_enabled() and (samples.requires_grad or weights.requires_grad):
-        moved = dots(samples, psi)
-        moved = moved - moved.detach()  # 0, with the derivative of psi . x, which is -dD/2
-        pull = weights * (point.a + 2 * point.a / point.distance * moved)
+        along = dots(samples, psi)
+        moved = along - along.detach()  # 0, with the derivative of psi . x, which is -dD/2
+        square = _one_minus_square(psi).unsqueeze(-1)
+        pull = weights * (point.a + 2 * point.a.square() / square * moved)  # a/D = a^2/(1 - rho^2)
         share = (pull.sum(-1) / mass).unsqueeze(-1)
         m = sums(samples, pull) / mass.unsqueeze(-1) - psi * (share + 1)
         # An infinitesimal step at the centre moves psi by (1 - rho^2) times its length.
-        step = _one_minus_square(psi).unsqueeze(-1) * newton_step(problem.hessian(point), m / 2)
+        step = square * newton_step(problem.hessian(point), m / 2)
         psi = torch.where(inside.unsqueeze(-1), psi + step, psi)
     rho = torch.linalg.vector_norm(psi, dim=-1)
     is_uniform = rho == 0
@@ -73,11 +74,10 @@ class _Point(NamedTuple):
     """The log-likelihood and its derivatives at psi."""
 
     psi: Tensor  # [B, K, d]
-    distance: Tensor  # [B, K, n]: D
-    a: Tensor  # [B, K, n]
     value: Tensor  # [B, K]: mean of log p/(d - 1), up to a constant
     m: Tensor  # [B, K, d]
     gradient: Tensor  # [B, K]: |m|, less its rounding; 0 where rho is at its limit
+    a: Tensor  # [B, K, n], in the precision of the inputs
 
 
 class _Problem(NamedTuple):
@@ -88,25 +88,35 @@ class _Problem(NamedTuple):
     mass: Tensor  # [B, K]: their sums
 
     def evaluate(self, psi: Tensor) -> _Point:
+        batch, k, _ = psi.shape
         square = _one_minus_square(psi)
-        distance = square_distances(self.samples, psi)
-        a = square.unsqueeze(-1) / distance
-        pull = self.weights * a
-        share = (pull.sum(-1) / self.mass).unsqueeze(-1)
-        m = sums(self.samples, pull) / self.mass.unsqueeze(-1) - psi * (share + 1)
-        value = square.log() - (self.weights * distance.log()).sum(-1) / self.mass
+        pull, (share, distances) = torch.zeros_like(psi), psi.new_zeros(2, batch, k)
+        dtype = torch.promote_types(self.samples.dtype, self.weights.dtype)
+        all_a = psi.new_empty(batch, k, self.samples.shape[1], dtype=dtype)
+        for b, r, x in unit_rows(self.samples, 4 * k):
+            w = wide(self.weights[b, :, r]) / self.mass[b].unsqueeze(-1)
+            distance = square_distances(psi[b], x)
+            a = square[b].unsqueeze(-1) / distance
+            all_a[b, :, r] = a
+            a *= w
+            pull[b] += a @ x
+            share[b] += a.sum(-1)
+            distances[b] += distance.log_().mul_(w).sum(-1)
+        m = pull - psi * (share + 1).unsqueeze(-1)
         length = (torch.linalg.vector_norm(m, dim=-1) - _rounding(psi)).clamp(min=0)
-        return _Point(psi, distance, a, value, m, torch.where(_is_inside(psi), length, 0.0))
+        gradient = torch.where(_is_inside(psi), length, 0.0)
+        return _Point(psi, square.log() - distances, m, gradient, all_a)
 
     def hessian(self, point: _Point, ridge: float = 0.0) -> Hessian:
         """(1 + ridge) I - S."""
-        a, psi = point.a, point.psi
 
         def apply(v: Tensor) -> Tensor:
-            along_psi = (psi * v).sum(-1, keepdim=True)
-            along = a * (dots(self.samples, v) - along_psi) - along_psi  # y . v
-            pull = self.weights * along / self.mass.unsqueeze(-1)
-            bent = sums(self.samples, pull * a) - psi * (pull * (a + 1)).sum(-1, keepdim=True)
+            psi, bent = point.psi, torch.zeros_like(v)
+            for b, r, x in unit_rows(self.samples, 4 * v.shape[1]):
+                w = wide(self.weights[b, :, r]) / self.mass[b].unsqueeze(-1)
+                a, along_psi = wide(point.a[b, :, r]), (psi[b] * v[b]).sum(-1, keepdim=True)
+                pull = w * (a * (v[b] @ x.mT - along_psi) - along_psi)  # w (y . v)
+                bent[b] += (pull * a) @ x - psi[b] * (pull * (a + 1)).sum(-1, keepdim=True)
             return (1 + ridge) * v - bent
 
         return apply
@@ -148,7 +158,7 @@ class _Problem(NamedTuple):
     def nearest(self, point: _Point) -> Tensor:
         """The sample nearest to psi, at the limit. Near its limit psi goes to the sample that has
         half of the weight or more."""
-        index = point.distance.argmin(-1, keepdim=True).expand(point.psi.shape)
+        index = point.a.argmax(-1, keepdim=True).expand(point.psi.shape)
         return MAX_CONCENTRATION * unit(wide(self.samples.gather(1, index)))
 
     def share(self, settings: Settings) -> Fit:
@@ -168,16 +178,24 @@ class _Problem(NamedTuple):
         weight = self.mass.sum(-1, keepdim=True)
         rho = (self.mass * rho).sum(-1, keepdim=True) / weight
         for _ in range(settings.max_iterations):
-            pull = self.weights / square_distances(self.samples, rho.unsqueeze(-1) * mu)
-            total = sums(self.samples, pull)
+            total, pull = self._pull(rho.unsqueeze(-1) * mu)
             length = torch.linalg.vector_norm(total, dim=-1)
             mu = torch.where((length > 0).unsqueeze(-1), unit(total), mu)
-            old, rho = rho, _best_rho(weight, pull.sum((-1, -2)).unsqueeze(-1), length)
+            old, rho = rho, _best_rho(weight, pull.sum(-1, keepdim=True), length)
             change = (rho - old).abs() / (1 - rho)
             if not (change > settings.tolerance).any():
                 break
         rho, change = rho.expand(self.mass.shape), change.expand(self.mass.shape)
         return Fit(mu, rho, torch.zeros_like(rho), change, rho >= MAX_CONCENTRATION)
+
+    def _pull(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_i w_ki x_i/D_ki (B, K, d) and sum_i w_ki/D_ki (B, K)."""
+        total, pull = torch.zeros_like(psi), torch.zeros_like(self.mass)
+        for b, r, x in unit_rows(self.samples, 2 * psi.shape[1]):
+            inverse = wide(self.weights[b, :, r]) / square_distances(psi[b], x)
+            total[b] += inverse @ x
+            pull[b] += inverse.sum(-1)
+        return total, pull
 
 
 def _best_rho(weight: Tensor, pull: Tensor, lengths: Tensor) -> Tensor:

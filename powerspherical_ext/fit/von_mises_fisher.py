@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._tensors import wide
 from . import Fit, Settings
 from .concentration import concentration
 from .directions import fallback, unit
-from .products import sums
+from .products import masses, sums
 
 __all__ = ["fit"]
 
@@ -24,7 +23,7 @@ def fit(samples: Tensor, weights: Tensor, settings: Settings) -> Fit:
     kappa has to match 1 - |s|, which is known to the rounding of float64, absolutely. A mean
     direction is a constant where |s| is below 1e-8.
     """
-    mass = wide(weights).sum(-1)
+    mass = masses(weights)
     mean = sums(samples, weights) / mass.unsqueeze(-1)
     is_tiny = mean.detach().square().sum(-1, keepdim=True) < 1e-16
     mu = unit(torch.where(is_tiny, fallback(mean, settings), mean))

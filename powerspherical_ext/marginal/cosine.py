@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from .._kernels import register_autograd, register_fake
 from .._tensors import ROWS, by_rows, sum_to, wide
 from ..families import FAMILIES, Family
-from ..ops._dispatch import batch_shape, is_traced, python_op, register_autograd, register_fake
+from ..ops._dispatch import batch_shape, is_traced, python_op
 from ..reference import log_area
 from .tails import Density, masses, mode_of, move, tail_quantile
 

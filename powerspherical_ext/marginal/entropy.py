@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._kernels import register_autograd, register_fake
 from .._tensors import ROWS, by_rows, wide
 from ..families import FAMILIES, Family
-from ..ops._dispatch import (
-    is_traced,
-    python_op,
-    register_autograd,
-    register_fake,
-)
+from ..ops._dispatch import is_traced, python_op
 from ..reference import log_area
 from .tails import DROP, integral, mode_of, move
 

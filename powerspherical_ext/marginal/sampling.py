@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import ops
+from .._kernels import register_autograd, register_fake
 from ..families import FAMILIES, Family
-from ..ops._dispatch import is_traced, python_op, register_autograd, register_fake
+from ..ops._dispatch import is_traced, python_op
 from ..reference.gamma import sample_gamma
 from ..reference.normal import ProposalNoise, normals
 from ..reference.philox import row_words

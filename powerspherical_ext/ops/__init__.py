@@ -4,10 +4,11 @@ Each file holds one op: its public function, its gradient, its shapes for tracin
 names its kernels. `_dispatch` says which way a call takes.
 """
 
-from ._dispatch import NeedsGrad, common_dtype, own_rows, transform_active, values_are_readable
+from .._kernels import transform_active, values_are_readable
+from ._dispatch import NeedsGrad, common_dtype, own_rows
 from .implicit_gradient import implicit_gradient
 from .kl import KlFunction, kl
-from .log_prob import log_prob
+from .log_prob import log_prob, log_prob_on_sphere
 from .rng_state import new_rng_state
 from .rsample import rsample
 from .scalar_function import (
@@ -33,6 +34,7 @@ __all__ = [
     "log_prob",
     "log_prob_at_mode",
     "log_prob_at_mode_over_uniform",
+    "log_prob_on_sphere",
     "mean_resultant_length",
     "new_rng_state",
     "own_rows",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .._kernels import register_autograd, register_fake
 from .._tensors import ROWS, by_rows
 from ..families import FAMILIES
-from ._dispatch import batch_shape, python_op, register_autograd, register_fake
+from ._dispatch import batch_shape, python_op
 
 __all__ = ["implicit_gradient"]
 

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
 from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
     batch_shape,
     differentiable_vjp,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
     own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
 )
 
 __all__ = ["KlFunction", "kl"]

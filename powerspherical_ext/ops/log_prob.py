@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._kernels import (
+    can_check,
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
 from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
@@ -17,21 +26,16 @@ from ._dispatch import (
     fake_batch,
     fake_vectors,
     for_kernel,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
     own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
     summed,
 )
 
-__all__ = ["log_prob"]
+__all__ = ["log_prob", "log_prob_on_sphere"]
 
 _op, _kernel = raw_op("log_prob")
+_on_sphere_kernel = raw_op("log_prob_on_sphere")[1]
 _backward_kernel = raw_op("log_prob_backward")[1]
 
 
@@ -49,16 +53,40 @@ def log_prob(value: Tensor, loc: Tensor, concentration: Tensor, family: Family) 
         value, loc, concentration = savable(value, loc, concentration)
         return _reference(value, loc, concentration, family)
     value, loc, concentration = for_kernel(value, loc, concentration)
-    needs_grad = torch.is_grad_enabled() and (
-        value.requires_grad or loc.requires_grad or concentration.requires_grad
-    )
     if is_compiling() or is_tracing():
         result = _op(value, loc, concentration, family.index)
-    elif needs_grad:
+    elif _needs_grad(value, loc, concentration):
         result = _LogProb.apply(*savable(value, loc, concentration), family.index)
     else:
         result = _kernel(value, loc, concentration, family.index)
     return result
+
+
+def log_prob_on_sphere(
+    value: Tensor, loc: Tensor, concentration: Tensor, family: Family, tolerance: float
+) -> Tensor | None:
+    """`log_prob`, or None where |value| is not 1 within the tolerance in some row.
+
+    It reads the value once. It is also None where it would not be faster than a check of its own:
+    where no kernel does both, and where rows of ``value`` are repeated for those of
+    ``concentration``, which has the shape of the batch.
+    """
+    repeats = 1 + concentration.dim()
+    if not can_check(value) or value.shape[-repeats:-1] != concentration.shape:
+        return None
+    value, loc, concentration = for_kernel(value, loc, concentration)
+    if _needs_grad(value, loc, concentration):
+        value, loc, concentration = savable(value, loc, concentration)
+        result, off_sphere = _LogProb.apply(value, loc, concentration, family.index, tolerance)
+    else:
+        result, off_sphere = _on_sphere_kernel(value, loc, concentration, family.index, tolerance)
+    return None if off_sphere else result
+
+
+def _needs_grad(value: Tensor, loc: Tensor, concentration: Tensor) -> bool:
+    return torch.is_grad_enabled() and (
+        value.requires_grad or loc.requires_grad or concentration.requires_grad
+    )
 
 
 def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
@@ -68,29 +96,40 @@ def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tens
 
 class _LogProb(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+    def forward(
+        ctx: Any, value: Tensor, mu: Tensor, kappa: Tensor, family: int, tolerance: Any = None
+    ) -> Any:
         ctx.save_for_backward(value, mu, kappa)
         ctx.family = family
-        result: Tensor = _kernel(value, mu, kappa, family)
-        return result
+        if tolerance is None:
+            return _kernel(value, mu, kappa, family)
+        return _on_sphere_kernel(value, mu, kappa, family, tolerance)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor, _: Any = None) -> Any:
         value, mu, kappa = ctx.saved_tensors
-        in_value, in_mu, in_kappa, _ = ctx.needs_input_grad
+        in_value, in_mu, in_kappa, *constants = ctx.needs_input_grad
         needs_grad = in_value + 2 * in_mu + 4 * in_kappa + summed(grad)
         grads = _log_prob_backward(grad, value, mu, kappa, ctx.family, needs_grad)
         return (
             sum_to(grads[0], value) if in_value else None,
             sum_to(grads[1], mu) if in_mu else None,
             sum_to(grads[2], kappa) if in_kappa else None,
-            None,
+            *(None for _ in constants),
         )
 
 
 @register_autograd("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
     result: Tensor = _LogProb.apply(*savable(value, mu, kappa), family)
+    return result
+
+
+@register_autograd("log_prob_on_sphere")
+def _(
+    value: Tensor, mu: Tensor, kappa: Tensor, family: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = _LogProb.apply(*savable(value, mu, kappa), family, tolerance)
     return result
 
 
@@ -122,6 +161,14 @@ def _log_prob_backward(
 @register_fake("log_prob")
 def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
     return kappa.new_empty(fake_batch((value, mu), kappa))
+
+
+@register_fake("log_prob_on_sphere")
+def _(
+    value: Tensor, mu: Tensor, kappa: Tensor, family: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    result = kappa.new_empty(fake_batch((value, mu), kappa))
+    return result, kappa.new_empty((), dtype=torch.bool)
 
 
 @register_fake("log_prob_backward")

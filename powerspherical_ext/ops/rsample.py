@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
 from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
@@ -15,15 +23,9 @@ from ._dispatch import (
     fake_batch,
     fake_vectors,
     for_kernel,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
     own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
     summed,
 )
 

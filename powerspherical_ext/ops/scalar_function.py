@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+)
 from .._tensors import is_dtensor, savable
 from ..families import FAMILIES, Family
 from ._dispatch import (
     differentiable_vjp,
-    has_kernel,
-    is_compiling,
     is_differentiable,
-    is_tracing,
     own_rows,
     promote,
-    raw_op,
-    register_autograd,
-    register_fake,
 )
 
 __all__ = [

@@ -9,6 +9,15 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._kernels import (
+    has_kernel,
+    is_compiling,
+    is_tracing,
+    raw_op,
+    register_autograd,
+    register_fake,
+    values_are_readable,
+)
 from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
 from ._dispatch import (
@@ -17,16 +26,9 @@ from ._dispatch import (
     common_dtype,
     differentiable_vjp,
     fake_batch,
-    has_kernel,
     has_one_dtype,
-    is_compiling,
     is_differentiable,
-    is_tracing,
     own_rows,
-    raw_op,
-    register_autograd,
-    register_fake,
-    values_are_readable,
 )
 
 __all__ = ["vi_simsiam_loss"]

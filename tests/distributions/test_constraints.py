@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from cases import close, each_case, each_concentrated, each_family, unit
+from cases import close, each_case, each_concentrated, each_family, needs_kernels, unit
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.distributions import Distribution
 
-from powerspherical_ext import HypersphericalUniform, PowerSpherical, constraints
+from powerspherical_ext import HypersphericalUniform, PowerSpherical, _kernels, constraints
+
+E1 = torch.tensor([1.0, 0.0, 0.0])
 
 # Parameters and support
 
@@ -43,6 +49,107 @@ def test_sphere_is_strict_in_float32():
     x = torch.tensor([1.0, 0.0, 0.0])
     assert not constraints.sphere.check(x * (1 + 1e-5))
     assert constraints.sphere.check(x * (1 + 5e-7))
+
+
+# The checks by kernels and by plain torch are the same
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, 1e-310, 3e38, 65504.0, 1.0]
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "columns": lambda x: x.mT.contiguous().mT,
+    "steps": lambda x: torch.stack([x, x * math.nan], -1)[..., 0],
+    "rows from behind": lambda x: x.flip(0).contiguous().flip(0),
+    "expanded": lambda x: x[:1].expand(x.shape),
+    "slice": lambda x: torch.cat([x * math.nan, x, x * math.nan], -1)[
+        ..., x.shape[-1] : -x.shape[-1]
+    ],
+    "zero rows": lambda x: x[:0],
+    "one row": lambda x: x[0],
+    "dimensions": lambda x: x.expand(2, 1, 3, *x.shape).transpose(0, 2),
+    "many dimensions": lambda x: x[0].expand(*(2,) * 10, x.shape[-1]).contiguous(),
+    "negated": lambda x: torch._neg_view(-x),
+}
+
+
+def both_checks(constraint, x):
+    """What the kernel says, and plain torch."""
+    kernel = "_on_sphere" if constraint is constraints.sphere else "_in_interval"
+    with mock.patch.object(constraints, kernel, wraps=getattr(constraints, kernel)) as called:
+        fast = constraint.check(x)
+        assert called.called
+    with mock.patch.object(_kernels, "CPU_KERNELS", False):
+        plain = constraint.check(x)
+    assert fast.dtype == plain.dtype == torch.bool
+    assert fast.shape == plain.shape
+    return fast, plain
+
+
+@needs_kernels
+@settings(max_examples=150)
+@given(
+    st.sampled_from(DTYPES),
+    st.sampled_from([2, 3, 7, 8, 16, 65, 255, 256, 700, 5000]),
+    st.sampled_from([1, 2, 70]),
+    st.sampled_from(list(LAYOUTS)),
+    st.integers(0, 99),
+)
+def test_kernel_and_plain_torch_agree_on_unit_vectors(dtype, d, n, layout, seed):
+    """Both are right, but within a few roundings of the tolerance, on lengths from far below to far
+    above 1 and on vectors with a special entry."""
+    generator = torch.Generator().manual_seed(seed)
+    x = unit(n, d, seed=seed)
+    tolerance = constraints.sphere.tolerance(x.to(dtype))
+    factors = torch.tensor([0, 0.5, 0.8, 0.99, 1.01, 1.2, 1.5, 1e3, 1e30])
+    chosen = torch.randint(len(factors), (n, 1), generator=generator)
+    signs = torch.randint(2, (n, 1), generator=generator) * 2 - 1
+    x = (x * (1 + signs * factors.double()[chosen] * tolerance)).to(dtype)
+    special = torch.rand(n, generator=generator) < 0.2
+    entries = torch.tensor(SPECIAL, dtype=torch.float64).to(dtype)
+    x[special, -1] = entries[torch.randint(len(SPECIAL), (n,), generator=generator)][special]
+    x = LAYOUTS[layout](x)
+    fast, plain = both_checks(constraints.sphere, x)
+    computed_in = torch.promote_types(dtype, torch.float32)
+    deviation = (torch.linalg.vector_norm(x.double(), dim=-1) - 1).abs()
+    rounding = (2 + d**0.5 / 8) * torch.finfo(computed_in).eps
+    clear = ~((deviation - tolerance).abs() <= rounding)
+    assert (fast == (deviation <= tolerance))[clear].all()
+    assert (plain == (deviation <= tolerance))[clear].all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("end", [math.inf, constraints.UPPER_BOUND, 1.0])
+def test_kernel_and_plain_torch_agree_on_concentrations(end, dtype, layout):
+    """At both ends of the domain and beside them, too."""
+    constraint = type(constraints.concentration)(end)
+    zero, last = (torch.tensor(x, dtype=dtype) for x in (0.0, end))
+    beside = [(zero, last), (zero, -last), (last, zero), (last, 2 * last)]
+    edges = [zero, last, *(torch.nextafter(a, b) for a, b in beside)]
+    special = torch.tensor(SPECIAL, dtype=torch.float64).to(dtype)
+    x = torch.cat([torch.stack(edges), special, torch.linspace(-2, 2, 200).to(dtype)])
+    fast, plain = both_checks(constraint, LAYOUTS[layout](x.view(8, -1)))
+    assert torch.equal(fast, plain)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1,), (3, 0), (0, 0)])
+def test_vectors_that_no_sphere_has(shape):
+    """A row of one number may have length 1; a row of none has not."""
+    x = torch.ones(shape)
+    assert torch.equal(constraints.sphere.check(x), x.any(-1))
+
+
+def test_checks_where_no_kernel_reads():
+    """Integers, and tensors under a transform."""
+    count = torch.tensor([-1, 0, 3])
+    assert constraints.concentration.check(count).tolist() == [False, True, True]
+    x = torch.stack([E1, 2 * E1])
+    assert torch.func.vmap(constraints.sphere.check)(x).tolist() == [True, False]
+    assert torch.func.vmap(constraints.concentration.check)(x - 1).tolist() == [
+        [True, False, False],
+        [True, False, False],
+    ]
 
 
 NUMBERS = {
@@ -115,9 +222,31 @@ def test_validate_args():
         HypersphericalUniform(2).log_prob(value)
 
 
+class _Anywhere(PowerSpherical):
+    """A subclass with constraints of its own: the first entry is at least 1/2."""
+
+    class _First(type(constraints.sphere)):
+        def check(self, value):
+            return value[..., 0] >= 0.5
+
+        def __repr__(self):
+            return "First()"
+
+    arg_constraints = {"loc": _First(), "concentration": constraints.finite_nonnegative}  # noqa: RUF012
+    support = _First()
+
+
+def test_constraints_of_a_subclass_are_asked():
+    p = _Anywhere(3 * E1, 1e20)
+    p.log_prob(2 * E1)
+    with pytest.raises(ValueError, match=r"loc .* First\(\)"):
+        _Anywhere(-E1, 1.0)
+    with pytest.raises(ValueError, match=r"value .*First\(\)"):
+        p.log_prob(E1 / 4)
+
+
 # Bad input: what was wrong, what was wanted, what came
 
-E1 = torch.tensor([1.0, 0.0, 0.0])
 # DOMAIN stands for the constraint of the concentration, and 0.5 is in every domain.
 BAD_PARAMETERS = {
     "loc of a wrong length": ((2 * E1, 0.5), ValueError, r"loc .* Sphere\(\)[\s\S]*2\."),

@@ -18,21 +18,44 @@ pytest.importorskip("matplotlib")
 SCRIPT = Path(__file__).parents[2] / "examples" / "fit_mixture.py"
 
 
-@pytest.mark.slow
-def test_it_prints_a_rising_likelihood_and_draws(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--data", "digits", "--dim", "8", "--iterations", "5"]
+def run(*options):
     same_package = {**os.environ, "PYTHONPATH": str(Path(powerspherical_ext.__file__).parents[1])}
-    run = subprocess.run(
-        [*command, "--out", str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--data", "digits", *options],
         capture_output=True,
         text=True,
         timeout=300,
         env=same_package,
     )
-    assert run.returncode == 0, run.stderr
-    likelihoods = [float(x) for x in re.findall(r"log-likelihood (\S+)", run.stdout)]
-    assert len(likelihoods) == 5
-    assert likelihoods == sorted(likelihoods)
-    ours, theirs = re.search(r"Rand index ([\d.]+), .* ([\d.]+)\n", run.stdout).groups()
-    assert min(float(ours), float(theirs)) > 0.2  # 0 is chance
+
+
+@pytest.mark.slow
+def test_it_chooses_by_the_bic_and_draws(tmp_path):
+    options = ["--dim", "6", "--components", "2", "15", "60", "--starts", "1"]
+    result = run(*options, "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    row = r"(\d+) +(free|shared) +\S+ +(\S+) +\d+ +(\S+) +\S+\n"
+    fits = [
+        (float(bic), k, name, float(rand)) for k, name, bic, rand in re.findall(row, result.stdout)
+    ]
+    assert len(fits) == 6
+    _, k, name, rand = min(fits)
+    assert k == "15"  # neither the fewest nor the most
+    assert f"mixture of {k} components with {name} concentration" in result.stdout
+    assert rand > 0.2  # 0 is chance
     assert (tmp_path / "fit_mixture.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dim", "1"], "--dim must be from 2 to 64"),
+        (["--components", "0"], "--components must be from 1 to 1797"),
+        (["--starts", "0"], "--starts must be at least 1"),
+    ],
+)
+def test_bad_options(options, message):
+    result = run(*options)
+    assert result.returncode == 2
+    assert message in result.stderr

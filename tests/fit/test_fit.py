@@ -11,6 +11,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import torch
+from allocations import Largest
 from cases import CONCENTRATED, concentration_at, exact_mean
 from scipy.special import gammaln, ive
 
@@ -226,6 +227,129 @@ def test_weights_are_repetitions_and_make_a_batch(family):
     assert many.batch_shape == (2,)
     torch.testing.assert_close(many.loc[0], p.loc, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(many.concentration[1], family.fit(x).concentration)
+
+
+LAYOUTS = [  # batch shape and strides of 0 of the samples, batch shape of the weights
+    ((), (), (3,)),
+    ((2,), (), (3, 1)),
+    ((1, 2), (), (3, 1)),
+    ((2, 1), (), (3,)),
+    ((2, 1, 2), (), (2, 3, 1)),
+    ((3, 2), (0,), (3, 2)),
+    ((3, 2), (1,), (2,)),
+    ((3,), (0,), ()),
+    ((0,), (), ()),
+    ((), (), (0,)),
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("batch", "repeated", "weighted"), LAYOUTS, ids=str)
+def test_samples_that_weights_share(family, batch, repeated, weighted):
+    """Each fit of a batch is that of its samples and weights alone, however they broadcast."""
+    own = tuple(1 if i in repeated else size for i, size in enumerate(batch))
+    _, x = draw(family, (*own, 20), 3, 6.0)
+    x = x.expand(*batch, 20, 3)
+    w = torch.rand(*weighted, 20, dtype=torch.float64)
+    p = family.fit(x, w)
+    shape = torch.broadcast_shapes(batch, weighted)
+    assert p.batch_shape == shape
+    x, w = x.expand(*shape, 20, 3), w.expand(*shape, 20)
+    for i in itertools.product(*map(range, shape)):
+        one = family.fit(x[i], w[i])
+        torch.testing.assert_close(p.loc[i], one.loc, rtol=0, atol=1e-10)
+        torch.testing.assert_close(p.concentration[i], one.concentration, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("expanded", [False, True])
+def test_memory_is_that_of_the_samples_and_of_the_weights(family, expanded):
+    """No tensor of shape (K, n, d), whose 2.6e6 numbers are 16 times those of the weights."""
+    k, n, d = 16, 10_000, 16
+    _, x = draw(family, (n,), d, 20.0)
+    w = torch.rand(k, n, dtype=torch.float64)
+    with Largest() as largest:
+        family.fit(x.expand(k, n, d) if expanded else x, w)
+    assert largest.numbers <= k * n
+    with Largest() as largest:
+        p = family.fit(x.requires_grad_(), w.requires_grad_())
+        (p.loc.sum() + p.concentration.sum()).backward()
+    assert largest.numbers <= k * n
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_of_repeated_samples_is_that_of_each(family):
+    _, x = draw(family, (12,), 3, 6.0)
+    w = torch.rand(2, 12, dtype=torch.float64)
+    repeated = x.expand(2, 12, 3).detach().requires_grad_()
+    copied = x.expand(2, 12, 3).clone().requires_grad_()
+    p, q = family.fit(repeated, w), family.fit(copied, w)
+    scale = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    (a,) = torch.autograd.grad((scale * p.concentration).sum() + p.loc[1, 0], repeated)
+    (b,) = torch.autograd.grad((scale * q.concentration).sum() + q.loc[1, 0], copied)
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_components_with_few_samples_each(family):
+    """One weight in 40 is not 0, so that a sparse product sums the samples. NaN stays NaN."""
+    n, k = 120, 40
+    _, x = draw(family, (n,), 3, 6.0)
+    w = torch.eye(k, dtype=torch.float64).repeat_interleave(3, 1)
+    p, q = family.fit(x, w), family.fit(x.reshape(k, 3, 3))
+    torch.testing.assert_close(p.loc, q.loc, rtol=0, atol=1e-10)
+    torch.testing.assert_close(p.concentration, q.concentration, rtol=1e-9, atol=0)
+    x[0] = math.nan
+    assert family.fit(x, w, validate_args=False).loc.isnan().all()
+
+
+BAD_WEIGHTS = {"all 0": 0.0, "NaN": math.nan, "infinite": math.inf}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bad", BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
+def test_a_fit_without_weight_is_nan_and_harms_no_other(family, bad):
+    _, x = draw(family, (15,), 3, 6.0)
+    x.requires_grad_()
+    good = torch.rand(2, 15, dtype=torch.float64)
+    rows = [good[:1], torch.full_like(good[:1], bad), good[1:]]
+    w = torch.cat(rows).requires_grad_()
+    p, q = family.fit(x, w, validate_args=False), family.fit(x, good)
+    assert p.loc[1].isnan().all()
+    assert p.concentration[1].isnan()
+    keep = torch.tensor([0, 2])
+    torch.testing.assert_close(p.loc[keep], q.loc)
+    torch.testing.assert_close(p.concentration[keep], q.concentration)
+    of_p = torch.autograd.grad(p.concentration.sum() + p.loc[:, 0].sum(), (x, w), retain_graph=True)
+    good.requires_grad_()
+    q = family.fit(x, good)
+    of_q = torch.autograd.grad(q.concentration.sum() + q.loc[:, 0].sum(), (x, good))
+    torch.testing.assert_close(of_p[0], of_q[0])
+    torch.testing.assert_close(of_p[1][keep], of_q[1])
+    assert of_p[1][1].isnan().all()
+    masked = torch.where(p.concentration.isnan(), 0.0, p.concentration).sum()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(masked, (x, w)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nan_in_nan_out(family):
+    _, x = draw(family, (2, 15), 3, 6.0)
+    x[0, 3, 1] = torch.nan
+    p = family.fit(x, validate_args=False)
+    assert p.loc[0].isnan().all()
+    assert p.concentration[0].isnan()
+    torch.testing.assert_close(p.loc[1], family.fit(x[1]).loc)
+
+
+def test_an_error_names_the_fits_without_weight():
+    w = torch.ones(4, 5)
+    w[1] = w[3] = 0
+    with pytest.raises(ValueError, match=r"index 1, 3 of the batch \(4,\).*validate_args=False"):
+        PowerSpherical.fit(GOOD, w)
+    with pytest.raises(ValueError, match=r"index \(0, 1\), \(1, 1\) of the batch \(2, 2\)"):
+        PowerSpherical.fit(GOOD, w.reshape(2, 2, 5))
+    with pytest.raises(ValueError, match=r"index 0, .*, 7 and 92 more of"):
+        PowerSpherical.fit(GOOD, torch.zeros(100, 5))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

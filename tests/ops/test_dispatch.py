@@ -46,6 +46,7 @@ def raw_calls(dtype):
         output = raw.log_prob(*batch, op_calls.FAMILY.index)
         sample = raw.rsample(loc, concentration, STATE, op_calls.FAMILY.index)
         yield raw.log_prob.default, (*batch, op_calls.FAMILY.index)
+        yield raw.log_prob_on_sphere.default, (*batch, op_calls.FAMILY.index, 1e-3)
         yield raw.rsample.default, (loc, concentration, STATE, op_calls.FAMILY.index)
         for wanted in (0, 1, 2, 4, 7, 15):
             yield raw.log_prob_backward.default, (output, *batch, op_calls.FAMILY.index, wanted)
@@ -53,6 +54,9 @@ def raw_calls(dtype):
             yield raw.rsample_backward.default, arguments
             arguments = (output, loc, batch[0], concentration, op_calls.FAMILY.index, 0.5, wanted)
             yield raw.vi_simsiam_loss.default, arguments
+    for tensor in (x, mu.mT, mu[0, 0], mu[:, :0], mu.bfloat16()):
+        yield raw.on_sphere.default, (tensor, 1e-3)
+        yield raw.in_interval.default, (tensor, 0.0, 1.0)
     half, k = mu.bfloat16(), kappa.float()
     yield raw.vi_simsiam_loss.default, (k, half, half, k, op_calls.FAMILY.index, 0.0, 7)
     for function in ops.ScalarFunction:

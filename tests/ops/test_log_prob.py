@@ -15,6 +15,7 @@ from cases import (
     FAMILIES,
     POWER_SPHERICAL,
     at_distance,
+    cached_log_normalizer,
     each_concentrated,
     each_family,
     each_float,
@@ -128,6 +129,26 @@ def test_accuracy_where_the_terms_cancel(family, dtype, path):
             peak = exact_log_prob(family, mu, mu, concentration.item())
             error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
     assert error <= BOUND[path, dtype]
+
+
+@each_concentrated
+def test_accuracy_where_large_terms_cancel(family, path):
+    """log p near 0 is the sum of two terms of several thousands, each a sum of 2048 itself."""
+    d, kappa = 2048, family.at(1e4)
+    mu = unit(d)
+
+    def log_p(y):
+        log_normalizer = cached_log_normalizer(family, d, kappa)
+        return float(log_normalizer + family.log_density(d, mpmath.mpf(kappa), mpmath.mpf(y)))
+
+    y = scipy.optimize.brentq(log_p, 1e-9, 0.9)
+    law = family.make(mu, torch.tensor(kappa, dtype=mu.dtype), validate_args=False)
+    peak = exact_log_prob(family, mu, mu, kappa)
+    for seed in range(1, 9):
+        x = at_distance(mu, torch.tensor(y * (1 + 1e-5 * (seed - 4))), seed=seed)
+        expected = exact_log_prob(family, x, mu, kappa)
+        error = ulps(law.log_prob(x).item(), expected, x.dtype, scale(path, expected, peak))
+        assert error <= BOUND[path, x.dtype]
 
 
 NEAR_A_POLE = (1.98, 1.9, 1.5, 1.0, 0.5)  # eps to these powers is y

@@ -46,6 +46,13 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
       add_series(dim, n, rows, out);
   }
 
+  SIMD_CLONES FLATTEN static void log_prob_ratio_for_float(const Dim<double> &, int64_t n,
+                                                           const double *kappa, const double *sin2,
+                                                           double *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = kappa[r] * log1p_for_float(-sin2[r]);
+  }
+
 private:
   using PS = PowerSpherical;
 

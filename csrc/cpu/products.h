@@ -1,0 +1,158 @@
+// Sums of products for all pairs of a row and a column: the core of a matrix product.
+#pragma once
+#include "simd.h"
+#include <memory>
+
+namespace spherical {
+
+constexpr int64_t kRowsAtOnce = 6; // rows whose sums with two vectors of columns fit registers
+
+// Terms that are added up in T, before double: fewer where the error is estimated from `spread`.
+template <bool spreads> constexpr int64_t kProductBlock = spreads ? 32 : 128;
+
+// sums[l] += v[l], in double.
+template <class T, int bytes>
+HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *sums) {
+  using Wide = VectorOf<double, bytes>;
+  using Part = VectorOf<T, bytes *int(sizeof(T)) / int(sizeof(double))>;
+  constexpr int64_t parts = sizeof(double) / sizeof(T);
+  typename Part::type part[parts];
+  memcpy(part, &v, sizeof v);
+  for (int64_t h = 0; h < parts; ++h) {
+    typename Wide::type sum;
+    memcpy(&sum, sums + h * Wide::width, sizeof sum);
+    sum += __builtin_convertvector(part[h], typename Wide::type);
+    memcpy(sums + h * Wide::width, &sum, sizeof sum);
+  }
+}
+
+// sums[r, l] = the sum over i in [0, n) of rows[r][i step] panel[i, l], for kRowsAtOnce rows and the
+// P vectors of a panel. A sum depends on its own row and column alone, and the order of its
+// additions on n. spread[r, l] becomes the sum of the squares of the sums of the blocks, from which
+// the rounding error is estimated.
+template <class T, int bytes, int P, bool fused, bool spreads>
+HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel,
+                          double *sums, T *spread, int64_t stride) {
+  using Lanes = VectorOf<T, bytes>;
+  using V = typename Lanes::type;
+  constexpr int64_t lanes = P * Lanes::width;
+  double total[kRowsAtOnce][lanes] = {};
+  V square[kRowsAtOnce][P] = {};
+  for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
+    V block[kRowsAtOnce][P] = {};
+    const int64_t end = std::min(n, begin + kProductBlock<spreads>);
+    for (int64_t i = begin; i < end; ++i) {
+      V b[P];
+      unrolled<P>([&](int p) __attribute__((always_inline)) {
+        memcpy(&b[p], panel + i * lanes + p * Lanes::width, sizeof b[p]);
+      });
+      unrolled<kRowsAtOnce>([&](int r) __attribute__((always_inline)) {
+        const V a = rows[r][i * step] - V{};
+        unrolled<P>([&](int p) __attribute__((always_inline)) {
+          if constexpr (fused)
+            add_fused(a, b[p], block[r][p]);
+          else
+            block[r][p] += a * b[p];
+        });
+      });
+    }
+    unrolled<kRowsAtOnce>([&](int r) __attribute__((always_inline)) {
+      unrolled<P>([&](int p) __attribute__((always_inline)) {
+        add_vector<T, bytes>(block[r][p], total[r] + p * Lanes::width);
+        if constexpr (spreads)
+          square[r][p] += block[r][p] * block[r][p];
+      });
+    });
+  }
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    memcpy(sums + r * stride, total[r], sizeof total[r]);
+    if constexpr (spreads)
+      memcpy(spread + r * stride, square[r], sizeof square[r]);
+  }
+}
+
+// Columns are packed in panels of two vectors; the last panel may be one vector wide. Element i of
+// the columns of a panel lies side by side.
+template <class T, int bytes, bool fused, bool spreads>
+HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T *panels,
+                         int64_t columns, int64_t d, double *sums, T *spread) {
+  constexpr int64_t width = VectorOf<T, bytes>::width;
+  for (int64_t c = 0; c < columns; c += 2 * width)
+    for (int64_t r = 0; r < n; r += kRowsAtOnce) {
+      double *to = sums + r * columns + c;
+      T *spread_to = spreads ? spread + r * columns + c : nullptr;
+      if (columns - c > width)
+        panel_sums<T, bytes, 2, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+                                                columns);
+      else
+        panel_sums<T, bytes, 1, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+                                                columns);
+    }
+}
+
+// The same for vectors of 16, 32 and 64 bytes, of which the latter two have fused products.
+template <class T, bool spreads>
+void pair_sums_v2(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
+                  int64_t d, double *sums, T *spread) {
+  pair_sums<T, 16, false, spreads>(rows, step, n, panels, columns, d, sums, spread);
+}
+#ifdef SIMD_VERSIONS
+template <class T, bool spreads>
+__attribute__((target("arch=x86-64-v3"))) void
+pair_sums_v3(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
+             int64_t d, double *sums, T *spread) {
+  pair_sums<T, 32, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+}
+template <class T, bool spreads>
+__attribute__((target("arch=x86-64-v4"))) void
+pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
+             int64_t d, double *sums, T *spread) {
+  pair_sums<T, 64, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+}
+#endif
+
+// sums[r, c], r < n, of the elements rows[r][i step], i < d, with packed columns, by vectors as wide
+// as this CPU has. n is a multiple of kRowsAtOnce, and `columns` one of `width`.
+template <class T, bool spreads> struct PairSums {
+  static constexpr int64_t widest = VectorOf<T, 64>::width;
+  int64_t width = VectorOf<T, 16>::width;
+  void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
+                  int64_t d, double *sums, T *spread) = pair_sums_v2<T, spreads>;
+
+  PairSums() {
+#ifdef SIMD_VERSIONS
+    if (__builtin_cpu_supports("x86-64-v4")) {
+      width = VectorOf<T, 64>::width;
+      compute = pair_sums_v4<T, spreads>;
+    } else if (__builtin_cpu_supports("x86-64-v3")) {
+      width = VectorOf<T, 32>::width;
+      compute = pair_sums_v3<T, spreads>;
+    }
+#endif
+  }
+  int64_t padded(int64_t n) const { return (n + width - 1) / width * width; }
+};
+
+// Vectors as the terms of a sum, packed: their elements are its columns.
+template <class T> struct PackedTerms {
+  PairSums<T, false> sums;
+  std::unique_ptr<T[]> panels;
+  int64_t terms = 0, columns = 0; // columns: d, padded
+
+  void reserve(int64_t n, int64_t d) {
+    if (n > terms || columns == 0)
+      panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
+    terms = n;
+    columns = sums.padded(d);
+  }
+  void set(int64_t i, const T *x, int64_t d) {
+    for (int64_t c = 0; c < columns; c += 2 * sums.width) {
+      const int64_t lanes = std::min(2 * sums.width, columns - c), some = std::min(lanes, d - c);
+      T *to = panels.get() + c * terms + i * lanes;
+      std::copy(x + c, x + c + some, to);
+      std::fill(to + some, to + lanes, T(0));
+    }
+  }
+};
+
+} // namespace spherical
