@@ -199,6 +199,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.resume and checkpoint.exists():
             run.load(checkpoint)
         train_and_evaluate(run, data, args, checkpoint)
+        distributed.wait()
     finally:
         distributed.disconnect()
 

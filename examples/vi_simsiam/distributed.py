@@ -7,6 +7,7 @@ one does, up to rounding.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any, NoReturn
@@ -39,6 +40,13 @@ def connect(device: str) -> torch.device:
     if world_size() > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return torch.device(device)
+
+
+def wait() -> None:
+    """Until all processes are here. One that leaves while others still talk to it may abort."""
+    if world_size() > 1:
+        gc.collect()  # DistributedDataParallel is a cycle, and holds on to the connection
+        dist.barrier()
 
 
 def disconnect() -> None:
