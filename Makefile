@@ -1,4 +1,5 @@
 # make demo, make test, make lint, make bench: each sets up what it needs in .venv.
+# make fashion-mnist fetches that data set for examples/train_vi_simsiam.py, where apt is.
 # make test-fast takes a minute on two idle cores: it leaves out the tests marked slow.
 # make sanitize runs the CPU kernels under the sanitizers of GCC; make sanitize-fast takes two minutes.
 # make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
@@ -9,10 +10,15 @@ BIN := .venv/bin
 SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 EXTRAS := examples test dev
 
-.PHONY: demo test test-fast lint bench sanitize sanitize-fast cuda-check cuda-sanitize clean
+.PHONY: demo fashion-mnist test test-fast lint bench sanitize sanitize-fast cuda-check cuda-sanitize clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
+
+# Debian's package, without being root; examples/vi_simsiam/data.py finds it there.
+fashion-mnist:
+	mkdir -p build/datasets
+	cd build/datasets && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb .
 
 # A file goes to one worker, so that what its tests cache is computed once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile

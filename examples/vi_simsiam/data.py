@@ -1,9 +1,12 @@
-"""Labelled image sets as uint8 tensors in memory. Labels are used by the evaluation only."""
+"""Labelled image sets as uint8 tensors in memory. Labels are used by the evaluation only.
+
+Nothing is downloaded. The folders are those that torchvision's data sets make of the same names;
+torchvision itself is not needed.
+"""
 
 from __future__ import annotations
 
-import gzip
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DATASETS = ("mnist", "digits", "fashion-mnist", "cifar10", "imagefolder")
+from .files import DataError, class_folders, found, read_cifar, read_folder, read_idx, read_stl10
+
 CANVAS = 40  # pixels; where an image of 28 pixels can lie, and be missed by a crop
-
-
-class DataError(Exception):
-    """The data cannot be read; the message says which, where and what to do, in one line."""
+FASHION_MNIST = (  # where Debian's package dataset-fashion-mnist and `make fashion-mnist` put it
+    Path("/usr/share/datasets/fashion-mnist"),
+    Path(__file__).parents[2] / "build/datasets/usr/share/datasets/fashion-mnist",
+)
 
 
 @dataclass
@@ -31,20 +35,20 @@ class ImageSet:
     flip: bool  # whether a mirrored image is still an image of its class
 
 
-def load(name: str, root: Path | None) -> ImageSet:
-    if name == "mnist":
-        return mnist()
-    if name == "digits":
-        return digits()
+def load(name: str, root: Path | None, image_size: int = 64) -> ImageSet:
+    """``image_size`` is the side to which imagenette and imagefolder resize their images."""
+    if name in WITHOUT_ROOT:
+        return WITHOUT_ROOT[name]()
+    if name == "fashion-mnist" and root is None:
+        root = next((path for path in FASHION_MNIST if path.is_dir()), None)
     if root is None:
-        raise DataError(f"--data {name} needs --root, the folder that holds it")
+        fetch = ", or apt install dataset-fashion-mnist" if name == "fashion-mnist" else ""
+        raise DataError(f"--data {name} needs --root, the folder that holds it{fetch}")
     if not root.is_dir():
         raise DataError(f"--root {root}: no such folder")
-    if name == "fashion-mnist":
-        return fashion_mnist(root)
-    if name == "cifar10":
-        return cifar10(root)
-    return image_folder(root)
+    if name in FOLDERS:
+        return FOLDERS[name](root, image_size)
+    return WITH_ROOT[name](root)
 
 
 def mnist() -> ImageSet:
@@ -74,58 +78,78 @@ def fashion_mnist(root: Path) -> ImageSet:
     """The four standard idx files, gzipped or not, on a canvas."""
     parts = []
     for part in ("train", "t10k"):
-        images = torch.from_numpy(read_idx(_idx_file(root, f"{part}-images-idx3-ubyte")))[:, None]
-        labels = torch.from_numpy(read_idx(_idx_file(root, f"{part}-labels-idx1-ubyte"))).long()
-        if len(images) != len(labels):
-            raise DataError(f"{root}: {len(images)} {part} images but {len(labels)} labels")
-        parts += [on_canvas(images, CANVAS, seed=len(parts)), labels]
+        images, labels = (
+            read_idx(found(root, stem, f"{stem}.gz", f"FashionMNIST/raw/{stem}"))
+            for stem in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
+        )
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            shapes = f"{tuple(images.shape)} {part} images but {tuple(labels.shape)} labels"
+            raise DataError(f"--root {root}: {shapes}")
+        parts += [on_canvas(images[:, None], CANVAS, seed=len(parts)), labels.long()]
     return ImageSet("fashion-mnist", *parts, view_size=28, flip=True)
 
 
 def cifar10(root: Path) -> ImageSet:
-    """torchvision's CIFAR-10 folder (``cifar-10-batches-py`` under root); nothing is downloaded."""
-    datasets = _torchvision_datasets("cifar10")
-    parts = []
-    for train in (True, False):
-        try:
-            part = datasets.CIFAR10(root, train=train, download=False)
-        except RuntimeError as error:
-            raise DataError(f"--root {root}: no cifar-10-batches-py folder ({error})") from error
-        parts += [torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets)]
-    return ImageSet("cifar10", *parts, view_size=32, flip=True)
+    """The folder ``cifar-10-batches-py`` of CIFAR-10's Python version."""
+    folder = found(root, "cifar-10-batches-py")
+    batches = [read_cifar(found(folder, f"data_batch_{i}"), "labels") for i in range(1, 6)]
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    test = read_cifar(found(folder, "test_batch"), "labels")
+    return ImageSet("cifar10", images, labels, *test, view_size=32, flip=True)
 
 
-def image_folder(root: Path, size: int = 64) -> ImageSet:
+def cifar100(root: Path) -> ImageSet:
+    """The folder ``cifar-100-python``, with the 100 fine labels."""
+    folder = found(root, "cifar-100-python")
+    train, test = (read_cifar(found(folder, part), "fine_labels") for part in ("train", "test"))
+    return ImageSet("cifar100", *train, *test, view_size=32, flip=True)
+
+
+def stl10(root: Path) -> ImageSet:
+    """The folder ``stl10_binary``: the 5,000 labelled training images and the 8,000 of the test."""
+    folder = found(root, "stl10_binary")
+    train, test = (
+        read_stl10(found(folder, f"{part}_X.bin"), found(folder, f"{part}_y.bin"))
+        for part in ("train", "test")
+    )
+    return ImageSet("stl10", *train, *test, view_size=96, flip=True)
+
+
+def imagenette(root: Path, size: int) -> ImageSet:
+    """The folder of one of Imagenette's three archives, or the folder that holds it."""
+    names = ("imagenette2", "imagenette2-320", "imagenette2-160", "train")
+    folder = found(root, *names)
+    data = image_folder(root if folder.name == "train" else folder, size)
+    data.name = "imagenette"
+    return data
+
+
+def image_folder(root: Path, size: int) -> ImageSet:
     """``train/CLASS/*`` and ``val/CLASS/*``, or ``CLASS/*``, a fifth of it kept for the test."""
-    datasets = _torchvision_datasets("imagefolder")
-    has_split = (root / "train").is_dir() and (root / "val").is_dir()
-    folders = [root / "train", root / "val"] if has_split else [root]
-    parts = []
-    for folder in folders:
-        try:
-            files = datasets.ImageFolder(folder)
-        except FileNotFoundError as error:
-            raise DataError(f"--root {folder}: no CLASS/image files ({error})") from error
-        images = torch.stack([_centre_square(image, size) for image, _ in files])
-        parts += [images, torch.tensor(files.targets)]
-    if has_split:
+    train, val = root / "train", root / "val"
+    if train.is_dir() and val.is_dir():
+        names = [[folder.name for folder in class_folders(part)] for part in (train, val)]
+        if names[0] != names[1]:
+            raise DataError(f"--root {root}: train and val hold folders of different classes")
+        parts = (*read_folder(train, size), *read_folder(val, size))
         return ImageSet("imagefolder", *parts, view_size=size, flip=True)
-    return _split("imagefolder", *parts, n_test=len(parts[0]) // 5, view_size=size, flip=True)
+    images, labels = read_folder(root, size)
+    n_test = len(images) // 5
+    return _split("imagefolder", images, labels, n_test=n_test, view_size=size, flip=True)
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """An idx file: two zero bytes, a type byte (8: uint8), the rank, big-endian sizes, the data."""
-    open_file = gzip.open if path.suffix == ".gz" else open
-    try:
-        with open_file(path, "rb") as file:
-            content = file.read()
-        zeros, dtype, rank = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
-        if (zeros, dtype) != (0, 8):
-            raise ValueError("not an idx file of bytes")
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise DataError(f"{path}: {error}") from error
+WITHOUT_ROOT: dict[str, Callable[[], ImageSet]] = {"mnist": mnist, "digits": digits}
+WITH_ROOT: dict[str, Callable[[Path], ImageSet]] = {
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "stl10": stl10,
+}
+FOLDERS: dict[str, Callable[[Path, int], ImageSet]] = {
+    "imagenette": imagenette,
+    "imagefolder": image_folder,
+}
+DATASETS = (*WITHOUT_ROOT, *WITH_ROOT, *FOLDERS)
 
 
 def on_canvas(images: Tensor, size: int, seed: int = 0) -> Tensor:
@@ -148,26 +172,3 @@ def _split(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test, train = order[:n_test], order[n_test:]
     return ImageSet(name, images[train], labels[train], images[test], labels[test], view_size, flip)
-
-
-def _idx_file(root: Path, stem: str) -> Path:
-    for path in (root / stem, root / f"{stem}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(f"--root {root}: neither {stem} nor {stem}.gz is in it")
-
-
-def _torchvision_datasets(name: str):
-    try:
-        from torchvision import datasets
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        raise DataError(f"--data {name} needs torchvision, which fails: {error}") from error
-    return datasets
-
-
-def _centre_square(image, size: int) -> Tensor:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    image = image.convert("RGB").crop((left, top, left + side, top + side)).resize((size, size))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

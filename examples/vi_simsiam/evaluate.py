@@ -9,26 +9,27 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
-from torch import Generator, Tensor
+from torch import Tensor
 
 from powerspherical_ext.losses import mean_resultant_length
 from powerspherical_ext.metrics import auroc, auroc_chance_sd
 
 from .augment import (
+    Random,
     add_noise,
     color_jitter,
     gaussian_blur,
     random_cutout,
     random_resized_crop,
-    training_views,
 )
 from .data import ImageSet
-from .model import Outputs, VISimSiam, embed
+from .model import Network, Outputs, embed
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 MOST_BANK, MOST_TEST = 10_000, 2_000
 
-Damage = Callable[[Tensor, int, Generator], Tensor]
+Damage = Callable[[Tensor, int, Random], Tensor]
+TrainingView = Callable[..., Tensor]  # (images, random=...)
 
 
 def whole(images: Tensor, size: int) -> Tensor:
@@ -37,13 +38,13 @@ def whole(images: Tensor, size: int) -> Tensor:
 
 
 DAMAGES: dict[str, Damage] = {
-    "clean": lambda x, size, g: whole(x, size),
-    "blur": lambda x, size, g: gaussian_blur(whole(x, size), 1.0),
-    "colour jitter": lambda x, size, g: color_jitter(whole(x, size), 0.4, 1.0, g),
-    "crop 0.05-1": lambda x, size, g: random_resized_crop(x, size, (0.05, 1.0), False, g),
-    "crop 0.05-0.2": lambda x, size, g: random_resized_crop(x, size, (0.05, 0.2), False, g),
-    "noise 0.5": lambda x, size, g: add_noise(whole(x, size), 0.5, g),
-    "cut-out": lambda x, size, g: random_cutout(whole(x, size), (0.5, 0.5), 1.0, g),
+    "clean": lambda x, size, r: whole(x, size),
+    "blur": lambda x, size, r: gaussian_blur(whole(x, size), 1.0),
+    "colour jitter": lambda x, size, r: color_jitter(whole(x, size), 0.4, 1.0, r),
+    "crop 0.05-1": lambda x, size, r: random_resized_crop(x, size, (0.05, 1.0), False, r),
+    "crop 0.05-0.2": lambda x, size, r: random_resized_crop(x, size, (0.05, 0.2), False, r),
+    "noise 0.5": lambda x, size, r: add_noise(whole(x, size), 0.5, r),
+    "cut-out": lambda x, size, r: random_cutout(whole(x, size), (0.5, 0.5), 1.0, r),
 }
 
 
@@ -76,8 +77,14 @@ class Calibration:
 
 
 def evaluate(
-    model: VISimSiam, data: ImageSet, device: torch.device, distribution: str
+    model: Network,
+    data: ImageSet,
+    device: torch.device,
+    distribution: str | None,
+    training_view: TrainingView,
 ) -> Evaluation:
+    """``distribution`` is that of kappa, and ``training_view`` makes a view as in training."""
+
     def to_float(images: Tensor) -> Tensor:
         return images.to(device).float() / 255
 
@@ -88,12 +95,12 @@ def evaluate(
         NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp(-distance / TEMPERATURE)
     ).fit(bank.cpu().numpy(), bank_labels.numpy())
 
-    generator = torch.Generator(device).manual_seed(1)
+    random = Random(device, seed=1)
     images = to_float(data.test_images[:MOST_TEST])
     labels = data.test_labels[:MOST_TEST].numpy()
     damaged = {}
     for name, damage in DAMAGES.items():
-        views = damage(images, data.view_size, generator)
+        views = damage(images, data.view_size, random)
         outputs = embed(model, views)
         correct = knn.predict(outputs.y.cpu().numpy()) == labels
         damaged[name] = Damaged(views, outputs, correct)
@@ -101,7 +108,7 @@ def evaluate(
     has_kappa = damaged["clean"].outputs.kappa is not None
     calibration = None
     if has_kappa:
-        calibration = calibrate(model, images, data, generator, distribution)
+        calibration = calibrate(model, images, training_view, random, distribution)
     results = {"knn": accuracies(damaged), "auroc": aurocs(damaged)}
     if calibration is not None:
         results["kappa"] = paired_kappas(damaged)
@@ -168,10 +175,10 @@ def paired_kappas(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
 
 
 def calibrate(
-    model: VISimSiam,
+    model: Network,
     images: Tensor,
-    data: ImageSet,
-    generator: Generator,
+    training_view: TrainingView,
+    random: Random,
     distribution: str,
     repeats: int = 4,
 ) -> Calibration:
@@ -181,10 +188,7 @@ def calibrate(
     """
     predicted, observed = [], []
     for _ in range(repeats):
-        first, second = (
-            embed(model, training_views(images, data.view_size, data.flip, generator))
-            for _ in range(2)
-        )
+        first, second = (embed(model, training_view(images, random=random)) for _ in range(2))
         predicted.append(
             mean_resultant_length(first.kappa, first.mu.shape[-1], distribution=distribution)
         )

@@ -1,0 +1,39 @@
+"""The progress of a run: a bar, or lines."""
+
+from __future__ import annotations
+
+import time
+
+
+class Progress:
+    """Shows a tqdm bar if tqdm is installed, and otherwise prints a line every five seconds."""
+
+    def __init__(self, first: int, total: int, silent: bool = False) -> None:
+        self.first, self.total, self.silent = first, total, silent
+        self.shown, self.start, self.last = first, time.monotonic(), 0.0
+        self.bar = None
+        if silent:
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        self.bar = tqdm(initial=first, total=total, unit="step", mininterval=1, ncols=110)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, step: int, values: dict[str, float]) -> None:
+        text = ", ".join(f"{key} {value:.3g}" for key, value in values.items())
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(step - self.shown)
+            self.shown = step
+        elif not self.silent and (step == self.total or time.monotonic() - self.last > 5):
+            self.last = time.monotonic()
+            left = (self.last - self.start) / (step - self.first) * (self.total - step)
+            print(f"step {step}/{self.total}: {text}, {left:.0f} s left", flush=True)
