@@ -31,10 +31,14 @@ def draw_stability(maps: dict[str, Any], file: Path) -> None:
         ("log_prob_nats", "log_prob: largest error, nat", "RdYlGn_r", (-6, 2)),
     )
     columns = max(len(peers) for peers in maps["families"].values())
-    figure, axes = plt.subplots(
-        4, columns, figsize=(3.2 * columns + 1, 12), layout="constrained", squeeze=False
-    )
     kinds = [(f, panel) for f in maps["families"] for panel in panels]
+    figure, axes = plt.subplots(
+        len(kinds),
+        columns,
+        figsize=(3.2 * columns + 1, 3 * len(kinds)),
+        layout="constrained",
+        squeeze=False,
+    )
     for row, (family, (key, title, colours, (low, high))) in zip(axes, kinds, strict=True):
         peers = maps["families"][family]
         for axis in row[len(peers) :]:

@@ -77,13 +77,14 @@ def targets(rows: list[Row]) -> Iterator[Target]:
             row = find(family, work, LARGE, memory=memory)
             share = floor_of(row) / row["seconds"] if "floor" in row else None
             yield Target(f"{family} {work}, {memory} memory", LARGE, "floor / ours", share, 0.85)
-    parts = [("rsample" + FORWARD, LARGE, "normals", 1.3)]
-    parts += [("rsample" + BOTH, size, "empty", 2) for size in SMALL]
-    for family, (work, size, part, wanted) in product(families, parts):
-        row = find(family, work, size)
+    parts = [("rsample" + FORWARD, LARGE, "normals", 1.3, memory) for memory in ("fresh", "reused")]
+    parts += [("rsample" + BOTH, size, "empty", 2, "") for size in SMALL]
+    for family, (work, size, part, wanted, memory) in product(families, parts):
+        row = find(family, work, size, memory=memory)
         least = row.get("floor", {}).get(part)
         over = row["seconds"] / least if least else None
-        yield Target(f"{family} {work}", size, f"ours / {part}", over, at_most=wanted)
+        name = f"{family} {work}" + f", {memory} memory" * bool(memory)
+        yield Target(name, size, f"ours / {part}", over, at_most=wanted)
     for passes, memory in product((FORWARD, BOTH), ("reused", "fresh")):
         for peer, wanted in (("power-spherical", 3), ("power-spherical, compiled", 1.5)):
             ratio = find(PS, "log_prob" + passes, IN_CACHE, peer, memory).get("ratio")
