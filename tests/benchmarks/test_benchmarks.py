@@ -166,10 +166,12 @@ def test_the_empty_function_returns_what_ours_does(benchmarks, quantity, backwar
 def run_suite(*arguments):
     pytest.importorskip("pytest_benchmark")
     command = [sys.executable, "-m", "pytest", "benchmarks", "--smallest", "-q", *arguments]
+    # pytest-benchmark does not measure in a worker of xdist, and the suite is not run by one.
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         command,
         cwd=BENCHMARKS.parent,
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+        env={**environ, "PYTHONPATH": str(BENCHMARKS.parent)},
         capture_output=True,
         text=True,
         check=False,
