@@ -11,8 +11,9 @@ namespace spherical {
 // (docs/numerics.md#half-angle).
 enum ChordSum { kMinus, kPlus, kSquares, kChordSums };
 
-// Their terms, given minus = x - mu and plus = x + mu. T is a number, or a vector of numbers.
-template <class T> HD_INLINE void chord_terms(const T &minus, const T &plus, T (&out)[kChordSums]) {
+// Their terms, given minus = x - mu and plus = x + mu. T is a number, or a vector of numbers. Terms
+// of other sums may follow them.
+template <class T, int N> HD_INLINE void chord_terms(const T &minus, const T &plus, T (&out)[N]) {
   out[kMinus] = minus * minus;
   out[kPlus] = plus * plus;
   out[kSquares] = minus * plus;
@@ -22,7 +23,7 @@ template <class T> HD_INLINE void chord_terms(const T &minus, const T &plus, T (
 // need two more, with the upstream gradient G.
 enum ProductSum { kXX, kMuMu, kXMu, kAngleProducts, kGX = kAngleProducts, kGMu, kSampleProducts };
 
-template <class T> HD_INLINE void product_terms(const T &x, const T &mu, T (&out)[kAngleProducts]) {
+template <class T, int N> HD_INLINE void product_terms(const T &x, const T &mu, T (&out)[N]) {
   out[kXX] = x * x;
   out[kMuMu] = mu * mu;
   out[kXMu] = x * mu;
@@ -140,9 +141,7 @@ enum SampleSum { kGradMu = kChordSums, kGradMinus, kGradX, kSampleSums };
 template <class T>
 HD_INLINE void sample_terms(const T &grad, const T &x, const T &mu, T (&out)[kSampleSums]) {
   const T minus = x - mu, plus = x + mu;
-  out[kMinus] = minus * minus;
-  out[kPlus] = plus * plus;
-  out[kSquares] = minus * plus;
+  chord_terms(minus, plus, out);
   out[kGradMu] = grad * mu;
   out[kGradMinus] = grad * minus;
   out[kGradX] = grad * x;

@@ -50,13 +50,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from vi_simsiam import distributed, plot
 from vi_simsiam.augment import Random, multi_crop, training_views
-from vi_simsiam.checkpoint import LOG_KEYS, Run
 from vi_simsiam.data import FASHION_MNIST, DataError, ImageSet, load
 from vi_simsiam.distributed import rank, stop, world_size
 from vi_simsiam.evaluate import evaluate, report
 from vi_simsiam.methods import METHODS
 from vi_simsiam.model import Outputs, build_network, split_views
 from vi_simsiam.progress import Progress
+from vi_simsiam.run import LOG_KEYS, Run
 from vi_simsiam.settings import DECISIVE, arguments
 
 from powerspherical_ext.losses import feature_std

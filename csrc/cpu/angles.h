@@ -67,9 +67,7 @@ SIMD_CLONES void product_sums(const T *const *const (&rows)[R], int64_t n, int64
     if (d >= kWide)
       return wide_products(rows, R, n, d, sums);
   tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
-    out[kXX] = in[0] * in[0];
-    out[kMuMu] = in[1] * in[1];
-    out[kXMu] = in[0] * in[1];
+    product_terms(in[0], in[1], out);
     if constexpr (R == 3) {
       out[kGX] = in[2] * in[0];
       out[kGMu] = in[2] * in[1];

