@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._tensors import wide
-from ..fit.products import unit_rows
+from ..fit.products import square_distances, unit_rows
 
 __all__ = ["nearest", "seeds"]
 
@@ -68,8 +68,7 @@ def _lower_to_distance(x: Tensor) -> Callable[[Tensor, Tensor], None]:
     which is exact to a rounding of |y|. What is smaller than that is 0, as between equal samples.
     """
     mean = x.mean(0)
-    exact = "donot_use_mm_for_euclid_dist"
-    squares = torch.cdist(x, mean.unsqueeze(0), compute_mode=exact).square()
+    squares = square_distances(mean.unsqueeze(0), x).mT
     noise = 8 * torch.finfo(x.dtype).eps
 
     def lower(numbers: Tensor, index: Tensor) -> None:
