@@ -1,6 +1,7 @@
-# make demo, make test, make lint, make bench: each sets up what it needs in .venv.
+# make demo, make test, make lint, make bench, make docs: each sets up what it needs in .venv.
 # make fashion-mnist fetches that data set for examples/train_vi_simsiam.py, where apt is.
 # make test-fast takes a minute on two idle cores: it leaves out the tests marked slow.
+# make docs builds the site in build/docs, without a network; open build/docs/index.html.
 # make sanitize runs the CPU kernels under the sanitizers of GCC; make sanitize-fast takes two minutes.
 # make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
 # make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
@@ -8,9 +9,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
-EXTRAS := examples test dev
+EXTRAS := examples test dev docs
 
-.PHONY: demo fashion-mnist test test-fast lint bench sanitize sanitize-fast cuda-check cuda-sanitize clean
+.PHONY: demo fashion-mnist test test-fast lint bench docs sanitize sanitize-fast cuda-check cuda-sanitize clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
@@ -45,6 +46,9 @@ ifndef BENCH
 	$(BIN)/python benchmarks/report.py
 endif
 
+docs: .venv/docs
+	POWERSPHERICAL_REQUIRE_KERNELS=1 $(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
 sanitize: .venv/test
 	$(BIN)/python tests/sanitizers.py
 
@@ -58,7 +62,7 @@ cuda-sanitize: .venv/test
 	$(BIN)/python tests/cuda/sanitize.py
 
 clean:
-	rm -rf .venv build dist runs powerspherical_ext/_C.so powerspherical_ext/_build_info.json
+	rm -rf .venv build dist runs docs/generated powerspherical_ext/_C.so powerspherical_ext/_build_info.json
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

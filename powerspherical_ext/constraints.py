@@ -6,6 +6,16 @@ vector in different orders, so that they may differ on one whose length is off b
 
 Their answer to a DTensor is a plain tensor, since Distribution asks whether all of it is true by an
 operator that DTensors lack.
+
+Example:
+    >>> sphere.check(torch.tensor([[0.6, 0.8], [0.6, 0.9]]))
+    tensor([ True, False])
+    >>> below_one.check(torch.tensor([0.0, 0.5, 1.0]))
+    tensor([ True,  True, False])
+    >>> concentration.check(torch.tensor([0.0, 1e15, 2e15]))
+    tensor([ True,  True, False])
+    >>> finite_nonnegative.check(torch.tensor([0.0, -1.0, torch.inf]))
+    tensor([ True, False, False])
 """
 
 from __future__ import annotations
@@ -29,11 +39,7 @@ _in_interval = raw_op("in_interval")[1]
 
 
 class _Sphere(Constraint):
-    """Unit vectors along the last dimension, at least two-dimensional.
-
-    Computed in at least float32, within 10 eps sqrt(d), eps of the tensor's own dtype, and never
-    more than 0.01: so a bfloat16 unit vector passes, and zero or 1.02 e1 does not.
-    """
+    """The class of `sphere`."""
 
     event_dim = 1
 
@@ -80,9 +86,21 @@ class _FiniteNonnegative(Constraint):
 
 
 sphere = _Sphere()
+"""Unit vectors along the last dimension, of length d >= 2.
+
+Lengths are computed in at least float32. They may differ from 1 by 10 eps sqrt(d), eps of the
+tensor's own dtype, and never by more than 0.01. ``transform_to(sphere)`` divides a vector by its
+length; ``biject_to(sphere)`` raises ``NotImplementedError``.
+"""
+
 finite_nonnegative = _FiniteNonnegative()
+"""Numbers from 0 to below infinity."""
+
 below_one = _FiniteNonnegative(1.0)
-concentration = _FiniteNonnegative(UPPER_BOUND)  # of a family that has no bound of its own
+"""Numbers from 0 to below 1, the concentrations of the spherical Cauchy distribution."""
+
+concentration = _FiniteNonnegative(UPPER_BOUND)
+"""Numbers from 0 to below 2^50, the concentrations of a family that has no bound of its own."""
 
 
 @register_fake("on_sphere")

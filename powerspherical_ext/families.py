@@ -40,16 +40,32 @@ __all__ = ["FAMILIES", "Family", "FamilyMarginal", "FamilyReference", "family_na
 
 @dataclass(frozen=True)
 class Family:
-    """An entry of `powerspherical_ext.families.FAMILIES`."""
+    """An entry of `powerspherical_ext.families.FAMILIES`.
 
-    name: str  # the ``distribution`` argument of the losses; the stem of the family's files
-    index: int  # its position in FAMILIES, which is what a raw op takes
+    Raises:
+        TypeError: the reference or the marginal lacks a function that every family supplies.
+
+    Example:
+        >>> family_named("spherical_cauchy").upper_bound
+        1.0
+    """
+
+    name: str
+    """The ``distribution`` argument of the losses; the stem of the family's files."""
+    index: int
+    """Its position in FAMILIES, which is what a raw op takes."""
     reference: FamilyReference
+    """The scalar functions of the family."""
     marginal: FamilyMarginal
-    concentration: Constraint  # the domain of kappa, [0, upper_bound)
-    exponential_form: bool  # whether log p = log p(mu) + kappa phi(t), phi the same for all d
-    fit: Estimator | None = None  # maximum likelihood, where it is known
-    kl: Mapping[str, Divergence] = field(default_factory=dict)  # KL(this || q), by the name of q
+    """What only the distribution of t needs."""
+    concentration: Constraint
+    """The domain of kappa, [0, upper_bound)."""
+    exponential_form: bool
+    """Whether log p = log p(mu) + kappa phi(t), with a phi that is the same for all d."""
+    fit: Estimator | None = None
+    """Maximum likelihood, where it is known."""
+    kl: Mapping[str, Divergence] = field(default_factory=dict)
+    """KL(this || q), by the name of q."""
 
     def __post_init__(self) -> None:
         for module, protocol in (
@@ -129,11 +145,24 @@ FAMILIES: tuple[Family, ...] = (
     ),
 )
 
+"""All families. Their order is that of the list in the compiled kernels."""
+
 _BY_NAME = {family.name: family for family in FAMILIES}
 
 
 def family_named(name: str) -> Family:
-    """The family that the ``distribution`` argument of a loss names."""
+    """The family that the ``distribution`` argument of a loss names.
+
+    Args:
+        name: ``"power_spherical"``, ``"von_mises_fisher"`` or ``"spherical_cauchy"``.
+
+    Raises:
+        ValueError: no family has this name.
+
+    Example:
+        >>> family_named("von_mises_fisher").exponential_form
+        True
+    """
     family = _BY_NAME.get(name)
     if family is None:
         raise ValueError(f"distribution must be one of {(*_BY_NAME,)}, got {name!r}")

@@ -66,6 +66,10 @@ class CosineMarginal(Distribution):
         tensor([-0.5000,  0.7632])
         >>> t.mean
         tensor([0.0000, 0.8333])
+
+    Source:
+        Mardia and Jupp, "Directional Statistics", 2000, section 9.3; De Cao and Aziz, "The Power
+        Spherical distribution", 2020, eq. 9.
     """
 
     support = constraints.interval(-1.0, 1.0)
@@ -85,6 +89,11 @@ class CosineMarginal(Distribution):
         super().__init__(base.batch_shape, Size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CosineMarginal:
+        """The same distribution with a larger batch shape, to which the old one broadcasts.
+
+        Raises:
+            RuntimeError: the old batch shape does not broadcast to the new one.
+        """
         new: CosineMarginal = self._get_checked_instance(CosineMarginal, _instance)
         batch_shape = Size(batch_shape)
         new.concentration = self.concentration.expand(batch_shape)
@@ -100,6 +109,17 @@ class CosineMarginal(Distribution):
 
         The gradient is that at a fixed quantile, :math:`\partial t / \partial\kappa =
         -(\partial F / \partial\kappa) / f`, accurate also where t rounds to 1.
+
+        Args:
+            sample_shape: how many samples to draw for each element of the batch; a number or a
+                shape.
+            generator: source of the random numbers, as in `RotationallySymmetric.rsample`.
+
+        Example:
+            >>> from powerspherical_ext import PowerSpherical
+            >>> p = PowerSpherical(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 10.0]))
+            >>> p.marginal_t.rsample((5,)).shape
+            torch.Size([5, 2])
         """
         dtype = self.concentration.dtype
         concentration = self._inside(ops.common_dtype(self.concentration))
@@ -108,7 +128,7 @@ class CosineMarginal(Distribution):
         return sampling.sample(concentration, self.dim, rng_state, self._family).to(dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Like `rsample`, without gradients."""
+        """Like `rsample`, with the same arguments, shape and dtype, but without gradients."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
@@ -124,19 +144,35 @@ class CosineMarginal(Distribution):
         return cosine.log_prob(t, concentration, self.dim, self._family)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """P(T <= t), differentiable in both: d/dt = f(t)."""
+        """P(T <= t), with the shape of ``value`` broadcast against the batch.
+
+        It is differentiable in both arguments: d/dt = f(t). Errors are those of the class.
+
+        Example:
+            >>> from powerspherical_ext import VonMisesFisher
+            >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 5.0]))
+            >>> p.marginal_t.cdf(torch.tensor(0.0))
+            tensor([0.5000, 0.0067])
+        """
         t, concentration = self._prepare("cdf", value)
         return cosine.cdf(t, concentration, self.dim, self._family)
 
     def survival(self, value: Tensor) -> Tensor:
-        """P(T > t) = 1 - cdf, without the cancellation."""
+        """P(T > t) = 1 - cdf, without the cancellation; otherwise like `cdf`."""
         t, concentration = self._prepare("survival", value)
         return cosine.cdf(t, concentration, self.dim, self._family, upper=True)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """t with cdf(t) = ``value``, differentiable in both: dt/dq = 1/f(t).
+        """t with cdf(t) = ``value``, with the shape of ``value`` broadcast against the batch.
 
-        NaN for a value outside [0, 1] when arguments are not validated.
+        It is differentiable in both arguments: dt/dq = 1/f(t). Errors are those of the class. NaN
+        for a value outside [0, 1] when arguments are not validated.
+
+        Example:
+            >>> from powerspherical_ext import VonMisesFisher
+            >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 5.0]))
+            >>> p.marginal_t.icdf(torch.tensor(0.25))
+            tensor([-0.5000,  0.7228])
         """
         q, concentration = self._prepare("icdf", value, constraints.unit_interval)
         return cosine.icdf(q, concentration, self.dim, self._family)

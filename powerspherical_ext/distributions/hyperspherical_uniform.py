@@ -42,6 +42,9 @@ class HypersphericalUniform(Distribution):
         torch.Size([5, 3])
         >>> HypersphericalUniform(3).entropy()
         tensor(2.5310)
+
+    Source:
+        Mardia and Jupp, "Directional Statistics", 2000, section 9.3.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -73,6 +76,15 @@ class HypersphericalUniform(Distribution):
         super().__init__(Size(batch_shape), Size((dim,)), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> HypersphericalUniform:
+        """The same distribution with a larger batch shape, to which the old one broadcasts.
+
+        Raises:
+            RuntimeError: the old batch shape does not broadcast to the new one.
+
+        Example:
+            >>> HypersphericalUniform(3).expand((2,)).sample().shape
+            torch.Size([2, 3])
+        """
         new: HypersphericalUniform = self._get_checked_instance(HypersphericalUniform, _instance)
         new.dim, new._pole = self.dim, self._pole
         batch_shape = self._pole[0].expand(self.batch_shape).expand(batch_shape).shape
@@ -85,7 +97,13 @@ class HypersphericalUniform(Distribution):
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Samples of shape ``sample_shape + batch_shape + (d,)``."""
+        """Samples of shape ``sample_shape + batch_shape + (d,)``, in the dtype of the distribution.
+
+        Args:
+            sample_shape: how many samples to draw for each element of the batch; a number or a
+                shape.
+            generator: source of the random numbers, as in `RotationallySymmetric.rsample`.
+        """
         loc = self._pole.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(loc.device, generator)
         concentration = loc.new_zeros(())
@@ -97,7 +115,19 @@ class HypersphericalUniform(Distribution):
             return self.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch."""
+        """-log surface area, with the shape of ``value`` (..., d) broadcast against the batch.
+
+        The result has the common dtype of ``value`` and the distribution, and at least float32.
+
+        Raises:
+            TypeError: ``value`` is not a floating-point tensor.
+            ValueError: its shape or device does not fit, or, with ``validate_args``, a vector is
+                not of unit length.
+
+        Example:
+            >>> HypersphericalUniform(3).log_prob(torch.tensor([[0.0, 0.6, 0.8]]))
+            tensor([-2.5310])
+        """
         check_value(self, value, self._pole.device)
         if self._validate_args:
             self._validate_sample(value)

@@ -20,8 +20,8 @@ class PowerSpherical(RotationallySymmetric):
 
     .. math::
         p(x) = C(\kappa) (1 + \mu^\top x)^\kappa, \qquad
-        \log C(\kappa) = -\big[(\alpha + \beta) \log 2 + \beta \log \pi
-            + \log\Gamma(\alpha) - \log\Gamma(\alpha + \beta)\big],
+        \log C(\kappa) = -\left[(\alpha + \beta) \log 2 + \beta \log \pi
+            + \log\Gamma(\alpha) - \log\Gamma(\alpha + \beta)\right],
 
     with :math:`\beta = (d-1)/2` and :math:`\alpha = \beta + \kappa`, with respect to the surface
     measure. :math:`(1 + \mu^\top x)/2` is Beta(:math:`\alpha`, :math:`\beta`) distributed; given
@@ -49,6 +49,9 @@ class PowerSpherical(RotationallySymmetric):
         ValueError: a shape does not fit, d < 2, or, with ``validate_args``, a mean direction is not
             a unit vector or a concentration is negative, NaN or not below the bound. Without
             ``validate_args`` everything is NaN for such a concentration.
+
+    Source:
+        De Cao and Aziz, "The Power Spherical distribution", 2020, eq. 7 to 9.
 
     Example:
         >>> import torch
@@ -81,6 +84,7 @@ class PowerSpherical(RotationallySymmetric):
         super().__init__(loc, kappa, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """As `RotationallySymmetric.expand`."""
         return super().expand(batch_shape, self._get_checked_instance(PowerSpherical, _instance))
 
     @property
@@ -89,7 +93,14 @@ class PowerSpherical(RotationallySymmetric):
         return self.concentration
 
     def log_normalizer(self) -> Tensor:
-        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t)."""
+        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t).
+
+        Example:
+            >>> import torch
+            >>> p = PowerSpherical(torch.tensor([0.0, 0.0, 1.0]), concentration=10.0)
+            >>> p.log_normalizer()
+            tensor(-7.0646)
+        """
         kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
         value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa * math.log(2)
         return value.to(ops.common_dtype(self.concentration))

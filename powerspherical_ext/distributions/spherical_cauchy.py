@@ -17,7 +17,7 @@ class SphericalCauchy(RotationallySymmetric):
 
     .. math::
         p(x) = \frac{\Gamma(d/2)}{2 \pi^{d/2}}
-            \Big( \frac{1 - \rho^2}{1 + \rho^2 - 2 \rho\, \mu^\top x} \Big)^{d-1},
+            \left( \frac{1 - \rho^2}{1 + \rho^2 - 2 \rho\, \mu^\top x} \right)^{d-1},
 
     with respect to the surface measure. It is the law of a uniform point moved by the Moebius map
     of the ball that carries the origin to :math:`\rho\mu`. Its tails are heavy: the density falls
@@ -53,6 +53,10 @@ class SphericalCauchy(RotationallySymmetric):
             a unit vector or a concentration is outside [0, 1) or NaN. Without ``validate_args``
             everything is NaN for such a concentration.
 
+    Source:
+        Kato and McCullagh, "Some properties of a Cauchy family on the sphere derived from the
+        Moebius transformations", Bernoulli 26, 2020, eq. 1.
+
     Example:
         >>> import torch
         >>> from powerspherical_ext import SphericalCauchy
@@ -69,8 +73,15 @@ class SphericalCauchy(RotationallySymmetric):
     _family = family_named("spherical_cauchy")
 
     def log_normalizer(self) -> Tensor:
-        r"""log C(:math:`\rho`), shape (...): log p = log C - (d - 1) log(1 + :math:`\rho^2` - 2
-        :math:`\rho` t)."""
+        r"""log C(:math:`\rho`), shape (...).
+
+        .. math:: \log p = \log C - (d - 1) \log(1 + \rho^2 - 2 \rho\, t)
+
+        Example:
+            >>> import torch
+            >>> SphericalCauchy(torch.tensor([0.0, 0.0, 1.0]), concentration=0.5).log_normalizer()
+            tensor(-3.1064)
+        """
         rho = wide(self.concentration)  # the two terms nearly cancel at some concentration
         value = ops.log_prob_at_mode(rho, self._dim, self._family)
         value = value + 2 * (self._dim - 1) * (-rho).log1p()

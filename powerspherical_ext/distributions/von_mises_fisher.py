@@ -45,6 +45,9 @@ class VonMisesFisher(RotationallySymmetric):
             a unit vector or a concentration is negative, NaN or not below the bound. Without
             ``validate_args`` everything is NaN for such a concentration.
 
+    Source:
+        Mardia and Jupp, "Directional Statistics", 2000, section 9.3.2.
+
     Example:
         >>> import torch
         >>> from powerspherical_ext import VonMisesFisher
@@ -61,7 +64,12 @@ class VonMisesFisher(RotationallySymmetric):
     _family = family_named("von_mises_fisher")
 
     def log_normalizer(self) -> Tensor:
-        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t."""
+        r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` t.
+
+        Example:
+            >>> VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), concentration=10.0).log_normalizer()
+            tensor(-9.5353)
+        """
         kappa = wide(self.concentration)  # the two terms nearly cancel at some concentration
         value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa
         return value.to(ops.common_dtype(self.concentration))
@@ -72,7 +80,10 @@ class VonMisesFisher(RotationallySymmetric):
 
         It is von Mises-Fisher itself, with :math:`\kappa\mu = \sum_j \kappa_j \mu_j`; where the sum
         vanishes it is uniform, and its mean direction that of the first expert. The batches of the
-        experts broadcast.
+        experts broadcast, and their dtypes are promoted.
+
+        Args:
+            experts: one or more distributions on one sphere.
 
         Raises:
             ValueError: there is no expert, their spheres differ, or the product is so concentrated
@@ -84,6 +95,9 @@ class VonMisesFisher(RotationallySymmetric):
             >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
             >>> VonMisesFisher.product(VonMisesFisher(east, 3.0), VonMisesFisher(north, 4.0))
             VonMisesFisher(loc: torch.Size([2]), concentration: 5.0)
+
+        Source:
+            Mardia and Jupp 2000, section 9.3.2: the exponents kappa mu . x add up.
         """
         if not experts:
             raise ValueError("VonMisesFisher.product: at least one expert is wanted, got none")

@@ -84,6 +84,9 @@ def cross_correlation(z1: Tensor, z2: Tensor, *, gather: bool = False) -> Tensor
     Args:
         z1, z2, gather: as in :func:`barlow_twins_loss`.
 
+    Raises:
+        ValueError, TypeError: as :func:`barlow_twins_loss`.
+
     Example::
 
         >>> z = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 1.0]])

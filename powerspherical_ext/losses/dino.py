@@ -95,7 +95,18 @@ class DINOLoss(nn.Module):
         self.register_buffer("center", torch.zeros(dim))
 
     def forward(self, pred: Tensors, target: Tensors) -> Tensor:
-        """The loss of a batch; see the class."""
+        """The loss of a batch. In training it also moves the centre, after the loss is computed.
+
+        Args:
+            pred: logits, ``(N, K)``; or V such tensors. Gradients flow here.
+            target: logits of the other view, ``(N, K)``; or T <= V such tensors.
+
+        Returns:
+            A scalar, the mean over pairs and samples; float32 or better.
+
+        Raises:
+            ValueError, TypeError: as the class says.
+        """
         self._check_temperatures()
         temperatures = self.target_temperature, self.pred_temperature
         momentum = self.center_momentum if self.training else None

@@ -204,7 +204,13 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
         n_samples: number of samples, or 0 for the closed form.
 
     Returns:
-        ``(N,)``, in nats.
+        ``(N,)``, in nats, in the common dtype of q and p.
+
+    Raises:
+        ValueError: batches or spheres that do not fit, vectors that are not of unit length, or a
+            negative n_samples.
+        TypeError: q is neither a tensor nor a distribution, or p no distribution.
+        NotImplementedError: no closed form for this pair of distributions is known.
 
     Example::
 
@@ -212,6 +218,9 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
         >>> q = VonMisesFisher(torch.eye(3), torch.tensor(20.0))
         >>> expected_log_prob(q, VonMisesFisher(torch.eye(3), torch.tensor(2.0)))
         tensor([-1.2262, -1.2262, -1.2262])
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, eq. 11.
     """
     if n_samples < 0:
         raise ValueError(f"n_samples must be 0 or more, got {n_samples}")

@@ -219,9 +219,12 @@ class VISimSiamLoss(nn.Module):
     The prediction comes first and the target second: the target is detached inside.
 
     Args:
-        distribution, beta, beta_weighs, kappa_max, reduction, relative_to_uniform, detach_target,
-            check_kappa: as in :func:`vi_simsiam_loss`, which also says what ``forward`` takes,
-            returns and raises. They are attributes of the module as well, and may be assigned.
+        distribution, beta, beta_weighs, kappa_max: as in :func:`vi_simsiam_loss`.
+        reduction, relative_to_uniform, detach_target, check_kappa: likewise. All options are
+            attributes of the module as well, and may be assigned.
+
+    Raises:
+        ValueError: an option that :func:`vi_simsiam_loss` refuses.
 
     Example::
 
@@ -262,6 +265,19 @@ class VISimSiamLoss(nn.Module):
         )
 
     def forward(self, pred: Tensors, target: Tensors, kappa: Tensors) -> Tensor:
+        """The loss of a batch, as :func:`vi_simsiam_loss` with the options of the module.
+
+        Args:
+            pred: predictions, ``(..., d)``; or V such tensors. Gradients flow here and to kappa.
+            target: projections of the other view, of pred's shape; or T <= V such tensors.
+            kappa: concentration of each prediction, ``(...)`` or ``(..., 1)``; or V such tensors.
+
+        Returns:
+            A scalar, or with ``reduction="none"`` the loss of each sample; float32 or better.
+
+        Raises:
+            ValueError, TypeError: as :func:`vi_simsiam_loss`.
+        """
         return _loss(pred, target, kappa, self.options)
 
     def extra_repr(self) -> str:
@@ -277,7 +293,7 @@ def _option(name: str) -> property:
     def get_option(module: VISimSiamLoss) -> Any:
         return getattr(module.options, name)
 
-    return property(get_option, set_option, doc=f"The option ``{name}`` of `vi_simsiam_loss`.")
+    return property(get_option, set_option, doc=f"The option ``{name}`` of :func:`vi_simsiam_loss`.")
 
 
 for _field in fields(Options):

@@ -20,6 +20,9 @@ class LogisticFit(NamedTuple):
         >>> fit = LogisticFit(slope=1.0, intercept=0.0, mean=50.0, sd=10.0)
         >>> fit.predict(torch.tensor([50.0, 60.0]))
         tensor([0.5000, 0.7311], dtype=torch.float64)
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, Appendix C and figure 9.
     """
 
     slope: float
@@ -32,7 +35,7 @@ class LogisticFit(NamedTuple):
     """Standard deviation of the score, with divisor N."""
 
     def predict(self, score: Any) -> Tensor:
-        """The fitted probability of being right at each score, (N,)."""
+        """The fitted probability of being right at each score, (N,), float64."""
         z = (vector(score, "score") - self.mean) / self.sd
         return torch.sigmoid(self.intercept + self.slope * z)
 
@@ -44,6 +47,9 @@ class AccuracyByBin(NamedTuple):
         >>> one = torch.ones(1)
         >>> AccuracyByBin(torch.tensor([0.0, 2.0]), one, one, torch.tensor([8])).size
         tensor([8])
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, figure 9.
     """
 
     edges: Tensor

@@ -18,6 +18,9 @@ class PermutationTest(NamedTuple):
     Example:
         >>> PermutationTest(0.9, 0.01, torch.tensor([0.4, 0.6])).p_value
         0.01
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, Appendix J.
     """
 
     statistic: float

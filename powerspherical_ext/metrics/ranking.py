@@ -19,6 +19,10 @@ class RiskCoverage(NamedTuple):
     Example:
         >>> RiskCoverage(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.5]), 0.25, 0.25).aurc
         0.25
+
+    Source:
+        Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
+        Classifiers", ICLR 2019.
     """
 
     coverage: Tensor
@@ -52,6 +56,10 @@ def auroc(score: Any, correct: Any) -> float:
     Example:
         >>> auroc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
         0.75
+
+    Source:
+        Mann and Whitney, "On a test of whether one of two random variables is stochastically larger
+        than the other", 1947.
     """
     score, correct = scored(score, correct)
     right, wrong = both(correct)

@@ -98,7 +98,17 @@ class DirectPred(nn.Module):
         self._calls = 0  # in training
 
     def forward(self, z: Tensor) -> Tensor:
-        """W z for each row, after an update of W in training mode; see the class."""
+        """The predictions W z, after an update of W in training mode.
+
+        Args:
+            z: projections, ``(N, d)``, not normalised; in training N >= 1.
+
+        Returns:
+            ``(N, d)``, in the type of z.
+
+        Raises:
+            ValueError, TypeError: as the class says, for z.
+        """
         z = _checked(z, self.dim)
         if not self.training:
             return _predicted(z, self.weight)

@@ -67,6 +67,9 @@ class KappaHead(nn.Module):
         >>> kappa = head(torch.randn(8, 16))
         >>> kappa.shape, kappa.dtype, bool((kappa > 0).all())
         (torch.Size([8]), torch.float32, True)
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, Appendix B.
     """
 
     def __init__(
@@ -109,6 +112,17 @@ class KappaHead(nn.Module):
         self.out = _WideLinear(hidden_features, 1)
 
     def forward(self, y: Tensor) -> Tensor:
+        """The concentrations of a batch of features.
+
+        Args:
+            y: features, ``(..., in_features)``. In training BatchNorm needs two samples or more.
+
+        Returns:
+            kappa, ``(...)``, inside the domain of the distribution; float32 or better.
+
+        Raises:
+            ValueError: features of another length; TypeError: not a floating-point tensor.
+        """
         s = self.out(self.hidden(_rows(y, self.in_features)))
         return _concentration(s, y, self.distribution, self.scale)
 

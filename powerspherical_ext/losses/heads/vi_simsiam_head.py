@@ -23,6 +23,9 @@ class VISimSiamOutput(NamedTuple):
         >>> preds, targets, kappas = out.mu.chunk(6), out.z.chunk(6)[:2], out.kappa.chunk(6)
         >>> [len(views) for views in (preds, targets, kappas)]
         [6, 2, 6]
+
+    Source:
+        Nakamura, Okada and Taniguchi 2023, Algorithm 1.
     """
 
     z: Tensor
@@ -124,6 +127,17 @@ class VISimSiamHead(nn.Module):
         self.kappa_head = kappa_head
 
     def forward(self, y: Tensor) -> VISimSiamOutput:
+        """Projections, predictions and concentrations of a batch of features.
+
+        Args:
+            y: features, ``(N, in_features)``. In training BatchNorm needs two samples or more.
+
+        Returns:
+            A :class:`VISimSiamOutput`: z and mu ``(N, dim)``, kappa ``(N,)``.
+
+        Raises:
+            ValueError: features of another shape; TypeError: not a floating-point tensor.
+        """
         y = _checked(y, self.in_features)
         z = self.projector(y)
         return VISimSiamOutput(z, self.predictor(z), self.kappa_head(y))

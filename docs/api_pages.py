@@ -1,0 +1,187 @@
+"""The pages of the site that are made from the package: its API, and what the registry of families
+says about limits and divergences.
+
+`__all__` of every public module decides what has a page. The text of a page is the docstring.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.distributions import kl_divergence
+
+import powerspherical_ext as package
+
+# Modules whose functions may change from one version to the next.
+INTERNAL = ("fit", "marginal", "ops", "reference")
+
+# The bases at which a class page stops listing inherited methods.
+FOREIGN = "Distribution, Module, tuple, Protocol, object"
+
+
+def public_modules() -> list[ModuleType]:
+    """The package, and each of its modules that is not internal."""
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    public = [name for name in names if not name.startswith("_") and name not in INTERNAL]
+    return [package] + [importlib.import_module(f"{package.__name__}.{name}") for name in public]
+
+
+def homes() -> dict[str, str]:
+    """The full name of every name in an `__all__`, and the one under which it has its page.
+
+    A name that several modules export has one page, under the first of them.
+    """
+    found: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for module in public_modules():
+        for name in module.__all__:
+            full = f"{module.__name__}.{name}"
+            found[full] = first.setdefault(id(getattr(module, name)), full)
+    return found
+
+
+def heading(title: str, mark: str = "=") -> str:
+    return f"{title}\n{mark * len(title)}\n\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (header, *rows):
+        cells = (f"{'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row))
+        lines += [f"   {cell}" for cell in cells]
+    return "\n".join(lines) + "\n\n"
+
+
+def page_of_name(full: str) -> str:
+    """The page of one public name."""
+    module, _, name = full.rpartition(".")
+    public = getattr(importlib.import_module(module), name)
+    text = heading(name) + f".. currentmodule:: {module}\n\n"
+    if name == "__version__":
+        return text + f".. py:data:: {name}\n   :type: str\n\n   The version of the package.\n"
+    if inspect.isclass(public):
+        options = f"   :members:\n   :inherited-members: {FOREIGN}\n   :exclude-members: extra_repr\n"
+        return text + f".. autoclass:: {name}\n{options}"
+    if callable(public):
+        return text + f".. autofunction:: {name}\n"
+    return text + f".. autodata:: {name}\n   :no-value:\n"
+
+
+def page_of_module(module: ModuleType, pages: dict[str, str]) -> str:
+    """What the module says about itself, and a table of its names."""
+    names = [pages[f"{module.__name__}.{name}"] for name in module.__all__]
+    own = [name for name in names if name.rpartition(".")[0] == module.__name__]
+    return (
+        heading(module.__name__)
+        + f".. automodule:: {module.__name__}\n\n"
+        + ".. currentmodule:: None\n\n"
+        + ".. autosummary::\n   :nosignatures:\n\n"
+        + "".join(f"   ~{name}\n" for name in names)
+        + "\n.. toctree::\n   :hidden:\n\n"
+        + "".join(f"   {name.rpartition('.')[2]} <{name}>\n" for name in own)
+    )
+
+
+def families() -> dict[str, Any]:
+    """The public class of each family, by its name, in the order of the registry."""
+    classes = {
+        public._family.name: public
+        for name in package.__all__
+        if hasattr(public := getattr(package, name), "_family")
+    }
+    return {family.name: classes[family.name] for family in package.families.FAMILIES}
+
+
+def yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+def divergence_is_known(p: Any, q: Any) -> bool:
+    try:
+        kl_divergence(p, q)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def page_of_limits() -> str:
+    """The domain of every family, and the divergences that exist."""
+    classes = families()
+    rows = []
+    for family in package.families.FAMILIES:
+        end = family.upper_bound
+        bound = f"{end:g}" if family.is_bounded else f"2^50, about {end:.2g}"
+        rows.append(
+            (
+                f":class:`~powerspherical_ext.{classes[family.name].__name__}`",
+                f"``{family.name}``",
+                "2 or more",
+                f"0 to below {bound}",
+                yes(family.fit is not None),
+                yes(hasattr(classes[family.name], "product")),
+            )
+        )
+    pole = torch.tensor([1.0, 0.0])
+    examples = {name: cls(pole, 0.5) for name, cls in classes.items()}
+    laws = {classes[name].__name__: law for name, law in examples.items()}
+    laws["HypersphericalUniform"] = package.HypersphericalUniform(2)
+    pairs = [
+        (f"``{p}``", *(yes(divergence_is_known(laws[p], laws[q])) for q in laws)) for p in laws
+    ]
+    return (
+        heading("Limits and divergences")
+        + "Concentration 0 is the uniform distribution in every family. Outside of its domain a "
+        "concentration raises ``ValueError``; with ``validate_args=False`` every result is NaN. "
+        "``distribution`` is the name of the family in the losses.\n\n"
+        + table(("class", "``distribution``", "d", "concentration", "``fit``", "``product``"), rows)
+        + "How accurate the results are, and for which d and which concentrations tests hold that, "
+        "is in the tables of :doc:`/numerics`.\n\n"
+        + heading("Kullback-Leibler divergence", "-")
+        + "``torch.distributions.kl_divergence(p, q)`` knows the pairs with a yes, and raises "
+        "``NotImplementedError`` for the others. p is at the left, q at the top. The mean "
+        "directions may differ. Both distributions have vectors of one length d, or "
+        "``ValueError`` is raised. Results have the batch shape of p and q, broadcast, in nats, and "
+        "are differentiable in all parameters. :doc:`/numerics` derives the formulas.\n\n"
+        + table(("", *(f"``{q}``" for q in laws)), pairs)
+    )
+
+
+def page_of_internals() -> str:
+    text = heading("Internal modules") + (
+        "These modules may change from one version to the next. They are listed for readers of the "
+        "source, who find more in CONTRIBUTING.md.\n\n"
+    )
+    for name in INTERNAL:
+        module = importlib.import_module(f"{package.__name__}.{name}")
+        text += heading(module.__name__, "-") + f".. automodule:: {module.__name__}\n\n"
+    return text
+
+
+def write_pages(folder: Path) -> None:
+    """Writes all pages into a folder, and removes those of names that are gone."""
+    pages = homes()
+    modules = public_modules()
+    texts = {home: page_of_name(home) for home in set(pages.values())}
+    texts |= {f"module-{m.__name__}": page_of_module(m, pages) for m in modules}
+    texts["limits"], texts["internals"] = page_of_limits(), page_of_internals()
+    children = ["limits", *(f"module-{module.__name__}" for module in modules), "internals"]
+    texts["index"] = (
+        heading("API")
+        + ".. toctree::\n   :maxdepth: 2\n\n"
+        + "".join(f"   {child}\n" for child in children)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.rst"):
+        if old.stem not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        path = folder / f"{name}.rst"
+        if not path.exists() or path.read_text() != text:  # Sphinx reads again what has changed
+            path.write_text(text)

@@ -1,0 +1,120 @@
+"""Settings of the site, which `make docs` builds from this folder and from the docstrings.
+
+What a build writes beside its sources goes to docs/generated.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+GENERATED = DOCS / "generated"
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+import api_pages  # noqa: E402
+
+import powerspherical_ext  # noqa: E402
+
+project = "powerspherical_ext"
+version = release = powerspherical_ext.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["gallery"]
+
+html_theme = "furo"
+html_title = f"powerspherical_ext {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"footer_icons": []}
+
+myst_heading_anchors = 4
+
+default_role = "py:obj"  # what docstrings write in single backticks
+autosummary_generate = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Data types", "DTensors", "Shape", "Source", "Zero vectors"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "generated/gallery",
+    "filename_pattern": r"plot_\d",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 0,
+    "backreferences_dir": None,
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+    "reset_modules": ("matplotlib",),
+}
+
+
+def prepare(app: Sphinx) -> None:
+    """What the build reads beside this folder: the API pages, the benchmarks, the changes."""
+    api_pages.write_pages(GENERATED / "api")
+    results = shutil.ignore_patterns("*.py", "*.cpp", "*.json", "__pycache__")
+    shutil.copytree(
+        ROOT / "benchmarks", GENERATED / "benchmarks", ignore=results, dirs_exist_ok=True
+    )
+    shutil.copy(ROOT / "CHANGELOG.md", GENERATED)
+
+
+def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
+    """A name that a docstring gives without its module, wherever it has its page."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    name = node["reftarget"].rpartition("powerspherical_ext.")[2]
+    matches = domain.find_obj(env, None, None, name, None, 1)
+    for full, entry in matches[:1]:
+        refuri = app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
+        return nodes.reference("", "", content, internal=True, refuri=refuri, reftitle=full)
+    return None
+
+
+def check_entries(app: Sphinx, env: Any) -> None:
+    """A public name without an entry is an error, also where its docstring could not be read."""
+    entries = env.get_domain("py").objects
+    missing = [home for home in api_pages.homes().values() if home not in entries]
+    if missing:
+        raise ValueError(f"no entry on the API pages: {missing}")
+
+
+def visit_math(translator: Any, node: nodes.math) -> None:
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+html_math_renderer = "mathml"  # browsers draw it by themselves, without a script or a font
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", prepare, priority=400)
+    app.connect("missing-reference", resolve)
+    app.connect("env-check-consistency", check_entries)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
