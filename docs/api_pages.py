@@ -85,7 +85,7 @@ def page_of_module(module: ModuleType, pages: dict[str, str]) -> str:
         + ".. autosummary::\n   :nosignatures:\n\n"
         + "".join(f"   ~{name}\n" for name in names)
         + "\n.. toctree::\n   :hidden:\n\n"
-        + "".join(f"   {name.rpartition('.')[2]} <{name}>\n" for name in own)
+        + "".join(f"   {short(name)}\n" for name in own)
     )
 
 
@@ -129,12 +129,9 @@ def page_of_limits() -> str:
             )
         )
     pole = torch.tensor([1.0, 0.0])
-    examples = {name: cls(pole, 0.5) for name, cls in classes.items()}
-    laws = {classes[name].__name__: law for name, law in examples.items()}
-    laws["HypersphericalUniform"] = package.HypersphericalUniform(2)
-    pairs = [
-        (f"``{p}``", *(yes(divergence_is_known(laws[p], laws[q])) for q in laws)) for p in laws
-    ]
+    laws = {name.replace("_", " "): cls(pole, 0.5) for name, cls in classes.items()}
+    laws["uniform"] = package.HypersphericalUniform(2)
+    pairs = [(p, *(yes(divergence_is_known(laws[p], laws[q])) for q in laws)) for p in laws]
     return (
         heading("Limits and divergences")
         + "Concentration 0 is the uniform distribution in every family. Outside of its domain a "
@@ -149,7 +146,7 @@ def page_of_limits() -> str:
         "directions may differ. Both distributions have vectors of one length d, or "
         "``ValueError`` is raised. Results have the batch shape of p and q, broadcast, in nats, and "
         "are differentiable in all parameters. :doc:`/numerics` derives the formulas.\n\n"
-        + table(("", *(f"``{q}``" for q in laws)), pairs)
+        + table(("p", *laws), pairs)
     )
 
 
@@ -164,6 +161,12 @@ def page_of_internals() -> str:
     return text
 
 
+def short(page: str) -> str:
+    """An entry of the menu: a module goes by its last name there."""
+    stem, _, name = page.rpartition(".")
+    return f"{name} <{page}>" if stem else page
+
+
 def write_pages(folder: Path) -> None:
     """Writes all pages into a folder, and removes those of names that are gone."""
     pages = homes()
@@ -175,7 +178,7 @@ def write_pages(folder: Path) -> None:
     texts["index"] = (
         heading("API")
         + ".. toctree::\n   :maxdepth: 2\n\n"
-        + "".join(f"   {child}\n" for child in children)
+        + "".join(f"   {short(child)}\n" for child in children)
     )
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.rst"):

@@ -35,11 +35,11 @@ extensions = [
 exclude_patterns = ["gallery"]
 
 html_theme = "furo"
-html_title = f"powerspherical_ext {version}"
+html_title = project
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
-html_show_sphinx = False
+html_show_copyright = html_show_sphinx = False
 html_theme_options = {"footer_icons": []}
 
 myst_heading_anchors = 4
@@ -49,7 +49,7 @@ autosummary_generate = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 80
+python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Data types", "DTensors", "Shape", "Source", "Zero vectors"]
 
@@ -61,7 +61,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
-    "min_reported_time": 0,
+    "write_computation_times": False,
     "backreferences_dir": None,
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": False,

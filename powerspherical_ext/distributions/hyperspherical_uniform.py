@@ -142,7 +142,7 @@ class HypersphericalUniform(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """A direction of highest density, shape (..., d): here every one, so e1 stands for all."""
+        """A direction of highest density, shape (..., d). Every one is; e1 stands for all."""
         return self._pole.expand(self._extended_shape())
 
     @property

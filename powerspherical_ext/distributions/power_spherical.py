@@ -50,9 +50,6 @@ class PowerSpherical(RotationallySymmetric):
             a unit vector or a concentration is negative, NaN or not below the bound. Without
             ``validate_args`` everything is NaN for such a concentration.
 
-    Source:
-        De Cao and Aziz, "The Power Spherical distribution", 2020, eq. 7 to 9.
-
     Example:
         >>> import torch
         >>> from powerspherical_ext import PowerSpherical
@@ -64,6 +61,9 @@ class PowerSpherical(RotationallySymmetric):
         tensor(-0.1331)
         >>> p.mean
         tensor([0.0000, 0.0000, 0.8333])
+
+    Source:
+        De Cao and Aziz, "The Power Spherical distribution", 2020, eq. 7 to 9.
     """
 
     _family = family_named("power_spherical")

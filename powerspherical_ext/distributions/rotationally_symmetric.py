@@ -155,6 +155,11 @@ class RotationallySymmetric(Distribution):
         gradients over many samples is the gradient of the expectation. The gradient of a single
         sample is not the derivative at fixed noise, and has no second derivative.
 
+        For DTensors, the generator of the mesh's first process decides for all processes. The rows
+        of all shards are independent, and copies of a replicated row are equal. A batch that is
+        sharded along its first dimension, over a mesh of one dimension, has the samples that the
+        first process alone would draw for all of it.
+
         Args:
             sample_shape: how many samples to draw for each element of the batch; a number or a
                 shape.
@@ -181,11 +186,6 @@ class RotationallySymmetric(Distribution):
             Figurnov, Mohamed and Mnih, "Implicit Reparameterization Gradients", NeurIPS 2018, for
             the concentration; Jankowiak and Karaletsos, "Pathwise Derivatives for Multivariate
             Distributions", AISTATS 2019, for the rotation.
-
-        For DTensors, the generator of the mesh's first process decides for all processes. The rows
-        of all shards are independent, and copies of a replicated row are equal. A batch that is
-        sharded along its first dimension, over a mesh of one dimension, has the samples that the
-        first process alone would draw for all of it.
         """
         loc, concentration = self._unbroadcasted_loc, self.concentration
         rng_state = ops.new_rng_state(loc.device, generator)
@@ -247,7 +247,7 @@ class RotationallySymmetric(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        r"""E[x] = :math:`A_d(\kappa)\,\mu`, shape (..., d): inside the sphere, not on it.
+        r"""E[x] = :math:`A_d(\kappa)\,\mu`, shape (..., d). It is inside the sphere, not on it.
 
         :math:`A_d` is the `mean_resultant_length`.
         """

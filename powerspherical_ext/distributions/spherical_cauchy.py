@@ -53,10 +53,6 @@ class SphericalCauchy(RotationallySymmetric):
             a unit vector or a concentration is outside [0, 1) or NaN. Without ``validate_args``
             everything is NaN for such a concentration.
 
-    Source:
-        Kato and McCullagh, "Some properties of a Cauchy family on the sphere derived from the
-        Moebius transformations", Bernoulli 26, 2020, eq. 1.
-
     Example:
         >>> import torch
         >>> from powerspherical_ext import SphericalCauchy
@@ -68,6 +64,10 @@ class SphericalCauchy(RotationallySymmetric):
         tensor(-0.3338)
         >>> p.mean
         tensor([0.0000, 0.0000, 0.6320])
+
+    Source:
+        Kato and McCullagh, "Some properties of a Cauchy family on the sphere derived from the
+        Moebius transformations", Bernoulli 26, 2020, eq. 1.
     """
 
     _family = family_named("spherical_cauchy")

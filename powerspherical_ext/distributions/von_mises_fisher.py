@@ -45,9 +45,6 @@ class VonMisesFisher(RotationallySymmetric):
             a unit vector or a concentration is negative, NaN or not below the bound. Without
             ``validate_args`` everything is NaN for such a concentration.
 
-    Source:
-        Mardia and Jupp, "Directional Statistics", 2000, section 9.3.2.
-
     Example:
         >>> import torch
         >>> from powerspherical_ext import VonMisesFisher
@@ -59,6 +56,9 @@ class VonMisesFisher(RotationallySymmetric):
         tensor(0.4647)
         >>> p.mean
         tensor([0.0000, 0.0000, 0.9000])
+
+    Source:
+        Mardia and Jupp, "Directional Statistics", 2000, section 9.3.2.
     """
 
     _family = family_named("von_mises_fisher")

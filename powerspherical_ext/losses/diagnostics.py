@@ -15,11 +15,11 @@ __all__ = ["feature_std", "mean_resultant_length"]
 def mean_resultant_length(
     kappa: Tensor, dim: int, *, distribution: str = "power_spherical"
 ) -> Tensor:
-    r"""E[mu . z]: the cosine that a distribution of this concentration expects.
+    r"""The cosine between mu and z that a distribution of this concentration expects.
 
     .. code-block:: text
 
-        kappa / (kappa + dim - 1)                  "power_spherical"
+        E[mu . z] = kappa / (kappa + dim - 1)                  "power_spherical"
 
     It is a certainty in [0, 1) that compares across dimensions, as kappa itself does not. Beside
     the cosine observed between views it tells, without labels, whether kappa is calibrated.
@@ -28,6 +28,9 @@ def mean_resultant_length(
         kappa: concentrations, any shape, >= 0.
         dim: length d of the latent vectors.
         distribution: name of the family, as in :func:`vi_simsiam_loss`.
+
+    Returns:
+        The shape of kappa, in its type and at least float32. NaN for a kappa outside of the domain.
 
     Raises:
         ValueError: an unknown distribution.

@@ -102,7 +102,7 @@ def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
 
 
 def j_uniform(q: Posteriors, p: Predictions, *, n_samples: int = 1) -> Tensor:
-    r"""- E_q [log p_D(z)] of every sample: its surprise under the batch's mean prediction.
+    r"""The surprise of every sample under the batch's mean prediction, -E_q [log p_D(z)].
 
     .. code-block:: text
 
@@ -242,7 +242,9 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
 
 
 def log_renormalizer(*experts: RotationallySymmetric) -> Tensor:
-    r"""log eta, the renormaliser of a product of experts, which eq. 17 has and all methods drop.
+    r"""The renormaliser log eta of a product of experts.
+
+    Eq. 17 of the paper has it, and all methods drop it.
 
     .. code-block:: text
 

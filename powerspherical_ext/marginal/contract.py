@@ -27,7 +27,7 @@ class FamilyMarginal(Protocol):
 
     def reach(self, kappa: Tensor, d: int) -> Tensor:
         """Length of the stretch of u outside of which the density of u falls like
-        exp(-|h| (d - 1)/2) or faster, on the way out from any point; an upper bound will do."""
+        ``exp(-|h| (d - 1)/2)`` or faster, on the way out from any point; an upper bound will do."""
 
     def variances(
         self, kappa: Tensor, d: int, scalar: Callable[[str], Tensor]

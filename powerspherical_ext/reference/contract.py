@@ -58,7 +58,7 @@ class FamilyReference(Protocol):
         self, kappa: Tensor, d: int, p: Tensor, s: Tensor, noise: ProposalNoise
     ) -> tuple[Tensor, Tensor]:
         """t and r of a sample x = t mu + r g', where g' is the part of a normal vector g orthogonal
-        to mu, p = g . mu and s = |g'|^2 / 2. The caller divides by sqrt(t^2 + 2 s r^2)."""
+        to mu, p = g . mu and ``s = |g'|^2 / 2``. The caller divides by sqrt(t^2 + 2 s r^2)."""
 
     def implicit_gradient(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
         """(dt/dkappa)/(1 - t^2) at a fixed quantile of t."""
