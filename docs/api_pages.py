@@ -67,8 +67,8 @@ def page_of_name(full: str) -> str:
     if name == "__version__":
         return text + f".. py:data:: {name}\n   :type: str\n\n   The version of the package.\n"
     if inspect.isclass(public):
-        options = f"   :members:\n   :inherited-members: {FOREIGN}\n   :exclude-members: extra_repr\n"
-        return text + f".. autoclass:: {name}\n{options}"
+        members = f"   :members:\n   :inherited-members: {FOREIGN}\n"
+        return text + f".. autoclass:: {name}\n{members}   :exclude-members: extra_repr\n"
     if callable(public):
         return text + f".. autofunction:: {name}\n"
     return text + f".. autodata:: {name}\n   :no-value:\n"
@@ -144,8 +144,8 @@ def page_of_limits() -> str:
         + "``torch.distributions.kl_divergence(p, q)`` knows the pairs with a yes, and raises "
         "``NotImplementedError`` for the others. p is at the left, q at the top. The mean "
         "directions may differ. Both distributions have vectors of one length d, or "
-        "``ValueError`` is raised. Results have the batch shape of p and q, broadcast, in nats, and "
-        "are differentiable in all parameters. :doc:`/numerics` derives the formulas.\n\n"
+        "``ValueError`` is raised. Results have the batch shape of p and q, broadcast, in nats. "
+        "They are differentiable in all parameters. :doc:`/numerics` derives the formulas.\n\n"
         + table(("p", *laws), pairs)
     )
 

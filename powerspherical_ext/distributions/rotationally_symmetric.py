@@ -203,13 +203,12 @@ class RotationallySymmetric(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         r"""Log-density at ``value`` (..., d), with respect to the surface measure, in nats.
 
-        It is ``log_prob_at_mode(kappa) + log_prob_ratio(kappa, t)``, where the first term is the
-        log-density at the mean direction and the second is at most 0; the formula is that of the
-        class. Evaluated at the directions of ``value`` and ``loc``; insensitive to first order to the rounding of
-        either norm. The gradients are tangent to the sphere. At the antipode of ``loc`` the density
-        is 0 for a positive concentration: there the result is -inf, its gradient in ``value`` and
-        ``loc`` is 0, and in ``concentration`` that of the normaliser alone. Half precision is read
-        as it is and computed, and returned, in float32.
+        The formula is that of the class. It is evaluated at the directions of ``value`` and
+        ``loc``, and is insensitive to first order to the rounding of either norm. The gradients are
+        tangent to the sphere. At the antipode of ``loc`` the density is 0 for a positive
+        concentration: there the result is -inf, its gradient in ``value`` and ``loc`` is 0, and in
+        ``concentration`` that of the normaliser alone. Half precision is read as it is and
+        computed, and returned, in float32.
 
         Args:
             value: unit vectors, shape (..., d), which broadcasts against the batch shape with d.
@@ -445,7 +444,7 @@ class RotationallySymmetric(Distribution):
         Example:
             >>> from powerspherical_ext import VonMisesFisher
             >>> t = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 10.0).marginal_t
-            >>> t.icdf(torch.tensor(0.05)).acos().rad2deg().round()  # of samples, 95 % are nearer
+            >>> t.icdf(torch.tensor(0.05)).acos().rad2deg().round()  # 95 % are nearer
             tensor(46.)
         """
         return CosineMarginal(self)

@@ -293,7 +293,9 @@ def _option(name: str) -> property:
     def get_option(module: VISimSiamLoss) -> Any:
         return getattr(module.options, name)
 
-    return property(get_option, set_option, doc=f"The option ``{name}`` of :func:`vi_simsiam_loss`.")
+    return property(
+        get_option, set_option, doc=f"The option ``{name}`` of :func:`vi_simsiam_loss`."
+    )
 
 
 for _field in fields(Options):
