@@ -6,10 +6,10 @@ says about limits and divergences.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +30,7 @@ def public_modules() -> list[ModuleType]:
     """The package, and each of its modules that is not internal."""
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     public = [name for name in names if not name.startswith("_") and name not in INTERNAL]
-    return [package] + [importlib.import_module(f"{package.__name__}.{name}") for name in public]
+    return [package] + [import_module(f"{package.__name__}.{name}") for name in public]
 
 
 def homes() -> dict[str, str]:
@@ -62,7 +62,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def page_of_name(full: str) -> str:
     """The page of one public name."""
     module, _, name = full.rpartition(".")
-    public = getattr(importlib.import_module(module), name)
+    public = getattr(import_module(module), name)
     text = heading(name) + f".. currentmodule:: {module}\n\n"
     if name == "__version__":
         return text + f".. py:data:: {name}\n   :type: str\n\n   The version of the package.\n"
@@ -75,17 +75,25 @@ def page_of_name(full: str) -> str:
 
 
 def page_of_module(module: ModuleType, pages: dict[str, str]) -> str:
-    """What the module says about itself, and a table of its names."""
+    """What the module says about itself, a table of its names, and what its parts explain."""
     names = [pages[f"{module.__name__}.{name}"] for name in module.__all__]
     own = [name for name in names if name.rpartition(".")[0] == module.__name__]
+    parts = (
+        f"{module.__name__}.{part.name}"
+        for part in pkgutil.iter_modules(getattr(module, "__path__", ()))
+        if module is not package and not part.name.startswith("_")
+    )
+    explained = [name for name in parts if "\n\n" in (inspect.getdoc(import_module(name)) or "")]
     return (
         heading(module.__name__)
         + f".. automodule:: {module.__name__}\n\n"
         + ".. currentmodule:: None\n\n"
         + ".. autosummary::\n   :nosignatures:\n\n"
-        + "".join(f"   ~{name}\n" for name in names)
+        + "".join(f"   ~{name}\n" for name in names if not name.endswith("__"))
         + "\n.. toctree::\n   :hidden:\n\n"
         + "".join(f"   {short(name)}\n" for name in own)
+        + "\n"
+        + "".join(heading(name, "-") + f".. automodule:: {name}\n\n" for name in explained)
     )
 
 
@@ -156,7 +164,7 @@ def page_of_internals() -> str:
         "source, who find more in CONTRIBUTING.md.\n\n"
     )
     for name in INTERNAL:
-        module = importlib.import_module(f"{package.__name__}.{name}")
+        module = import_module(f"{package.__name__}.{name}")
         text += heading(module.__name__, "-") + f".. automodule:: {module.__name__}\n\n"
     return text
 
@@ -177,7 +185,12 @@ def write_pages(folder: Path) -> None:
     children = ["limits", *(f"module-{module.__name__}" for module in modules), "internals"]
     texts["index"] = (
         heading("API")
-        + ".. toctree::\n   :maxdepth: 2\n\n"
+        + "Each name of a module has a page with its formula, shapes, dtypes, errors, an example and "
+        "its source. :doc:`limits` has the domain of every family, and the divergences between "
+        "them. The modules under :doc:`internals` may change.\n\n"
+        + ".. autosummary::\n\n"
+        + "".join(f"   {module.__name__}\n" for module in modules)
+        + "\n.. toctree::\n   :hidden:\n\n"
         + "".join(f"   {short(child)}\n" for child in children)
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ myst_heading_anchors = 4
 default_role = "py:obj"  # what docstrings write in single backticks
 autosummary_generate = False
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
@@ -86,8 +87,9 @@ def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
         return None
     domain = env.get_domain("py")
     name = node["reftarget"].rpartition("powerspherical_ext.")[2]
-    matches = domain.find_obj(env, None, None, name, None, 1)
-    for full, entry in matches[:1]:
+    for full, entry in domain.find_obj(env, None, None, name, None, 1):
+        if "." not in name and entry.objtype in ("attribute", "method", "property"):
+            continue  # of a class that the docstring does not name
         refuri = app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
         return nodes.reference("", "", content, internal=True, refuri=refuri, reftitle=full)
     return None

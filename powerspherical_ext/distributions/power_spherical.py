@@ -16,7 +16,7 @@ __all__ = ["PowerSpherical"]
 
 
 class PowerSpherical(RotationallySymmetric):
-    r"""Power Spherical distribution on :math:`S^{d-1}` (De Cao and Aziz, 2020, eq. 7-8).
+    r"""Power Spherical distribution on :math:`S^{d-1}`.
 
     .. math::
         p(x) = C(\kappa) (1 + \mu^\top x)^\kappa, \qquad

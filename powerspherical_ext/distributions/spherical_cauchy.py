@@ -13,7 +13,7 @@ __all__ = ["SphericalCauchy"]
 
 
 class SphericalCauchy(RotationallySymmetric):
-    r"""Spherical Cauchy distribution on :math:`S^{d-1}` (Kato and McCullagh, 2020, eq. 1).
+    r"""Spherical Cauchy distribution on :math:`S^{d-1}`.
 
     .. math::
         p(x) = \frac{\Gamma(d/2)}{2 \pi^{d/2}}

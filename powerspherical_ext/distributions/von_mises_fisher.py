@@ -16,7 +16,7 @@ __all__ = ["VonMisesFisher"]
 
 
 class VonMisesFisher(RotationallySymmetric):
-    r"""Von Mises-Fisher distribution on :math:`S^{d-1}` (Mardia and Jupp, 2000, section 9.3.2).
+    r"""Von Mises-Fisher distribution on :math:`S^{d-1}`.
 
     .. math::
         p(x) = C(\kappa) \exp(\kappa\, \mu^\top x), \qquad

@@ -51,7 +51,7 @@ def barlow_twins_loss(
             the CPU, NaN or infinite features.
         TypeError: a tensor that is not floating-point.
 
-    Example::
+    Example:
 
         >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
         >>> print(f"{barlow_twins_loss(z, z):.4f} {barlow_twins_loss(z, z.flip(1)):.4f}")
@@ -87,7 +87,7 @@ def cross_correlation(z1: Tensor, z2: Tensor, *, gather: bool = False) -> Tensor
     Raises:
         ValueError, TypeError: as :func:`barlow_twins_loss`.
 
-    Example::
+    Example:
 
         >>> z = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 1.0]])
         >>> cross_correlation(z, z).round(decimals=2)

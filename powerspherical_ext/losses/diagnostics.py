@@ -35,7 +35,7 @@ def mean_resultant_length(
     Raises:
         ValueError: an unknown distribution.
 
-    Example::
+    Example:
 
         >>> mean_resultant_length(torch.tensor([0.0, 127.0]), dim=128)
         tensor([0.0000, 0.5000])
@@ -63,7 +63,7 @@ def feature_std(z: Tensor) -> Tensor:
     Raises:
         ValueError: z has another shape.
 
-    Example::
+    Example:
 
         >>> _ = torch.manual_seed(0)
         >>> spread, collapsed = torch.randn(1000, 100), torch.ones(8, 100)

@@ -58,7 +58,7 @@ class DINOLoss(nn.Module):
             the CPU), or a target that requires a gradient beside a pred that does not.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
-    Example::
+    Example:
 
         >>> criterion = DINOLoss(dim=3)
         >>> logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])

@@ -87,7 +87,7 @@ def j_align(q: Posteriors, p: Predictions, *, n_samples: int = 0) -> Tensor:
         TypeError: neither a tensor nor a distribution; a mixture of one view and lists.
         NotImplementedError: no closed form for this pair of distributions is known.
 
-    Example::
+    Example:
 
         >>> from powerspherical_ext import PowerSpherical
         >>> z = torch.eye(3)
@@ -123,7 +123,7 @@ def j_uniform(q: Posteriors, p: Predictions, *, n_samples: int = 1) -> Tensor:
     Raises:
         ValueError, TypeError: as :func:`j_align`; n_samples must be 1 or more.
 
-    Example::
+    Example:
 
         >>> from powerspherical_ext import VonMisesFisher
         >>> z = torch.eye(3)
@@ -162,7 +162,7 @@ def j_kl(q: Posteriors, prior: Distribution | None = None) -> Tensor:
         TypeError: neither a tensor nor a distribution.
         NotImplementedError: the divergence is not known.
 
-    Example::
+    Example:
 
         >>> from powerspherical_ext import HypersphericalUniform, PowerSpherical
         >>> q = PowerSpherical(torch.eye(3), torch.tensor([0.0, 1.0, 10.0]))
@@ -212,7 +212,7 @@ def expected_log_prob(q: Posterior, p: Distribution, *, n_samples: int = 0) -> T
         TypeError: q is neither a tensor nor a distribution, or p no distribution.
         NotImplementedError: no closed form for this pair of distributions is known.
 
-    Example::
+    Example:
 
         >>> from powerspherical_ext import VonMisesFisher
         >>> q = VonMisesFisher(torch.eye(3), torch.tensor(20.0))
@@ -267,7 +267,7 @@ def log_renormalizer(*experts: RotationallySymmetric) -> Tensor:
         ValueError: no expert, or experts on different spheres.
         TypeError: experts of different families, or of one that is not closed under products.
 
-    Example::
+    Example:
 
         >>> from powerspherical_ext import VonMisesFisher
         >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 10.0)

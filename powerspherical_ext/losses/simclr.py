@@ -71,7 +71,7 @@ def simclr_loss(
             features.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
-    Example::
+    Example:
 
         >>> x = torch.eye(3)
         >>> print(f"{simclr_loss(x, x, temperature=0.1):.5f} {simclr_loss(x, x.flip(0)):.5f}")
@@ -138,7 +138,7 @@ def vi_simclr_loss(
             not positive, not inside the distribution's domain, infinite or NaN.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
-    Example::
+    Example:
 
         >>> x, kappa = torch.eye(3), torch.full((3,), 20.0)
         >>> print(f"{vi_simclr_loss(x, x, kappa):.7f} {vi_simclr_loss(x, x, kappa / 20):.4f}")
@@ -210,7 +210,7 @@ def nt_xent_loss(
             unknown reduction, or, on the CPU, NaN or infinite features.
         TypeError: a tensor that is not floating-point.
 
-    Example::
+    Example:
 
         >>> z = torch.eye(4)
         >>> print(f"{nt_xent_loss(z, z):.4f} {nt_xent_loss(z, z.flip(0)):.4f}")

@@ -51,7 +51,7 @@ def simsiam_loss(
             beside a pred that does not, since then the two were most likely swapped.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
-    Example::
+    Example:
 
         >>> import torch
         >>> p, z = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])

@@ -177,7 +177,7 @@ def vi_simsiam_loss(
             would train.
         TypeError: a tensor that is not floating-point, or a mixture of tensors and lists.
 
-    Example::
+    Example:
 
         >>> import torch
         >>> z1, z2 = torch.tensor([[3.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]])
@@ -216,17 +216,17 @@ class VISimSiamLoss(nn.Module):
         loss = 0.5 * (criterion(p1, z2) + criterion(p2, z1))             # before
         loss = criterion(p1, z2, kappa1) + criterion(p2, z1, kappa2)     # after
 
-    The prediction comes first and the target second: the target is detached inside.
+    The prediction comes first and the target second: the target is detached inside. All options
+    are attributes of the module as well, and may be assigned.
 
     Args:
         distribution, beta, beta_weighs, kappa_max: as in :func:`vi_simsiam_loss`.
-        reduction, relative_to_uniform, detach_target, check_kappa: likewise. All options are
-            attributes of the module as well, and may be assigned.
+        reduction, relative_to_uniform, detach_target, check_kappa: likewise.
 
     Raises:
         ValueError: an option that :func:`vi_simsiam_loss` refuses.
 
-    Example::
+    Example:
 
         >>> import torch
         >>> criterion = VISimSiamLoss()

@@ -28,9 +28,11 @@ class FamilyReference(Protocol):
     def log_prob_at_mode(self, kappa: Tensor, d: int) -> Tensor:
         """log p(mu)."""
 
-    def log_prob_at_mode_dkappa(self, kappa: Tensor, d: int) -> Tensor: ...
+    def log_prob_at_mode_dkappa(self, kappa: Tensor, d: int) -> Tensor:
+        """Its derivative in kappa."""
 
-    def log_prob_at_mode_dkappa2(self, kappa: Tensor, d: int) -> Tensor: ...
+    def log_prob_at_mode_dkappa2(self, kappa: Tensor, d: int) -> Tensor:
+        """Its second derivative in kappa."""
 
     def log_prob_at_mode_over_uniform(self, kappa: Tensor, d: int) -> Tensor:
         """log p(mu) + log_area, the log-ratio to the uniform density. It is 0 at kappa = 0."""
@@ -38,21 +40,23 @@ class FamilyReference(Protocol):
     def log_prob_ratio(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
         """log p(x) - log p(mu)."""
 
-    def log_prob_ratio_dt(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor: ...
+    def log_prob_ratio_dt(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+        """Its derivative in t."""
 
-    def log_prob_ratio_dkappa(
-        self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor
-    ) -> Tensor: ...
+    def log_prob_ratio_dkappa(self, kappa: Tensor, d: int, sin2: Tensor, cos2: Tensor) -> Tensor:
+        """Its derivative in kappa."""
 
     def mean_resultant_length(self, kappa: Tensor, d: int) -> Tensor:
         """A = E[t]."""
 
-    def mean_resultant_length_dkappa(self, kappa: Tensor, d: int) -> Tensor: ...
+    def mean_resultant_length_dkappa(self, kappa: Tensor, d: int) -> Tensor:
+        """Its derivative in kappa."""
 
     def kl_uniform(self, kappa: Tensor, d: int) -> Tensor:
         """KL(p || uniform)."""
 
-    def kl_uniform_dkappa(self, kappa: Tensor, d: int) -> Tensor: ...
+    def kl_uniform_dkappa(self, kappa: Tensor, d: int) -> Tensor:
+        """Its derivative in kappa."""
 
     def sample(
         self, kappa: Tensor, d: int, p: Tensor, s: Tensor, noise: ProposalNoise

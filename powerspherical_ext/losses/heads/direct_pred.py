@@ -54,7 +54,7 @@ class DirectPred(nn.Module):
             positive, every below 1, a z of another shape, or, on the CPU, NaN or infinite features.
         TypeError: z is not a floating-point tensor.
 
-    Example::
+    Example:
 
         >>> h = DirectPred(dim=2, momentum=0.0, eps=0.0)
         >>> z = torch.tensor([[2.0, 0.0], [3.0, 0.0], [-1.0, 0.0], [0.0, 5.0]])

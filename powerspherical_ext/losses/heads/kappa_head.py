@@ -61,7 +61,7 @@ class KappaHead(nn.Module):
             sizes that are not positive, or features of another length.
         TypeError: y is not a floating-point tensor.
 
-    Example::
+    Example:
 
         >>> head = KappaHead(in_features=16, hidden_features=32)
         >>> kappa = head(torch.randn(8, 16))

@@ -16,7 +16,7 @@ __all__ = ["VISimSiamHead", "VISimSiamOutput"]
 class VISimSiamOutput(NamedTuple):
     """The result of :class:`VISimSiamHead`.
 
-    Example::
+    Example:
 
         >>> import torch
         >>> out = VISimSiamHead(16, dim=8)(torch.randn(12, 16))
@@ -29,9 +29,9 @@ class VISimSiamOutput(NamedTuple):
     """
 
     z: Tensor
-    """Projection, (N, dim): the target of the other views. Not normalised."""
+    """Projection, (N, dim), not normalised. It is the target of the other views."""
     mu: Tensor
-    """Prediction, (N, dim). Not normalised."""
+    """Prediction, (N, dim), not normalised."""
     kappa: Tensor
     """Concentration of the prediction, (N,)."""
 
@@ -78,7 +78,7 @@ class VISimSiamHead(nn.Module):
             another shape.
         TypeError: y is not a floating-point tensor.
 
-    Example::
+    Example:
 
         >>> import torch
         >>> head = VISimSiamHead(in_features=16, dim=8)
