@@ -185,9 +185,9 @@ def write_pages(folder: Path) -> None:
     children = ["limits", *(f"module-{module.__name__}" for module in modules), "internals"]
     texts["index"] = (
         heading("API")
-        + "Each name of a module has a page with its formula, shapes, dtypes, errors, an example and "
-        "its source. :doc:`limits` has the domain of every family, and the divergences between "
-        "them. The modules under :doc:`internals` may change.\n\n"
+        + "Each name of a module has a page with its formula, shapes, dtypes, errors, an example "
+        "and its source. :doc:`limits` has the domain of every family, and the divergences "
+        "between them. The modules under :doc:`internals` may change.\n\n"
         + ".. autosummary::\n\n"
         + "".join(f"   {module.__name__}\n" for module in modules)
         + "\n.. toctree::\n   :hidden:\n\n"

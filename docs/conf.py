@@ -53,6 +53,7 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Data types", "DTensors", "Shape", "Source", "Zero vectors"]
 
 sphinx_gallery_conf = {

@@ -30,7 +30,7 @@ class RiskCoverage(NamedTuple):
     risk: Tensor
     """Error rate among the k most confident, shape (N,)."""
     aurc: float
-    """Area under the curve: the mean of the risks."""
+    """Area under the curve, which is the mean of the risks."""
     optimal_aurc: float
     """The AURC of a score that ranks every error last."""
 
