@@ -26,11 +26,19 @@ INTERNAL = ("fit", "marginal", "ops", "reference")
 FOREIGN = "Distribution, Module, tuple, Protocol, object"
 
 
-def public_modules() -> list[ModuleType]:
-    """The package, and each of its modules that is not internal."""
+def modules() -> tuple[list[ModuleType], list[ModuleType]]:
+    """The package with its public modules, and the internal ones.
+
+    A module without `__all__` exports nothing, and is internal.
+    """
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    public = [name for name in names if not name.startswith("_") and name not in INTERNAL]
-    return [package] + [import_module(f"{package.__name__}.{name}") for name in public]
+    public, internal = [package], []
+    for name in names:
+        if not name.startswith("_"):
+            module = import_module(f"{package.__name__}.{name}")
+            is_public = hasattr(module, "__all__") and name not in INTERNAL
+            (public if is_public else internal).append(module)
+    return public, internal
 
 
 def homes() -> dict[str, str]:
@@ -40,7 +48,7 @@ def homes() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     first: dict[int, str] = {}
-    for module in public_modules():
+    for module in modules()[0]:
         for name in module.__all__:
             full = f"{module.__name__}.{name}"
             found[full] = first.setdefault(id(getattr(module, name)), full)
@@ -158,13 +166,12 @@ def page_of_limits() -> str:
     )
 
 
-def page_of_internals() -> str:
+def page_of_internals(internal: Iterable[ModuleType]) -> str:
     text = heading("Internal modules") + (
         "These modules may change from one version to the next. They are listed for readers of the "
         "source, who find more in CONTRIBUTING.md.\n\n"
     )
-    for name in INTERNAL:
-        module = import_module(f"{package.__name__}.{name}")
+    for module in internal:
         text += heading(module.__name__, "-") + f".. automodule:: {module.__name__}\n\n"
     return text
 
@@ -178,18 +185,18 @@ def short(page: str) -> str:
 def write_pages(folder: Path) -> None:
     """Writes all pages into a folder, and removes those of names that are gone."""
     pages = homes()
-    modules = public_modules()
+    public, internal = modules()
     texts = {home: page_of_name(home) for home in set(pages.values())}
-    texts |= {f"module-{m.__name__}": page_of_module(m, pages) for m in modules}
-    texts["limits"], texts["internals"] = page_of_limits(), page_of_internals()
-    children = ["limits", *(f"module-{module.__name__}" for module in modules), "internals"]
+    texts |= {f"module-{m.__name__}": page_of_module(m, pages) for m in public}
+    texts["limits"], texts["internals"] = page_of_limits(), page_of_internals(internal)
+    children = ["limits", *(f"module-{module.__name__}" for module in public), "internals"]
     texts["index"] = (
         heading("API")
         + "Each name of a module has a page with its formula, shapes, dtypes, errors, an example "
         "and its source. :doc:`limits` has the domain of every family, and the divergences "
         "between them. The modules under :doc:`internals` may change.\n\n"
         + ".. autosummary::\n\n"
-        + "".join(f"   {module.__name__}\n" for module in modules)
+        + "".join(f"   {module.__name__}\n" for module in public)
         + "\n.. toctree::\n   :hidden:\n\n"
         + "".join(f"   {short(child)}\n" for child in children)
     )
