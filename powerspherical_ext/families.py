@@ -144,7 +144,6 @@ FAMILIES: tuple[Family, ...] = (
         kl={"spherical_cauchy": kl_spherical_cauchy.kl},
     ),
 )
-
 """All families. Their order is that of the list in the compiled kernels."""
 
 _BY_NAME = {family.name: family for family in FAMILIES}

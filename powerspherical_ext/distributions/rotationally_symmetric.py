@@ -205,10 +205,10 @@ class RotationallySymmetric(Distribution):
 
         The formula is that of the class. It is evaluated at the directions of ``value`` and
         ``loc``, and is insensitive to first order to the rounding of either norm. The gradients are
-        tangent to the sphere. At the antipode of ``loc`` the density is 0 for a positive
-        concentration: there the result is -inf, its gradient in ``value`` and ``loc`` is 0, and in
-        ``concentration`` that of the normaliser alone. Half precision is read as it is and
-        computed, and returned, in float32.
+        tangent to the sphere. At the antipode of ``loc`` the density of Power Spherical is 0 for a
+        positive concentration: there the result is -inf, its gradient in ``value`` and ``loc`` is
+        0, and in ``concentration`` that of the normaliser alone. Half precision is read as it is
+        and computed, and returned, in float32.
 
         Args:
             value: unit vectors, shape (..., d), which broadcasts against the batch shape with d.
