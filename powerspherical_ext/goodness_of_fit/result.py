@@ -37,5 +37,6 @@ def simulated_p_value(statistic: Tensor, null: Tensor) -> Tensor:
         null: (n_simulations,) for all, or (n_simulations, ...) for each.
     """
     null = null.reshape(*null.shape, *[1] * (1 + statistic.ndim - null.ndim))
-    p = (1 + (null >= statistic).sum(0, dtype=statistic.dtype)) / (1 + len(null))
+    reached = statistic - 1e-12 * statistic.abs().clamp(min=1)  # equal up to rounding is as large
+    p = (1 + (null >= reached).sum(0, dtype=statistic.dtype)) / (1 + len(null))
     return torch.where(statistic.isnan(), statistic, p)
