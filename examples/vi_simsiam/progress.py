@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 
@@ -28,7 +29,8 @@ class Progress:
             self.bar.close()
 
     def show(self, step: int, values: dict[str, float]) -> None:
-        text = ", ".join(f"{key} {value:.3g}" for key, value in values.items())
+        known = {key: value for key, value in values.items() if not math.isnan(value)}
+        text = ", ".join(f"{key} {value:.3g}" for key, value in known.items())
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(step - self.shown)

@@ -10,9 +10,11 @@ import torch
 
 from .augment import Random
 from .checkpoint import read, write
+from .distributed import stop
 from .methods import Method
 from .model import Network
 
+LENGTH = "total_steps"
 LOG_KEYS = ("loss", "cosine", "kappa", "spread")
 
 
@@ -33,9 +35,18 @@ class Run:
         write({**parts, "generator": generator, **values}, path)
 
     def load(self, path: Path) -> None:
-        """The settings must be those of this run."""
+        """The settings must be those of this run, except that a finished run can be prolonged: its
+        learning rate then goes on as that of a run of the new length."""
         parts = self._parts()
-        state = read(path, (*parts, "generator", "settings", "step", "history"), self.settings)
+        names = (*parts, "generator", "settings", "step", "history")
+        state = read(path, names, {k: v for k, v in self.settings.items() if k != LENGTH})
+        length, wanted = state["settings"][LENGTH], self.settings[LENGTH]
+        finished = state["step"] == length
+        if wanted < length or (wanted > length and not finished):
+            stop(
+                f"{path} is of a run of {length} steps, this run has {wanted}: only a finished run "
+                "can be prolonged, and none shortened"
+            )
         for name, part in parts.items():
             part.load_state_dict(state[name])
         self.random.generator.set_state(state["generator"])

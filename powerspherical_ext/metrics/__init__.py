@@ -9,21 +9,37 @@ need scikit-learn, whose `roc_auc_score` and `LogisticRegression` the tests comp
 """
 
 from .accuracy import AccuracyByBin, LogisticFit, accuracy_by_bin, logistic_regression
+from .agreement import cropped_has_bigger_uncertainty, entropy_correlation, rank_correlation
+from .bootstrap import ConfidenceInterval, bootstrap
 from .permutation import PermutationTest, permutation_test
-from .ranking import RiskCoverage, auroc, auroc_chance_sd, risk_coverage
+from .ranking import auroc, auroc_chance_sd, fpr_at_tpr, ood_auroc
 from .retrieval import r_auroc, recall_at_1
+from .selective import RiskCoverage, augrc, coverage_at_risk, risk_at_coverage, risk_coverage
+from .url import URLReport, url_report
 
 __all__ = [
     "AccuracyByBin",
+    "ConfidenceInterval",
     "LogisticFit",
     "PermutationTest",
     "RiskCoverage",
+    "URLReport",
     "accuracy_by_bin",
+    "augrc",
     "auroc",
     "auroc_chance_sd",
+    "bootstrap",
+    "coverage_at_risk",
+    "cropped_has_bigger_uncertainty",
+    "entropy_correlation",
+    "fpr_at_tpr",
     "logistic_regression",
+    "ood_auroc",
     "permutation_test",
     "r_auroc",
+    "rank_correlation",
     "recall_at_1",
+    "risk_at_coverage",
     "risk_coverage",
+    "url_report",
 ]

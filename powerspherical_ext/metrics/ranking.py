@@ -1,38 +1,16 @@
-"""Measures of how well a score ranks right answers above wrong ones: AUROC and risk-coverage."""
+"""How well a score ranks right answers above wrong ones, and known inputs above unknown ones."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._inputs import both, labels, scored
+from ._inputs import both, labels, scored, vector
 
-__all__ = ["RiskCoverage", "auroc", "auroc_chance_sd", "risk_coverage"]
-
-
-class RiskCoverage(NamedTuple):
-    """The error rate of the most confident answers, for every number of answers.
-
-    Example:
-        >>> RiskCoverage(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.5]), 0.25, 0.25).aurc
-        0.25
-
-    Source:
-        Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
-        Classifiers", ICLR 2019.
-    """
-
-    coverage: Tensor
-    """k/N for k = 1 .. N, shape (N,)."""
-    risk: Tensor
-    """Error rate among the k most confident, shape (N,)."""
-    aurc: float
-    """Area under the curve, which is the mean of the risks."""
-    optimal_aurc: float
-    """The AURC of a score that ranks every error last."""
+__all__ = ["auroc", "auroc_chance_sd", "fpr_at_tpr", "known_and_unknown", "mean_ranks", "ood_auroc"]
 
 
 def auroc(score: Any, correct: Any) -> float:
@@ -63,7 +41,7 @@ def auroc(score: Any, correct: Any) -> float:
     """
     score, correct = scored(score, correct)
     right, wrong = both(correct)
-    rank_sum = _mean_ranks(score)[correct].sum().item()
+    rank_sum = mean_ranks(score)[correct].sum().item()
     return (rank_sum - right * (right + 1) / 2) / (right * wrong)
 
 
@@ -92,51 +70,80 @@ def auroc_chance_sd(correct: Any) -> float:
     return math.sqrt((right + wrong + 1) / (12 * right * wrong))
 
 
-def risk_coverage(score: Any, correct: Any) -> RiskCoverage:
-    r"""The error rate among the k most confident samples, for every k, and its area (AURC).
+def ood_auroc(score_in: Any, score_out: Any) -> float:
+    r"""The probability that a sample of the known distribution has a higher score than another.
+
+    This is :func:`auroc` of the scores of both sets, where those of the known distribution are
+    right.
+
+    Args:
+        score_in: (N,), scores of samples in distribution; higher is more confident.
+        score_out: (M,), scores of samples out of distribution.
+
+    Raises:
+        ValueError: a set without samples, a NaN, or another shape.
+
+    Example:
+        >>> ood_auroc([3.0, 2.0, 4.0], [1.0, 2.5])
+        0.8333333333333334
+
+    Source:
+        Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution
+        Examples in Neural Networks", ICLR 2017. Kirchhof et al. 2023 call it ``auroc_ood``.
+    """
+    return auroc(*known_and_unknown(score_in, score_out))
+
+
+def known_and_unknown(score_in: Any, score_out: Any) -> tuple[Tensor, Tensor]:
+    """The scores of both sets, and which of them are in distribution, both (N + M,)."""
+    inside, outside = vector(score_in, "score_in"), vector(score_out, "score_out")
+    if len(inside) == 0 or len(outside) == 0:
+        raise ValueError(
+            "score_in and score_out must hold one sample or more each, got "
+            f"{len(inside)} and {len(outside)}"
+        )
+    known = torch.arange(len(inside) + len(outside), device=inside.device) < len(inside)
+    return torch.cat([inside, outside.to(inside.device)]), known
+
+
+def fpr_at_tpr(score: Any, correct: Any, tpr: float = 0.95) -> float:
+    r"""The share of wrong answers that a threshold accepts if it accepts ``tpr`` of the right ones.
 
     .. code-block:: text
 
-        risk(k) = errors among the k highest scores / k,     AURC = mean over k = 1 .. N
-
-    Errors within tied scores are spread evenly. This is the mean over all orders of the tied
-    samples, so that the result does not depend on the order of the arguments.
+        FPR = #(wrong with score >= s) / n_w,
+        s   = the highest threshold with #(right with score >= s) / n_r >= tpr
 
     Args:
         score: (N,), higher is more confident.
-        correct: (N,), booleans or 0 and 1; all right and all wrong are allowed.
+        correct: (N,), booleans or 0 and 1. For the detection of inputs out of distribution, those
+            in distribution are the right ones.
+        tpr: the share of right answers to accept, above 0 and at most 1; 0.95 gives the usual
+            FPR at 95 % TPR ("FPR95").
 
     Raises:
-        ValueError: lengths that differ, no sample, a NaN, labels that are neither 0 nor 1.
+        ValueError: as :func:`auroc`, or a ``tpr`` outside of its range.
 
     Example:
-        >>> curve = risk_coverage([0.9, 0.8, 0.7, 0.6], [True, False, True, False])
-        >>> curve.risk
-        tensor([0.0000, 0.5000, 0.3333, 0.5000], dtype=torch.float64)
-        >>> print(f"{curve.aurc:.4f}, at best {curve.optimal_aurc:.4f}")
-        0.3333, at best 0.2083
+        >>> fpr_at_tpr([5.0, 4.0, 3.0, 2.0], [True, False, True, False])
+        0.5
 
     Source:
-        Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
-        Classifiers", ICLR 2019.
+        Liang, Li and Srikant, "Enhancing the Reliability of Out-of-distribution Image Detection in
+        Neural Networks", ICLR 2018.
     """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr must be above 0 and at most 1, got {tpr}")
     score, correct = scored(score, correct)
-    wrong = (~correct).to(torch.float64)
-    _, group, size = torch.unique(-score, return_inverse=True, return_counts=True)
-    rate = torch.zeros_like(size, dtype=torch.float64).scatter_add_(0, group, wrong) / size
-    risk = _running_mean(rate.repeat_interleave(size))
-    optimal = _running_mean(wrong.sort().values)
-    coverage = torch.arange(1, len(score) + 1, device=score.device).to(torch.float64) / len(score)
-    return RiskCoverage(coverage, risk, risk.mean().item(), optimal.mean().item())
+    right, wrong = both(correct)
+    accepted = min(right, math.ceil(tpr * right - 1e-9))  # 0.95 * 20 is 19, whatever it rounds to
+    threshold = score[correct].sort(descending=True).values[accepted - 1]
+    return int((score[~correct] >= threshold).sum()) / wrong
 
 
-def _mean_ranks(score: Tensor) -> Tensor:
+def mean_ranks(score: Tensor) -> Tensor:
     """The ranks from 1, (N,); tied scores have their mean rank."""
     _, group, size = torch.unique(score, return_inverse=True, return_counts=True)
     last = size.cumsum(0).to(torch.float64)
     ranks: Tensor = (last - (size - 1) / 2)[group]
     return ranks
-
-
-def _running_mean(x: Tensor) -> Tensor:
-    return x.cumsum(0) / torch.arange(1, len(x) + 1, device=x.device)

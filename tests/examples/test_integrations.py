@@ -2,7 +2,7 @@
 
 A stand-in has the call shapes of the library, and nothing of its code. The test of the real library
 is skipped where it cannot be imported; lightly comes from PyPI, the others from a checkout on
-PYTHONPATH. The README's diffs are tied to the files.
+PYTHONPATH. The diffs of docs/integrations.md are tied to the files.
 """
 
 from __future__ import annotations
@@ -449,14 +449,13 @@ def test_spherear_compiles_to_one_graph(monkeypatch):
     assert x.grad.isfinite().all()
 
 
-# The README
+# The page of diffs
 
 
-def test_the_readmes_diffs_are_in_the_files():
-    readme = (ROOT / "README.md").read_text()
-    section = readme.split("\n## In your codebase\n")[1].split("\n## ")[0]
-    names = re.findall(r"examples/integrations/(\w+)\.py", section)
-    diffs = re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+def test_the_diffs_of_the_docs_are_in_the_files():
+    page = (ROOT / "docs" / "integrations.md").read_text()
+    names = re.findall(r"examples/integrations/(\w+)\.py", page)
+    diffs = re.findall(r"```diff\n(.*?)```", page, re.DOTALL)
     assert sorted(names) == sorted(path.stem for path in INTEGRATIONS.glob("*.py"))
     assert len(diffs) == len(names)
     for name, diff in zip(names, diffs, strict=True):

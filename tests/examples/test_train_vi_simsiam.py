@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -39,11 +40,31 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(example, finished, tmp
         np.testing.assert_allclose(twice["history"][key], values, rtol=1e-4)
 
 
+def test_a_finished_run_can_be_prolonged(example, finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    capsys.readouterr()
+    example.main([*TINY, "--steps", "25", "--out", str(tmp_path), "--resume"])
+    assert "25 steps of" in capsys.readouterr().out
+    state = checkpoint(tmp_path)
+    assert state["step"] == state["settings"]["total_steps"] == len(state["history"]["loss"]) == 25
+
+
+@pytest.mark.parametrize(("stop_after", "steps"), [(9, 25), (20, 15)])
+def test_an_unfinished_run_is_not_prolonged_and_none_is_shortened(
+    example, tmp_path, capsys, stop_after, steps
+):
+    command = [*TINY, "--out", str(tmp_path)]
+    example.main([*command, "--stop-after", str(stop_after)])
+    words = refusal(example, [*command, "--resume", "--steps", str(steps)], capsys)
+    assert f"is of a run of 20 steps, this run has {steps}: only a finished run" in words
+    assert checkpoint(tmp_path)["step"] == stop_after
+
+
 def test_simsiam_is_the_same_script(example, tmp_path, capsys):
     example.main([*TINY, "--method", "simsiam", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "norm of mu" in printed
-    assert "kappa of the same image" not in printed
+    assert "kappa" not in printed
     assert (tmp_path / "results.png").exists()
 
 

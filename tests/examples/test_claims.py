@@ -1,0 +1,55 @@
+"""examples/claims.py: its trainings are ones that train_vi_simsiam.py accepts, and it resumes."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+
+import pytest
+from training import EXAMPLES
+
+
+@pytest.fixture
+def claims(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    return importlib.import_module("claims")
+
+
+def test_the_options_of_every_training_are_accepted(claims):
+    settings = importlib.import_module("vi_simsiam.settings")
+    for study in claims.STUDIES.values():
+        for name, options in study.items():
+            args = settings.arguments([*shlex.split(options), "--data", "fashion-mnist"], None)
+            assert name.startswith(args.method)
+
+
+def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path):
+    done = claims.RUNS / "dino-1"
+    done.mkdir(parents=True)
+    (done / "results.json").write_text("{}")
+    started = []
+    monkeypatch.setattr(claims, "train", lambda *run: started.append(run) or 0)
+    monkeypatch.setattr("sys.argv", ["claims.py", "table", "--root", str(tmp_path)])
+    claims.main()
+    assert len(started) == 17
+    assert ("dino", "--method dino", 1, tmp_path) not in started
+    assert ("dino", "--method dino", 2, tmp_path) in started
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["tables"], "study must be of table, schedule, beta"), (["--jobs", "0"], "--jobs must be")],
+)
+def test_bad_arguments(claims, monkeypatch, capsys, arguments, words):
+    monkeypatch.setattr("sys.argv", ["claims.py", *arguments])
+    with pytest.raises(SystemExit):
+        claims.main()
+    assert words in capsys.readouterr().err
+
+
+def test_a_failed_training_is_reported(claims, monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "train", lambda *run: 1)
+    monkeypatch.setattr("sys.argv", ["claims.py", "beta", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit, match="6 of 6 trainings failed"):
+        claims.main()
