@@ -5,6 +5,7 @@ What a build writes beside its sources goes to docs/generated.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -18,6 +19,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 GENERATED = DOCS / "generated"
+PAGES = ("README.md", "CHANGELOG.md", "benchmarks/README.md")  # of the repository
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import api_pages  # noqa: E402
@@ -34,6 +36,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["gallery"]
+suppress_warnings = ["toc.not_included"]  # a page that only another page links to
 
 html_theme = "furo"
 html_title = project
@@ -72,14 +75,54 @@ sphinx_gallery_conf = {
 }
 
 
+LINK = re.compile(r"(?<=\]\()([^)\s:#]+)")
+
+
+def linked_file(page: Path, link: str) -> Path | None:
+    """The file of the repository that a page of Markdown links to."""
+    target = (page.parent / link).resolve()
+    return target if target.is_file() and ROOT in target.parents else None
+
+
+def place(file: Path) -> Path:
+    """Where a file of the repository is in the site: in this folder, or copied to GENERATED."""
+    return file if DOCS in file.parents else GENERATED / file.relative_to(ROOT)
+
+
+def mirror(page: Path) -> None:
+    """Copies a page of the repository, and what it links to, and what that links to."""
+    if place(page) != page:
+        place(page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, place(page))
+    if page.suffix == ".md":
+        for link in LINK.findall(page.read_text()):
+            target = linked_file(page, link)
+            if target and not place(target).exists():
+                mirror(target)
+
+
 def prepare(app: Sphinx) -> None:
-    """What the build reads beside this folder: the API pages, the benchmarks, the changes."""
+    """What the build reads beside this folder: the API pages, and pages of the repository."""
     api_pages.write_pages(GENERATED / "api")
-    results = shutil.ignore_patterns("*.py", "*.cpp", "*.json", "__pycache__")
-    shutil.copytree(
-        ROOT / "benchmarks", GENERATED / "benchmarks", ignore=results, dirs_exist_ok=True
-    )
-    shutil.copy(ROOT / "CHANGELOG.md", GENERATED)
+    for old in GENERATED.iterdir():
+        if old.name not in ("api", "gallery"):
+            old.unlink() if old.is_file() else shutil.rmtree(old)
+    for page in [ROOT / name for name in PAGES] + list(DOCS.glob("*.md")):
+        mirror(page)
+
+
+def relink(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Turns links between files of the repository into links between their places in the site."""
+    there = app.env.doc2path(docname)
+    if there.suffix != ".md":
+        return
+    here = ROOT / there.relative_to(GENERATED) if GENERATED in there.parents else there
+
+    def link(match: re.Match[str]) -> str:
+        target = linked_file(here, match[0])
+        return os.path.relpath(place(target), there.parent) if target else match[0]
+
+    content[0] = LINK.sub(link, content[0])
 
 
 def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -126,6 +169,7 @@ html_math_renderer = "mathml"  # browsers draw it by themselves, without a scrip
 
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", prepare, priority=400)
+    app.connect("source-read", relink)
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", check_entries)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
