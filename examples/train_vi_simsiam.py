@@ -95,7 +95,8 @@ def train(run: Run, data: ImageSet, args: argparse.Namespace, checkpoint: Path) 
             unread.append(log_values(loss, out, n_views))
             if run.step % LOG_EVERY == 0 or run.step == stop_at:
                 values = read(unread, run)
-                progress.show(run.step, values)
+                text = ", ".join(f"{key} {value:.3g}" for key, value in values.items())
+                progress.show(run.step, text)
                 if rank() == 0 and time.monotonic() - last_save > args.save_every:
                     run.save(checkpoint)
                     last_save = time.monotonic()
@@ -236,7 +237,9 @@ def train_and_evaluate(
     view = partial(
         training_views, size=data.view_size, flip=data.flip, damage=args.augment == "damage"
     )
-    evaluation = evaluate(run.network, data, run.random.device, args.distribution, view)
+    evaluation = evaluate(
+        run.network, run.method, data, run.random.device, args.distribution, view
+    )
     print("\n" + report(evaluation.results))
     results = {"settings": run.settings, **evaluation.results}
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -27,8 +27,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def show(self, step: int, values: dict[str, float]) -> None:
-        text = ", ".join(f"{key} {value:.3g}" for key, value in values.items())
+    def show(self, step: int, text: str) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(step - self.shown)
