@@ -33,8 +33,12 @@ def knn(features: Features) -> dict[str, Any]:
 
 def linear(features: Features) -> dict[str, Any]:
     fitted = features["linear"]["fitted"]
-    by_epoch = {"best_epoch": fitted["best_epoch"], "held_out_by_epoch": fitted["accuracy"]}
-    return {**by_epoch, **accuracies(features, "linear")}
+    return {
+        "epochs": len(fitted["accuracy"]),
+        "best_epoch": fitted["best_epoch"],
+        "held_out_accuracy": max(fitted["accuracy"]),
+        **accuracies(features, "linear"),
+    }
 
 
 def accuracies(features: Features, classifier: str) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from .style import dots, error, grid, look, save, seeds_note, subplots
 
 Groups = Mapping[str, Mapping[str, Any]]
 WORDS = {"knn": "kNN", "linear": "linear classifier"}
+CONFIDENCES = (  # in the order of the pictures
+    *("kappa", "negative entropy", "norm of mu", "norm of z", "norm of y"),
+    *("nearest similarity", *CLASSIFIERS.values()),
+)
 
 
 def draw(
@@ -70,26 +74,25 @@ def accuracy(groups: Groups, first: Mapping[str, Features]) -> Any:
 
 
 def auroc(groups: Groups, first: Mapping[str, Features]) -> Any:
-    names = list(dict.fromkeys(
-        name for g in groups.values() for c in CLASSIFIERS for name in g[c]["clean"]["confidences"]
-    ))  # fmt: skip
-    figure, axes = subplots(
-        2, 2, 11, 2.5 + 2 * (0.25 + 0.1 * len(groups)) * len(names), sharex=True, sharey=True
-    )
+    height = 2 + 2 * (0.25 + 0.09 * len(groups)) * 7
+    figure, axes = subplots(2, 2, 11, height, sharex=True, sharey="row")
     for row, classifier in zip(axes, CLASSIFIERS, strict=True):
+        shown = {n for g in groups.values() for n in g[classifier]["clean"]["confidences"]}
+        names = [name for name in CONFIDENCES if name in shown]
         for axis, test in zip(row, TESTS, strict=True):
             for k, (label, g) in enumerate(groups.items()):
                 table = g[classifier][test]["confidences"]
                 leaves = [table.get(name, {}).get("auroc") for name in names]
-                shift = 0.7 * ((k + 0.5) / len(groups) - 0.5)
-                dots(axis, leaves, np.arange(len(names)) + shift, label=label, **look(k, False))
+                places = np.arange(len(names)) + 0.7 * ((k + 0.5) / len(groups) - 0.5)
+                dots(axis, leaves, places, label=label, **look(k, False))
             axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
             axis.set(title=f"{WORDS[classifier]}, {test} test images")
             axis.set_yticks(range(len(names)), names)
             axis.set_yticks(np.arange(len(names) - 1) + 0.5, minor=True)
+            axis.tick_params(axis="y", which="both", length=0)
             axis.grid(axis="y", which="minor", color="0.6", linewidth=0.8)
             grid(axis, "x")
-    axes[0, 0].invert_yaxis()
+        row[0].set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[1]:
         axis.set_xlabel("AUROC of right against wrong answers (chance .5)")
     figure.suptitle("Which confidence tells right from wrong?" + seeds_note(groups))
@@ -172,8 +175,8 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
         name = own(first[label])
         score, right = scores[name].numpy(), correct.numpy()
         edges = np.linspace(*np.percentile(score, [0.5, 99.5]), 31)
-        axis.hist(score[right], edges, color="0.75", label="right")
-        axis.hist(score[~right], edges, color="0.3", label="wrong", alpha=0.9)
+        axis.hist(score[right], edges, color="0.8", label="right")
+        axis.hist(score[~right], edges, color="black", label="wrong", histtype="step")
         axis.set(title=f"{label}, seed {first[label].run.settings['seed']}", xlabel=name)
         accuracy_axis = axis.twinx()
         coarse = edges[::3]
@@ -183,7 +186,7 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
         shares = [right[inside == b].mean() if n >= 10 else np.nan for b, n in enumerate(counts)]
         accuracy_axis.plot(middles, shares, "o-", color="#D55E00", label="accuracy")
         try:
-            curve = logistic_regression(scores[name], correct).predict_proba(edges)
+            curve = logistic_regression(scores[name], correct).predict(edges)
             accuracy_axis.plot(edges, curve, ":", color="black", label="logistic regression")
         except (ValueError, RuntimeError):  # there is no finite fit
             pass
@@ -191,7 +194,7 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
         axis.set_ylabel("images")
         handles = [axis.get_legend_handles_labels(), accuracy_axis.get_legend_handles_labels()]
         both = [sum(parts, []) for parts in zip(*handles, strict=True)]
-        accuracy_axis.legend(*both, fontsize=8, loc="center left")
+    figure.legend(*both, loc="outside lower center", ncols=4)
     figure.suptitle("Confidence of the clean images that the linear classifier has right and wrong")
     return figure
 

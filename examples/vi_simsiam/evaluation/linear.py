@@ -3,7 +3,8 @@
 Appendix B: LARS (You et al. 2017), learning rate 1.6, momentum 0.9, no weight decay, batches of
 512, 100 epochs, and the epoch of the highest accuracy on a held-out part of the training images.
 From SimSiam, to which the paper refers, come the cosine schedule and the trust coefficient. The
-paper crops the training images at random; here they are whole, as those of the test are.
+paper crops the training images at random; here they are whole, as those of the test are. Its 100
+epochs are 16,000 steps. Where 100 epochs would be fewer than 10,000, there are more epochs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from ..knn import Prediction
 
-LR, MOMENTUM, BATCH_SIZE, EPOCHS, TRUST = 1.6, 0.9, 512, 100, 1e-3
+LR, MOMENTUM, BATCH_SIZE, TRUST = 1.6, 0.9, 512, 1e-3
+EPOCHS, FEWEST_STEPS = 100, 10_000
 
 
 class LARS(torch.optim.Optimizer):
@@ -49,10 +51,12 @@ def fit_linear(
     optimizer = LARS([weight, bias], LR)
     fit, tune = fit.to(y.device), tune.to(y.device)
     curve, best = [], (-1.0, weight, bias)
-    for epoch in range(EPOCHS):
-        optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2
+    epochs = max(EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(len(fit) / BATCH_SIZE)))
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * epoch / epochs)) / 2
         order = fit[torch.randperm(len(fit), generator=generator).to(fit.device)]
-        for x, target in zip(y[order].split(BATCH_SIZE), label[order].split(BATCH_SIZE), strict=True):
+        batches = zip(y[order].split(BATCH_SIZE), label[order].split(BATCH_SIZE), strict=True)
+        for x, target in batches:
             loss = F.cross_entropy(F.linear(x, weight, bias), target)
             weight.grad, bias.grad = torch.autograd.grad(loss, (weight, bias))
             optimizer.step()

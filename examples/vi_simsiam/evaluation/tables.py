@@ -112,7 +112,10 @@ def knn(groups: Groups) -> str:
 
 
 def linear(groups: Groups) -> str:
-    best = [f"{label}: {cell(g['best_epoch'], 0)}" for label, g in groups.items()]
+    best = [
+        f"{label}: {cell(g['best_epoch'], 0)} of {int(g['epochs']['mean'])}"
+        for label, g in groups.items()
+    ]
     theirs = [
         f"{name} {where} {figures[name]}"
         for name in dict.fromkeys(g["method"] for g in groups.values())
@@ -120,7 +123,7 @@ def linear(groups: Groups) -> str:
         if name in figures
     ]
     paper_words = f" The paper, by epochs of pre-training: {'; '.join(theirs)}." if theirs else ""
-    return f"{accuracy(groups)}\n\nBest epoch of 100: {'; '.join(best)}.{paper_words}"
+    return f"{accuracy(groups)}\n\nBest epoch: {'; '.join(best)}.{paper_words}"
 
 
 def auroc(groups: Groups) -> str:
