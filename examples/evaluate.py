@@ -12,8 +12,8 @@ that cost nothing: the norms of y, z and mu, the similarity of the nearest neigh
 classifier's own. Where the paper has a figure, it stands beside ours.
 
     knn, linear      accuracy on clean and damaged images       Tables 2, 6, 9; Appendix B
-    auroc            does a confidence tell right from wrong?   Figs. 4, 5; Table 4; Appendix J
-    tenths           accuracy by confidence, and logistic fit   Fig. 9
+    auroc            does a confidence tell right from wrong?   Figs. 4, 5; Appendix J
+    tenths           accuracy by confidence, and logistic fit   Fig. 9, Table 4
     extremes         the surest and least sure images           Figs. 1, 10, 12, 13
     augmentations    confidences of augmented images            Table 3
     crops            the surest of 30 crops, and weighted means Table 5, Fig. 7
@@ -97,9 +97,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def image_sets(
-    run: TrainedRun, root: Path | None
-) -> tuple[ImageSet, dict[str, ImageSet]]:
+def image_sets(run: TrainedRun, root: Path | None) -> tuple[ImageSet, dict[str, ImageSet]]:
     """The data of the runs, and the other sets that are installed, for transfer and the like."""
     try:
         data = load(run.settings["data"], root, run.settings["image_size"])
@@ -110,8 +108,8 @@ def image_sets(
         if name != data.name:
             try:
                 others[name] = load(name, None)
-            except DataError as error:
-                print(f"without {name}: {error}")
+            except DataError:
+                print(f"{name} is not installed, and so left out of r-auroc, ood and transfer")
     return data, others
 
 
@@ -150,7 +148,7 @@ def report_of(
     """What report.json holds."""
     runs = [sections.features.run for sections in every]
     groups = groups_of(runs)
-    results = {s.features.run.name: s.results(tuple(names)) for s in every}
+    results = {s.features.run.name: s.results(names) for s in every}
     report: dict[str, Any] = {
         "command": shlex.join(["python", "examples/evaluate.py", *argv]),
         **machine(device),

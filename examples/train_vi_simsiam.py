@@ -237,9 +237,7 @@ def train_and_evaluate(
     view = partial(
         training_views, size=data.view_size, flip=data.flip, damage=args.augment == "damage"
     )
-    evaluation = evaluate(
-        run.network, run.method, data, run.random.device, args.distribution, view
-    )
+    evaluation = evaluate(run.network, run.method, data, run.random.device, args.distribution, view)
     print("\n" + report(evaluation.results))
     results = {"settings": run.settings, **evaluation.results}
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

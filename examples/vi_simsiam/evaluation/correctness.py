@@ -11,7 +11,6 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from powerspherical_ext.metrics import (
-    accuracy_by_bin,
     auroc,
     auroc_chance_sd,
     logistic_regression,
@@ -70,7 +69,7 @@ def pooled(features: Features, classifier: str, test: str) -> tuple[dict[str, Te
 
 
 def ranking(features: Features) -> dict[str, Any]:
-    """AUROCs with p-values and ROC curves, means of right and wrong, for both classifiers."""
+    """AUROCs with p-values and ROC curves, for both classifiers."""
     result: dict[str, Any] = {"false_positive_rates": ROC_GRID.tolist()}
     for classifier in CLASSIFIERS:
         for test in TESTS:
@@ -83,18 +82,13 @@ def ranking(features: Features) -> dict[str, Any]:
 
 
 def one_ranking(score: Tensor, correct: Tensor, n_shuffles: int) -> dict[str, Any]:
-    means = {
-        key: {"mean": number(score[chosen].mean()), "sd": number(score[chosen].std())}
-        for key, chosen in (("right", correct), ("wrong", ~correct))
-    }
     if correct.all() or not correct.any():  # there is nothing to rank
-        return {"auroc": None, "p": None, **means, "true_positive_rates": None}
+        return {"auroc": None, "p": None, "true_positive_rates": None}
     false_positives, true_positives, _ = roc_curve(correct.numpy(), score.numpy())
     curve = np.interp(ROC_GRID, false_positives, true_positives)
     return {
         "auroc": auroc(score, correct),
         "p": p_of_auroc(score, correct, n_shuffles),
-        **means,
         "true_positive_rates": curve.tolist(),
     }
 
@@ -116,19 +110,17 @@ def chance_sd(correct: Tensor) -> float | None:
     return auroc_chance_sd(correct) if 0 < correct.sum() < len(correct) else None
 
 
-def number(x: Tensor) -> float | None:
-    """For JSON, which has no NaN."""
-    return x.item() if x.isfinite() else None
-
-
 def tenths(features: Features) -> dict[str, Any]:
-    """Accuracy by tenths of a confidence of the clean images, and a logistic regression on it."""
+    """On the clean images: accuracy by tenths of a confidence, a logistic regression on it, and its
+    mean where the answer is right and where it is wrong (Fig. 9, Table 4)."""
     result = {}
     for classifier in CLASSIFIERS:
         scores, correct = pooled(features, classifier, "clean")
         result[classifier] = {
             name: {
                 "accuracy": in_tenths(score, correct),
+                "right": mean_and_sd(score[correct]),
+                "wrong": mean_and_sd(score[~correct]),
                 **regression(score, correct, min(FIT_SHUFFLES, features.sizes.shuffles)),
             }
             for name, score in scores.items()
@@ -136,12 +128,16 @@ def tenths(features: Features) -> dict[str, Any]:
     return result
 
 
-def in_tenths(score: Tensor, correct: Tensor) -> list[float | None]:
-    """From the lowest confidence on; None where ties leave fewer than ten parts."""
-    accuracy = accuracy_by_bin(score, correct, 10).accuracy
-    if len(accuracy) < 10:
-        return [None] * 10
-    return [number(a) for a in accuracy]
+def in_tenths(score: Tensor, correct: Tensor) -> list[float]:
+    """From the lowest confidence on. Each of several images of equal confidence counts as right in
+    the share of them that is, so that their order does not matter."""
+    _, group, size = torch.unique(score, return_inverse=True, return_counts=True)
+    right = torch.bincount(group, weights=correct.double()) / size
+    return [part.mean().item() for part in right[group.sort().values].tensor_split(10)]
+
+
+def mean_and_sd(x: Tensor) -> dict[str, float]:
+    return {"mean": x.mean().item(), "sd": x.std().item()}
 
 
 def regression(score: Tensor, correct: Tensor, n_shuffles: int) -> dict[str, float | None]:

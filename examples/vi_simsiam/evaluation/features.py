@@ -33,7 +33,7 @@ from ..evaluate import DAMAGES, confidences, cosine, expected_cosine, view_pair,
 from ..knn import Neighbours, neighbours, vote
 from ..model import Outputs, embed
 from .linear import fit_linear, predict_linear
-from .runs import TrainedRun
+from .runs import EvaluationError, TrainedRun
 
 CHUNK = 2000  # images in memory as floats
 DRAWS, CROPS, CROP_SCALE = 5, 30, (0.08, 1.0)  # section 6.5, Appendix E, and SimSiam's crops
@@ -123,6 +123,10 @@ class Features:
             out = embed(self.run.network, damage(x, self.run.settings["view_size"], random))
             ys.append(out.y.cpu())
             scores.append(self.scores(out))
+            if not all(bool(part.isfinite().all()) for part in (ys[-1], *scores[-1].values())):
+                raise EvaluationError(
+                    f"the network of {self.run.folder} has NaN features: its training has diverged"
+                )
         return {"y": torch.cat(ys), "scores": joined(scores)}
 
     def scores(self, out: Outputs) -> dict[str, Tensor]:
@@ -177,9 +181,7 @@ def knn(self: Features, random: Random) -> dict[str, Any]:
     tuned = tuned_knn(y, label, self.n_classes)
     result: dict[str, Any] = {"tuned": tuned}
     for kind in DAMAGES:
-        near: Neighbours = neighbours(
-            y, label, self["test"][kind]["y"].to(self.device), tuned["k"]
-        )
+        near: Neighbours = neighbours(y, label, self["test"][kind]["y"].to(self.device), tuned["k"])
         answer = vote(near, self.n_classes, tuned["k"])
         nearest = near.similarity[:, 0]
         result[kind] = {

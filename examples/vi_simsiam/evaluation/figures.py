@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from powerspherical_ext.metrics import logistic_regression
+from powerspherical_ext.metrics import accuracy_by_bin, logistic_regression
 
 from . import image_figures
 from .correctness import CLASSIFIERS, TESTS, pooled
@@ -135,8 +135,8 @@ def roc(groups: Groups, first: Mapping[str, Features]) -> Any:
             )
             axis.legend(fontsize=8, loc="lower right", title="AUROC", title_fontsize=8)
             grid(axis)
-    bands = "; bands: standard deviation over seeds" if seeds_note(groups) else ""
-    figure.suptitle("ROC of right against wrong answers" + bands)
+    note = seeds_note(groups).replace("error bars", "bands")
+    figure.suptitle("ROC of right against wrong answers" + note)
     return figure
 
 
@@ -179,12 +179,10 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
         axis.hist(score[~right], edges, color="black", label="wrong", histtype="step")
         axis.set(title=f"{label}, seed {first[label].run.settings['seed']}", xlabel=name)
         accuracy_axis = axis.twinx()
-        coarse = edges[::3]
-        inside = np.digitize(score, coarse) - 1
-        counts = [(inside == b).sum() for b in range(10)]
-        middles = (coarse[:-1] + coarse[1:]) / 2
-        shares = [right[inside == b].mean() if n >= 10 else np.nan for b, n in enumerate(counts)]
-        accuracy_axis.plot(middles, shares, "o-", color="#D55E00", label="accuracy")
+        bins = accuracy_by_bin(score, right, edges[::3])
+        there = bins.size >= 10
+        shares = bins.accuracy[there]
+        accuracy_axis.plot(bins.score[there], shares, "o-", color="#D55E00", label="accuracy")
         try:
             curve = logistic_regression(scores[name], correct).predict(edges)
             accuracy_axis.plot(edges, curve, ":", color="black", label="logistic regression")
@@ -192,10 +190,10 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
             pass
         accuracy_axis.set(ylim=(0, 1), ylabel="accuracy")
         axis.set_ylabel("images")
-        handles = [axis.get_legend_handles_labels(), accuracy_axis.get_legend_handles_labels()]
-        both = [sum(parts, []) for parts in zip(*handles, strict=True)]
-    figure.legend(*both, loc="outside lower center", ncols=4)
-    figure.suptitle("Confidence of the clean images that the linear classifier has right and wrong")
+        legends = axis.get_legend_handles_labels(), accuracy_axis.get_legend_handles_labels()
+        handles, labels = ([*a, *b] for a, b in zip(*legends, strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.suptitle("Clean images that the linear classifier\nhas right and wrong")
     return figure
 
 
@@ -231,8 +229,8 @@ def pairs(groups: Groups, first: Mapping[str, Features]) -> Any:
     titles = {"cosine": "prediction mu and projection z", "cosine of y": "features y"}
     for axis, (key, title) in zip(axes[0], titles.items(), strict=True):
         for k, g in enumerate(groups.values()):
-            low, middle, high = (leaf["mean"] for leaf in g[key].values())
-            axis.plot([low, high], [k, k], color=look(k)["color"], linewidth=2)
+            ends = [g[key][side]["mean"] for side in ("lower quartile", "upper quartile")]
+            axis.plot(ends, [k, k], color=look(k)["color"], linewidth=2)
             dots(axis, [g[key]["median"]], [k], **look(k, False))
         axis.set(title=title, xlabel="cosine of two views: quartiles and median")
         grid(axis)
@@ -256,7 +254,7 @@ def calibration(groups: Groups, first: Mapping[str, Features]) -> Any:
     low, high = axis.get_xlim()
     axis.plot([low, high], [low, high], color="0.5", linewidth=1)
     axis.set(
-        title="Expected and observed cosine, by tenths" + seeds_note(groups).replace("; ", "\n"),
+        title="Expected and observed cosine, by tenths" + seeds_note(groups),
         xlabel="cosine that kappa expects",
         ylabel="cosine observed between two views",
     )

@@ -23,7 +23,7 @@ EPOCHS, FEWEST_STEPS = 100, 10_000
 
 
 class LARS(torch.optim.Optimizer):
-    """SGD whose gradient is scaled to TRUST times the norm of each matrix; vectors are as in SGD."""
+    """SGD in which the gradient of a matrix is scaled to TRUST times the norm of the matrix."""
 
     def __init__(self, params, lr: float, momentum: float = MOMENTUM) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})

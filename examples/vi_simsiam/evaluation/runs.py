@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ def open_run(folder: Path, device: torch.device) -> TrainedRun:
     path = folder / "checkpoint.pt"
     if not path.is_file():
         raise EvaluationError(f"{folder} is not a run folder: it has no checkpoint.pt")
+    if not os.access(folder, os.W_OK):
+        raise EvaluationError(f"{folder} cannot be written to; features.pt is saved there")
     try:
         state = parts(path, ("settings", "step", "model", "method"))
         settings = state["settings"]

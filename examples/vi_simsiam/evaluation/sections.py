@@ -7,7 +7,8 @@ they were computed with. A section is computed anew when either has changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,6 +40,15 @@ def extremes(features: Features) -> dict[str, Any]:
             "highest": share(correct[order[:n]]), "lowest": share(correct[order[-n:]])
         }  # fmt: skip
     return result
+
+
+def finite(results: Any) -> Any:
+    """NaN and infinity as None, for JSON has neither."""
+    if isinstance(results, dict):
+        return {key: finite(value) for key, value in results.items()}
+    if isinstance(results, list):
+        return [finite(value) for value in results]
+    return None if isinstance(results, float) and not math.isfinite(results) else results
 
 
 def share(correct: Tensor) -> float:
@@ -97,11 +107,11 @@ class Sections:
         else:
             results = SECTIONS[name](self.features)
         self.features.save()
-        self.saved[name] = {"made_with": self.made_with(name), "results": results}
+        self.saved[name] = {"made_with": self.made_with(name), "results": finite(results)}
         state = {"checkpoint": self.features.run.checkpoint, "sections": self.saved}
         beside = self.path.with_suffix(".tmp")
         beside.write_text(json.dumps(state, allow_nan=False) + "\n")
         beside.replace(self.path)
 
-    def results(self, names: Mapping[str, Any] | tuple[str, ...]) -> dict[str, Any]:
+    def results(self, names: Sequence[str]) -> dict[str, Any]:
         return {name: self.saved[name]["results"] for name in names if self.has(name)}

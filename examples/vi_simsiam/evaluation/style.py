@@ -70,4 +70,4 @@ def grid(axis: Axes, which: str = "both") -> None:
 
 def seeds_note(groups: Mapping[str, Any]) -> str:
     most = max(g["n"] for g in groups.values())
-    return "; error bars: standard deviation over seeds" if most > 1 else ""
+    return "\nerror bars: standard deviation over seeds" if most > 1 else ""

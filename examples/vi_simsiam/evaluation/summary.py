@@ -72,6 +72,7 @@ def entropy_and_kappa(
     scores = {f.run.name: f["test"]["clean"]["scores"] for f in runs}
     seed = {f.run.name: f.run.settings["seed"] for f in runs}
     found = []
+    method = {f.run.name: f.run.settings["method"] for f in runs}
     for dino in (name for name in scores if "negative entropy" in scores[name]):
         for other in (name for name in scores if "kappa" in scores[name]):
             if seed[dino] == seed[other]:
@@ -82,7 +83,7 @@ def entropy_and_kappa(
                     "dino": dino, "kappa": other, "seed": seed[dino],
                     "groups": [label_of[dino], label_of[other]], "n": len(entropy), **test,
                 })  # fmt: skip
-    return found
+    return sorted(found, key=lambda pair: method[pair["kappa"]] != "vi-simsiam")
 
 
 def correlation(x: Tensor, y: Tensor, n_shuffles: int) -> dict[str, float]:
