@@ -27,7 +27,9 @@ FIT_SHUFFLES = 200  # of the slope, whose fit takes longer than an AUROC
 
 
 def knn(features: Features) -> dict[str, Any]:
-    return {**features["knn"]["tuned"], **accuracies(features, "knn")}
+    tuned = features["knn"]["tuned"]
+    found = {"k": tuned["k"], "ks": tuned["ks"], "accuracy_by_k": tuned["accuracy"]}
+    return {**found, **accuracies(features, "knn")}
 
 
 def linear(features: Features) -> dict[str, Any]:

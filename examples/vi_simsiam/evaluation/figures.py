@@ -179,7 +179,7 @@ def histograms(groups: Groups, first: Mapping[str, Features]) -> Any:
         axis.hist(score[~right], edges, color="black", label="wrong", histtype="step")
         axis.set(title=f"{label}, seed {first[label].run.settings['seed']}", xlabel=name)
         accuracy_axis = axis.twinx()
-        bins = accuracy_by_bin(score, right, edges[::3])
+        bins = accuracy_by_bin(score, right, edges[::3].tolist())
         there = bins.size >= 10
         shares = bins.accuracy[there]
         accuracy_axis.plot(bins.score[there], shares, "o-", color="#D55E00", label="accuracy")

@@ -74,8 +74,8 @@ def tenths(groups: Groups) -> str:
         rows = []
         for label, g in groups.items():
             for name, row in g[c].items():
-                accuracy = row.get("accuracy", {"mean": []})["mean"]
-                cells = [short(a, 2) for a in accuracy] or [""] * 10
+                accuracy = row["accuracy"]["mean"]
+                cells = [short(a, 2) for a in accuracy]
                 rows.append((label, name, *cells, with_p(row, "slope", 2)))
         headers = ("method", "confidence", "lowest", *range(2, 10), "highest", "logistic slope")
         parts.append(f"Accuracy of {c} on clean images by tenths of the confidence, and the "
