@@ -206,7 +206,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = figures.draw(args.out, report, [sections.features for sections in every])
     (args.out / "report.md").write_text(tables.document(report, pictures))
     print("\n" + tables.text(report))
-    print(f"\nwrote {args.out / 'report.md'}, report.json and {len(pictures)} pictures")
+    n_pictures = sum(map(len, pictures.values()))
+    print(f"\nwrote {args.out / 'report.md'}, report.json and {n_pictures} pictures")
 
 
 if __name__ == "__main__":

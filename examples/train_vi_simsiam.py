@@ -52,10 +52,11 @@ from vi_simsiam import distributed, plot
 from vi_simsiam.augment import Random, multi_crop, training_views
 from vi_simsiam.data import FASHION_MNIST, DataError, ImageSet, load
 from vi_simsiam.distributed import rank, stop, world_size
-from vi_simsiam.evaluate import evaluate, report
+from vi_simsiam.evaluate import evaluate
 from vi_simsiam.methods import METHODS
 from vi_simsiam.model import Outputs, build_network, split_views
 from vi_simsiam.progress import Progress
+from vi_simsiam.report import report
 from vi_simsiam.run import LOG_KEYS, Run
 from vi_simsiam.settings import DECISIVE, arguments
 
@@ -246,8 +247,9 @@ def train_and_evaluate(
         f"\n{trained - start:.0f} s of training, {time.monotonic() - trained:.0f} s of evaluation; "
         f"wrote {args.out / 'results.png'}"
     )
+    print(f"all that the paper measures: python examples/evaluate.py {args.out}")
     if args.data == "mnist" and any(path.is_dir() for path in FASHION_MNIST):
-        print("for the same on Fashion-MNIST, add --data fashion-mnist")
+        print("the same on Fashion-MNIST: python examples/train_vi_simsiam.py --data fashion-mnist")
 
 
 if __name__ == "__main__":

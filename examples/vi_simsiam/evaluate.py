@@ -22,7 +22,7 @@ from .augment import (
     random_resized_crop,
 )
 from .data import ImageSet
-from .knn import NEIGHBOURS, neighbours, vote
+from .knn import neighbours, vote
 from .methods import Method
 from .model import Network, Outputs, embed
 
@@ -111,7 +111,14 @@ def evaluate(
     calibration = None
     if has_kappa:
         calibration = calibrate(model, images, training_view, random, distribution)
-    results = {"knn": accuracies(damaged), "auroc": aurocs(damaged)}
+    results = {
+        "knn": accuracies(damaged),
+        "auroc": aurocs(damaged),
+        "fifths": {
+            name: fifths(score, pooled_correct(damaged))
+            for name, score in pooled_scores(damaged).items()
+        },
+    }
     if calibration is not None:
         results["kappa"] = paired_kappas(damaged)
         results["calibration"] = {
@@ -133,10 +140,27 @@ def confidences(outputs: Outputs, method: Method) -> dict[str, Tensor]:
 
 
 def accuracies(damaged: dict[str, Damaged]) -> dict[str, float]:
-    pooled = np.concatenate([part.correct for part in damaged.values()])
     return {
         **{name: float(part.correct.mean()) for name, part in damaged.items()},
-        "pooled": float(pooled.mean()),
+        "pooled": float(pooled_correct(damaged).mean()),
+    }
+
+
+def pooled_correct(damaged: dict[str, Damaged]) -> np.ndarray:
+    return np.concatenate([part.correct for part in damaged.values()])
+
+
+def pooled_scores(damaged: dict[str, Damaged]) -> dict[str, np.ndarray]:
+    parts = [part.scores for part in damaged.values()]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def fifths(score: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    """The share of right answers in the fifth of the images with the highest score, and lowest."""
+    order, n = np.argsort(score, kind="stable"), len(score) // 5
+    return {
+        "highest": float(correct[order[-n:]].mean()),
+        "lowest": float(correct[order[:n]].mean()),
     }
 
 
@@ -146,12 +170,8 @@ def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
     "pooled" ranks every test image under every damage, and clean, together. "chance_sd" is the
     standard deviation that the AUROC of a random score has around 0.5.
     """
-    parts = list(damaged.values())
-    scores = [part.scores for part in parts]
-    pooled = {name: np.concatenate([score[name] for score in scores]) for name in scores[0]}
-    correct = np.concatenate([part.correct for part in parts])
     clean = rankings(damaged["clean"].scores, damaged["clean"].correct)
-    every = rankings(pooled, correct)
+    every = rankings(pooled_scores(damaged), pooled_correct(damaged))
     return {name: {"clean": clean[name], "pooled": every[name]} for name in clean}
 
 
@@ -215,37 +235,3 @@ def by_tenths(predicted: Tensor, observed: Tensor) -> Calibration:
     return Calibration(
         np.array([t_hat[i].mean() for i in tenths]), np.array([t[i].mean() for i in tenths])
     )
-
-
-def report(results: dict) -> str:
-    """The printed tables."""
-    knn = results["knn"]
-    lines = [
-        f"kNN accuracy ({NEIGHBOURS} neighbours): clean {knn['clean']:.3f}, "
-        f"all damages pooled {knn['pooled']:.3f}",
-        "",
-        "AUROC of a confidence        clean   pooled",
-    ]
-    for name, row in results["auroc"].items():
-        if name != "chance_sd":
-            lines.append(f"  {name:<24} {row['clean']:7.3f}  {row['pooled']:7.3f}")
-    chance = results["auroc"]["chance_sd"]
-    lines.append(f"  {'chance':<19} 0.5 +- {chance['clean']:.3f}    {chance['pooled']:.3f}")
-    if "kappa" not in results:
-        return "\n".join(lines)
-
-    lines += ["", "kappa of the same image      mean       sd  below clean      kNN"]
-    for name, row in results["kappa"].items():
-        below = "" if name == "clean" else f"{row['below_clean']:.0%}"
-        lines.append(
-            f"  {name:<22} {row['mean']:8.1f} {row['sd']:8.1f} {below:>12} {knn[name]:8.3f}"
-        )
-    calibration = results["calibration"]
-    lines += [
-        "",
-        "calibration by tenths, no label used (views as in training)",
-        "  expected cosine  " + "".join(f" {value:6.3f}" for value in calibration["predicted"]),
-        "  observed cosine  " + "".join(f" {value:6.3f}" for value in calibration["observed"]),
-        f"  expected calibration error {calibration['ece']:.3f}",
-    ]
-    return "\n".join(lines)

@@ -24,12 +24,8 @@ def document(report: Mapping[str, Any], pictures: Mapping[str, Sequence[str]]) -
         f"Made by `{report['command']}` on {report['machine']}, {report['threads']} threads, "
         f"{versions}.",
         INTRODUCTION,
-        markdown(("method", "n", "seeds", "steps", "runs"), [
-            (label, g["n"], " ".join(map(str, g["seeds"])),
-             report["runs"][g["runs"][0]]["step"], ", ".join(g["runs"]))
-            for label, g in report["groups"].items()
-        ]),
-    ]  # fmt: skip
+        groups_table(report),
+    ]
     for name, section in sections(report):
         lines.append(section)
         lines += [f"![{name}]({picture})" for picture in pictures.get(name, ())]
@@ -38,7 +34,16 @@ def document(report: Mapping[str, Any], pictures: Mapping[str, Sequence[str]]) -
 
 def text(report: Mapping[str, Any]) -> str:
     """The tables alone."""
-    return "\n\n".join(section for _, section in sections(report))
+    return "\n\n".join([groups_table(report), *(section for _, section in sections(report))])
+
+
+def groups_table(report: Mapping[str, Any]) -> str:
+    rows = []
+    for label, g in report["groups"].items():
+        steps = report["runs"][g["runs"][0]]["step"]
+        seeds = " ".join(map(str, g["seeds"]))
+        rows.append((label, g["n"], seeds, steps, ", ".join(g["runs"])))
+    return markdown(("method", "n", "seeds", "steps", "runs"), rows)
 
 
 def sections(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
