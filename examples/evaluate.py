@@ -33,6 +33,9 @@ The folder --out receives report.md, its pictures, and report.json:
              {"mean", "sd", "values"} and each list {"mean": [...], "sd": [...]}
     entropy  one entry for each pair of a DINO run and a run with kappa of the same seed
 
+A run on Fashion-MNIST with the quick network takes a minute and a half of one core (AMD EPYC), and
+60 MB for its features; fine-tuning takes longer.
+
 Each run folder receives features.pt, from which all numbers but those of fine-tuning follow (see
 vi_simsiam/evaluation/features.py), and evaluation.json, the run's finished sections. Neither is
 computed again unless the checkpoint or the sizes have changed.
@@ -42,6 +45,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -133,13 +137,15 @@ def check_report(out: Path, runs: Sequence[TrainedRun], overwrite: bool) -> None
 
 def compute(every: Sequence[Sections], names: Sequence[str]) -> None:
     """The sections that are not there yet, run after run."""
-    steps = [(run, name) for run in every for name in names if name not in ACROSS]
-    with Progress(0, len(steps)) as progress:
-        for done, (run, name) in enumerate(steps):
-            progress.show(done, f"{run.features.run.title}: {name}")
-            if not run.has(name):
-                run.compute(name)
-        progress.show(len(steps), "done")
+    own = [name for name in names if name not in ACROSS]
+    with Progress(0, len(every) * len(own)) as progress:
+        for i, run in enumerate(every):
+            for k, name in enumerate(own):
+                progress.show(i * len(own) + k, f"{run.features.run.title}: {name}")
+                if not run.has(name):
+                    run.compute(name)
+            run.features.release()
+        progress.show(len(every) * len(own), "done")
 
 
 def report_of(
@@ -180,6 +186,13 @@ def report_of(
     return report
 
 
+def as_json(report: dict[str, Any]) -> str:
+    """A list of numbers takes one line."""
+    text = json.dumps(report, indent=1, allow_nan=False)
+    text = re.sub(r"\[\n([^\[\]{}]*)\n *\]", lambda list: f"[{' '.join(list[1].split())}]", text)
+    return text + "\n"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     torch.set_num_threads(args.threads)
@@ -202,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail("\nstopped; the same command goes on from the sections that are done")
     command = list(sys.argv[1:] if argv is None else argv)
     report = report_of(every, names, command, args.device)
-    (args.out / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    (args.out / "report.json").write_text(as_json(report))
     pictures = figures.draw(args.out, report, [sections.features for sections in every])
     (args.out / "report.md").write_text(tables.document(report, pictures))
     print("\n" + tables.text(report))

@@ -23,9 +23,8 @@ def refusal(evaluate, arguments, capsys) -> str:
     with pytest.raises(SystemExit) as excinfo:
         evaluate.main([str(argument) for argument in arguments])
     assert excinfo.value.code == 2
-    words = capsys.readouterr().err.strip()
-    assert "\n" not in words
-    assert "Traceback" not in words
+    *bars, words = capsys.readouterr().err.strip().splitlines()
+    assert all("%|" in bar for bar in bars)
     return words
 
 
@@ -198,7 +197,7 @@ def test_a_network_that_has_diverged(evaluate_example, run_folders, tmp_path, ca
             values.fill_(float("nan"))
     torch.save(state, tmp_path / "checkpoint.pt")
     words = refusal(evaluate_example, [tmp_path, "--quick"], capsys)
-    assert "has NaN features: its training has diverged" in words.splitlines()[-1]
+    assert "has NaN features: its training has diverged" in words
 
 
 @pytest.mark.parametrize(

@@ -69,17 +69,12 @@ class Features:
         self.run, self.data, self.others, self.sizes, self.device = run, data, others, sizes, device
         self.path = run.folder / "features.pt"
         self.made_with = {"checkpoint": run.checkpoint, "sizes": asdict(sizes)}
-        self.parts: dict[str, Any] = {}
+        self.parts: dict[str, Any] | None = None  # not read yet
         self.changed = False
-        if self.path.is_file():
-            try:
-                saved = parts(self.path, (*self.made_with, "parts"))
-            except CheckpointError:  # it can be made again
-                saved = {}
-            if all(saved.get(key) == value for key, value in self.made_with.items()):
-                self.parts = saved["parts"]
 
     def __getitem__(self, name: str) -> Any:
+        if self.parts is None:
+            self.parts = self._saved()
         if name not in self.parts:
             kind, _, argument = name.partition(" ")
             arguments = (argument,) if argument else ()
@@ -91,6 +86,21 @@ class Features:
         if self.changed:
             write({**self.made_with, "parts": self.parts}, self.path)
             self.changed = False
+
+    def release(self) -> None:
+        """Frees the memory."""
+        self.save()
+        self.parts = None
+
+    def _saved(self) -> dict[str, Any]:
+        if not self.path.is_file():
+            return {}
+        try:
+            saved = parts(self.path, (*self.made_with, "parts"))
+        except CheckpointError:  # it can be made again
+            return {}
+        same = all(saved[key] == value for key, value in self.made_with.items())
+        return saved["parts"] if same else {}
 
     @property
     def n_classes(self) -> int:

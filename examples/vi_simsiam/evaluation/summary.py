@@ -69,7 +69,10 @@ def entropy_and_kappa(
 ) -> list[dict[str, Any]]:
     """Fig. 6: DINO's entropy against the kappa of each run of the same seed, on clean images."""
     label_of = {run.name: label for label, group in groups.items() for run in group}
-    scores = {f.run.name: f["test"]["clean"]["scores"] for f in runs}
+    scores = {}
+    for features in runs:
+        scores[features.run.name] = features["test"]["clean"]["scores"]
+        features.release()
     seed = {f.run.name: f.run.settings["seed"] for f in runs}
     found = []
     method = {f.run.name: f.run.settings["method"] for f in runs}
