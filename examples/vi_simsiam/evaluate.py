@@ -157,7 +157,7 @@ def pooled_scores(damaged: dict[str, Damaged]) -> dict[str, np.ndarray]:
 
 def fifths(score: np.ndarray, correct: np.ndarray) -> dict[str, float]:
     """The share of right answers in the fifth of the images with the highest score, and lowest."""
-    order, n = np.argsort(score, kind="stable"), len(score) // 5
+    order, n = np.argsort(score, kind="stable"), max(1, len(score) // 5)
     return {
         "highest": float(correct[order[-n:]].mean()),
         "lowest": float(correct[order[:n]].mean()),

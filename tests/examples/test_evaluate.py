@@ -59,11 +59,13 @@ def test_each_method_has_its_own_confidence_and_the_free_ones(evaluated):
         everywhere = network | {"nearest similarity"}
         ranking = sections["auroc"]
         assert set(ranking["knn"]["damaged"]["confidences"]) == everywhere | {"vote share"}
-        assert set(ranking["linear"]["clean"]["confidences"]) == everywhere | {"own probability"}
+        assert set(ranking["linear"]["clean"]["confidences"]) == everywhere | {"linear probability"}
         assert set(sections["ood"]["mnist"]["confidences"]) == everywhere
         assert set(sections["r-auroc"]["digits"]["confidences"]) == everywhere
-        assert set(sections["augmentations"]["blur"]) == network
-        assert set(sections["calibration"]["correlation"]) == network
+        both = everywhere | {"vote share", "linear probability"}
+        assert set(sections["augmentations"]["blur"]) == both
+        assert set(sections["calibration"]["correlation"]) == both
+        assert f"crop of highest {min(both)}" in sections["crops"]["accuracy"]
         assert ("ece" in sections["calibration"]) == ("kappa" in network)
 
 

@@ -225,6 +225,12 @@ def test_crops(run):
     other = knn_of_sklearn(parts["train"]["y"], parts["train"]["label"], sections["knn"]["k"])
     right = other.predict(surest) == label
     assert found["crop of highest kappa"]["knn"] == pytest.approx(right.mean(), abs=0.011)
+    probability = torch.from_numpy(y) @ fitted["weight"].T + fitted["bias"]
+    torch.testing.assert_close(
+        crops["scores"]["linear probability"], probability.softmax(dim=-1).amax(dim=-1)
+    )
+    nearest = F.normalize(crops["y"][3], dim=1) @ F.normalize(parts["train"]["y"], dim=1).T
+    torch.testing.assert_close(crops["scores"]["nearest similarity"][3], nearest.amax(dim=1))
 
 
 def test_pairs_and_calibration(run):

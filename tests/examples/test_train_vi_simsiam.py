@@ -14,13 +14,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_run_prints_and_writes_its_results(finished):
     out, printed = finished
-    for words in (
-        "kNN accuracy",
-        "norm of mu",
-        "below clean",
-        "observed cosine",
-        "It sorts answers",
-    ):
+    for words in ("kNN accuracy", "norm of mu", "below clean", "observed cosine", "kappa tells"):
         assert words in printed
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())

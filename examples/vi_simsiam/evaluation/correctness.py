@@ -20,7 +20,7 @@ from powerspherical_ext.metrics import (
 from ..evaluate import DAMAGES
 from .features import Features
 
-CLASSIFIERS = {"knn": "vote share", "linear": "own probability"}  # and their own confidences
+CLASSIFIERS = {"knn": "vote share", "linear": "linear probability"}  # and their own confidences
 TESTS = ("clean", "damaged")  # damaged: every test image under every kind of damage, and clean
 ROC_GRID = np.linspace(0, 1, 51)
 FIT_SHUFFLES = 200  # of the slope, whose fit takes longer than an AUROC

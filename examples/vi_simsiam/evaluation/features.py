@@ -125,14 +125,14 @@ class Features:
             yield x
 
     def embed(
-        self, images: Tensor, damage: Callable[..., Tensor], random: Random
+        self, images: Tensor, damage: Callable[..., Tensor], random: Random, free: bool = False
     ) -> dict[str, Any]:
-        """y and the confidences of all images under one kind of damage."""
+        """y and the confidences of all images under one kind of damage; also the ``free`` ones."""
         ys, scores = [], []
         for x in self.chunks(images):
             out = embed(self.run.network, damage(x, self.run.settings["view_size"], random))
             ys.append(out.y.cpu())
-            scores.append(self.scores(out))
+            scores.append(self.scores(out) | (self.free(out.y) if free else {}))
             if not all(bool(part.isfinite().all()) for part in (ys[-1], *scores[-1].values())):
                 raise EvaluationError(
                     f"the network of {self.run.folder} has NaN features: its training has diverged"
@@ -141,6 +141,17 @@ class Features:
 
     def scores(self, out: Outputs) -> dict[str, Tensor]:
         return {name: score.cpu() for name, score in confidences(out, self.run.method).items()}
+
+    def free(self, y: Tensor) -> dict[str, Tensor]:
+        """The confidences that come from the classifiers and from the training images."""
+        bank, k = self["train"], self["knn"]["tuned"]["k"]
+        near = neighbours(bank["y"].to(y.device), bank["label"], y, k)
+        scores = {
+            "nearest similarity": near.similarity[:, 0],
+            "vote share": vote(near, self.n_classes, k).share,
+            "linear probability": predict_linear(self["linear"]["fitted"], y).share,
+        }
+        return {name: score.cpu() for name, score in scores.items()}
 
     def _random(self, name: str) -> Random:
         return Random(self.device, zlib.crc32(name.encode()))
@@ -218,7 +229,7 @@ def augmentations(self: Features, random: Random) -> dict[str, Any]:
         kinds["grayscale"] = lambda x, size, r: random_grayscale(whole(x, size), 1.0, r)
     result = {}
     for kind, damage in kinds.items():
-        draws = [self.embed(images, damage, random)["scores"] for _ in range(DRAWS)]
+        draws = [self.embed(images, damage, random, free=True)["scores"] for _ in range(DRAWS)]
         result[kind] = {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
     return result
 
@@ -242,7 +253,7 @@ def pairs(self: Features, random: Random) -> dict[str, Any]:
         found["cosine of y"].append(F.cosine_similarity(first.y, second.y))
         if first.kappa is not None:
             found["expected"].append(expected_cosine(first, settings["distribution"]))
-        scores.append(self.scores(first))
+        scores.append(self.scores(first) | self.free(first.y))
     joint = {name: torch.cat(values).cpu() for name, values in found.items() if values}
     return {**joint, "scores": joined(scores)}
 
@@ -254,7 +265,7 @@ def crops(self: Features, random: Random) -> dict[str, Any]:
     def crop(x: Tensor, size: int, r: Random) -> Tensor:
         return random_resized_crop(x, size, CROP_SCALE, self.data.flip, r)
 
-    draws = [self.embed(images, crop, random) for _ in range(CROPS)]
+    draws = [self.embed(images, crop, random, free=True) for _ in range(CROPS)]
     scores = {
         name: torch.stack([draw["scores"][name] for draw in draws], dim=1)
         for name in draws[0]["scores"]

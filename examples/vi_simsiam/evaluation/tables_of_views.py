@@ -49,8 +49,16 @@ def crops(groups: Groups) -> str:
     ]  # fmt: skip
     n = int(next(iter(groups.values()))["n"]["mean"])
     headers = ("method", "features of", *CLASSIFIERS, "paper, linear; 100, 200, 500 epochs")
-    return f"Accuracy on {n} test images; crops have .08 to 1 of the area.\n\n" + markdown(
-        headers, rows
+    averages = [
+        (label, name, *(measure(row[key]) for key in ("whole image", "highest crop")),
+         paper.CROPS_KAPPA if (g["method"], name) == ("vi-simsiam", "kappa") else "")
+        for label, g in groups.items()
+        for name, row in g["confidence"].items()
+    ]  # fmt: skip
+    columns = ("method", "mean of", "whole image", "highest of 30 crops", "paper")
+    return (
+        f"Accuracy on {n} test images; crops have .08 to 1 of the area.\n\n"
+        f"{markdown(headers, rows)}\n\n{markdown(columns, averages)}"
     )
 
 

@@ -34,8 +34,8 @@ def augmentations(features: Features) -> dict[str, Any]:
 def crops(features: Features) -> dict[str, Any]:
     """Table 5: the surest of 30 crops; and features pooled over all 30, weighted by a confidence.
 
-    Weights are the confidence over its mean; one that is not positive, as a negative entropy, is
-    shifted and its softmax taken.
+    A weight is the share of a crop in the sum of the 30 confidences; for a negative entropy it is
+    the softmax over the crops.
     """
     part = features["crops"]
     y = part["y"].to(features.device)  # (n, 30, D)
@@ -63,10 +63,10 @@ def crops(features: Features) -> dict[str, Any]:
         }
     result["confidence"] = {
         name: {
-            "whole image": clean["scores"][name][:n].mean().item(),
-            "highest crop": score.max(dim=1).values.mean().item(),
+            "whole image": scores[:n].mean().item(),
+            "highest crop": part["scores"][name].max(dim=1).values.mean().item(),
         }
-        for name, score in part["scores"].items()
+        for name, scores in clean["scores"].items()
     }
     return result
 
@@ -96,7 +96,7 @@ def quartiles(x: Tensor) -> dict[str, float]:
     return dict(zip(("lower quartile", "median", "upper quartile"), values, strict=True))
 
 
-def calibration(features: Features) -> dict[str, Any] | None:
+def calibration(features: Features) -> dict[str, Any]:
     """The cosine that kappa expects beside the one of two views, by tenths of the former.
 
     Also the rank correlation of each confidence with that cosine: no baseline expects a cosine,
@@ -117,5 +117,8 @@ def calibration(features: Features) -> dict[str, Any] | None:
     return result
 
 
-def rank_correlation(x: Tensor, y: Tensor) -> float:
+def rank_correlation(x: Tensor, y: Tensor) -> float | None:
+    """None for a constant confidence, such as the vote share of one neighbour."""
+    if x.min() == x.max():
+        return None
     return float(spearmanr(x.numpy(), y.numpy()).statistic)
