@@ -3,12 +3,13 @@
 features.pt is a dictionary: "checkpoint" (the SHA-256 of the file), "sizes" and "parts". All
 numbers of a report but those of fine-tuning follow from the parts:
 
-    train           y (M, D) and label (M,) of whole images
-    test            label (N,) and, for each kind of damage, y (N, D) and scores, the confidences
-    knn, linear     the classifiers' settings, and label and share (N,) for each kind of damage
+    train           rows of the training images; y (M, D) and label (M,) of whole images
+    test            rows of the test images, label (N,); y (N, D) and scores, the confidences, for
+                    each kind of damage
+    knn, linear     the classifiers, and label and share (N,) for each kind of damage
     augmentations   for each kind: the confidences of several draws, (draws, N)
     pairs           cosines of two views of an image, and the confidences of the first
-    crops           rows of the test images; y and confidences of 30 crops of each
+    crops           y and confidences of 30 crops of the first test images
     other NAME      train and test images of another data set
 
 Each part draws from a seed of its own, so that it is the same whichever parts are asked for.
@@ -106,14 +107,9 @@ class Features:
     def n_classes(self) -> int:
         return int(self.data.train_labels.max()) + 1
 
-    def rows(self, n_all: int, n: int) -> Tensor:
-        """All rows or, if there are more than n, some of them at random."""
-        if n_all <= n:
-            return torch.arange(n_all)
-        return torch.randperm(n_all, generator=torch.Generator().manual_seed(0))[:n].sort().values
-
     def test_rows(self, n: int) -> Tensor:
-        return self.rows(len(self.data.test_images), self.sizes.test)[:n]
+        """The first n of the test images in a random order, alike for all runs."""
+        return some_rows(len(self.data.test_images), self.sizes.test)[:n]
 
     def chunks(self, images: Tensor) -> Iterator[Tensor]:
         """uint8 images as floats on the device, of as many channels as the network takes."""
@@ -157,6 +153,11 @@ class Features:
         return Random(self.device, zlib.crc32(name.encode()))
 
 
+def some_rows(n_all: int, n: int) -> Tensor:
+    """n rows, or all, in a random order."""
+    return torch.randperm(n_all, generator=torch.Generator().manual_seed(0))[:n]
+
+
 def joined(scores: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
 
@@ -166,16 +167,16 @@ def undamaged(x: Tensor, size: int, random: Random) -> Tensor:
 
 
 def train(self: Features, random: Random) -> dict[str, Tensor]:
-    rows = self.rows(len(self.data.train_images), self.sizes.train)
+    rows = some_rows(len(self.data.train_images), self.sizes.train)
     y = self.embed(self.data.train_images[rows], undamaged, random)["y"]
-    return {"y": y, "label": self.data.train_labels[rows]}
+    return {"rows": rows, "y": y, "label": self.data.train_labels[rows]}
 
 
 def test(self: Features, random: Random) -> dict[str, Any]:
     rows = self.test_rows(self.sizes.test)
     images = self.data.test_images[rows]
     parts = {kind: self.embed(images, damage, random) for kind, damage in DAMAGES.items()}
-    return {"label": self.data.test_labels[rows], **parts}
+    return {"rows": rows, "label": self.data.test_labels[rows], **parts}
 
 
 def held_out(n: int) -> tuple[Tensor, Tensor]:
@@ -279,7 +280,7 @@ def other(self: Features, random: Random, name: str) -> dict[str, Any]:
         ("train", self.sizes.train, data.train_images, data.train_labels),
         ("test", self.sizes.test, data.test_images, data.test_labels),
     ):
-        rows = self.rows(len(images), n)
+        rows = some_rows(len(images), n)
         result[part] = {**self.embed(images[rows], undamaged, random), "label": labels[rows]}
     return result
 
