@@ -61,8 +61,8 @@ from vi_simsiam.evaluation.features import QUICK, Features, Sizes
 from vi_simsiam.evaluation.runs import EvaluationError, TrainedRun, open_runs
 from vi_simsiam.evaluation.sections import ACROSS, DEFAULT, NAMES, Sections
 from vi_simsiam.evaluation.summary import entropy_and_kappa, groups_of, summary
+from vi_simsiam.options import Parser, check_device, number
 from vi_simsiam.progress import Progress
-from vi_simsiam.settings import Parser, check_device, number
 
 OTHERS = ("mnist", "fashion-mnist", "digits")  # data sets that need no --root
 

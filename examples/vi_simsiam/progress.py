@@ -1,8 +1,9 @@
-"""The progress of a run: a bar, or lines."""
+"""The progress of a run of any example: a bar, or lines."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 
 class Progress:
@@ -36,3 +37,11 @@ class Progress:
             self.last = time.monotonic()
             left = (self.last - self.start) / (step - self.first) * (self.total - step)
             print(f"step {step}/{self.total}: {text}, {left:.0f} s left", flush=True)
+
+
+def progress(first: int, stop: int, label: str) -> Iterator[int]:
+    """The steps, shown as they pass."""
+    with Progress(first, stop) as shown:
+        for step in range(first, stop):
+            yield step
+            shown.show(step + 1, label)
