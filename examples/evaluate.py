@@ -77,6 +77,14 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def section_names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"no section {name}; there are {', '.join(NAMES)}")
+    return names
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = EvaluationParser(
         description=__doc__,
@@ -85,7 +93,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("runs", type=Path, nargs="+", metavar="RUN", help="a folder with a checkpoint.pt")
-    add("--only", nargs="+", choices=NAMES, metavar="SECTION", help="only these sections")
+    only = "only these sections, with spaces or commas between them"
+    add("--only", nargs="+", type=section_names, metavar="SECTION", help=only)
     add("--quick", action="store_true", help="fewer images, pairs and permutations")
     add("--out", type=Path, help="folder of the report (default: RUN/report, or runs/report)")
     add("--overwrite", action="store_true", help="replace a report in --out that has other runs")
@@ -95,6 +104,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", help="cpu (default) or cuda")
     add("--threads", type=number(1), default=1, help="of the CPU (default 1)")
     args = parser.parse_args(argv)
+    chosen = [name for names in args.only or [DEFAULT] for name in names]
+    args.sections = [name for name in NAMES if name in chosen]
     check_device(args.device, parser)
     if args.out is None:
         args.out = args.runs[0] / "report" if len(args.runs) == 1 else Path("runs/report")
@@ -197,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    names = [name for name in NAMES if name in (args.only or DEFAULT)]
+    names = args.sections
     try:
         runs = open_runs(args.runs, device)
         check_report(args.out, runs, args.overwrite)

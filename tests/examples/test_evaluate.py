@@ -119,7 +119,7 @@ def test_corrupt_features_are_made_again(evaluate_example, run_folders, evaluate
 
 
 def test_fine_tuning_is_done_when_asked_for(evaluate_example, run_folders, tmp_path, capsys):
-    command = [str(run_folders["vi-simsiam"]), "--only", "few-labels", "scratch", "--out",
+    command = [str(run_folders["vi-simsiam"]), "--only", "few-labels,scratch", "--out",
                str(tmp_path), "--quick", "--fine-tune-epochs", "2"]  # fmt: skip
     evaluate_example.main(command)
     report = json.loads((tmp_path / "report.json").read_text())
@@ -205,7 +205,7 @@ def test_a_network_that_has_diverged(evaluate_example, run_folders, tmp_path, ca
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "knm"], "invalid choice: 'knm'"),
+        (["--only", "knn,knm"], "--only: no section knm; there are knn, linear"),
         (["--threads", "0"], "must be a whole number from 1 on, got 0"),
         (["--fine-tune-epochs", "-1"], "must be a whole number from 1 on, got -1"),
         (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
