@@ -118,7 +118,7 @@ def roc(groups: Groups, first: Mapping[str, Features]) -> Any:
                     continue
                 x = np.array(g["false_positive_rates"]["mean"])
                 curve = ranking["true_positive_rates"]
-                options = look(k) | {"marker": None}
+                options = look(k) | {"markevery": (k, 12), "markersize": 5}
                 value = f"{ranking['auroc']['mean']:.3f}"
                 axis.plot(x, curve["mean"], label=f"{label}, {name}: {value}", **options)
                 if curve["sd"] is not None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, from dark to light as far as neighbours go; line and marker differ, too.
 COLORS = ("#000000", "#D55E00", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#CC79A7", "#7F7F7F")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (10, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
