@@ -33,8 +33,8 @@ The folder --out receives report.md, its pictures, and report.json:
              {"mean", "sd", "values"} and each list {"mean": [...], "sd": [...]}
     entropy  one entry for each pair of a DINO run and a run with kappa of the same seed
 
-A run on Fashion-MNIST with the quick network takes a minute and a half of one core (AMD EPYC), and
-60 MB for its features; fine-tuning takes longer.
+A run on Fashion-MNIST with the quick network takes two minutes of one core (AMD EPYC), and
+60 MB for its features. Ten epochs of fine-tuning with 1 % and with 10 % took 20 seconds.
 
 Each run folder receives features.pt, from which all numbers but those of fine-tuning follow (see
 vi_simsiam/evaluation/features.py), and evaluation.json, the run's finished sections. Neither is
