@@ -1,9 +1,9 @@
 """Builds, checks and tries what goes to PyPI; the Makefile has a target for each command.
 
-    python .ci/wheels.py build            sdist and wheels, from the sdist, in dist/
-    python .ci/wheels.py test TORCH       each wheel in an environment of its own, without a compiler
-    python .ci/wheels.py aarch64          compiles the CPU kernels for 64-bit ARM
-    python .ci/wheels.py release TAG      whether TAG names this version, and all is in place for it
+python .ci/wheels.py build            sdist and wheels, from the sdist, in dist/
+python .ci/wheels.py test TORCH       each wheel in an environment of its own, without a compiler
+python .ci/wheels.py aarch64          compiles the CPU kernels for 64-bit ARM
+python .ci/wheels.py release TAG      whether TAG names this version, and all is in place for it
 """
 
 from __future__ import annotations
@@ -76,36 +76,37 @@ def build() -> None:
     repair = [tools / "auditwheel", "repair", "--exclude", "libtorch_cpu.so", "--only-plat"]
     run(*repair, "--plat", PLATFORM, "--wheel-dir", DIST, wheel, PATH=path)
     (repaired,) = DIST.glob(f"*{PLATFORM}.whl")
-    check_library(repaired)
-    run(tools / "torch-abi-audit", repaired)
+    library = check_library(repaired)
+    run(tools / "torch-abi-audit", "--check", "torch", library)
     run(tools / "twine", "check", "--strict", *DIST.iterdir())
     for file in sorted(DIST.iterdir()):
         print(f"{file.stat().st_size / 1e6:6.2f} MB  {file.name}")
 
 
-def check_library(wheel: Path) -> None:
-    """The library is that of BUILD_INFO, is small, and has code for each kind of vectors."""
+def check_library(wheel: Path) -> Path:
+    """Unpacks the library of a wheel, which is small, and has code for each kind of vectors."""
     megabytes = wheel.stat().st_size / 1e6
     if megabytes > MAX_MEGABYTES:
         sys.exit(f"{wheel.name} has {megabytes:.1f} MB, more than {MAX_MEGABYTES}")
     folder = BUILD / "wheel" / "repaired"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
+    library = folder / "powerspherical_ext" / "_C.so"
     if platform.machine() == "x86_64":
-        library = folder / "powerspherical_ext" / "_C.so"
         code = subprocess.check_output(["objdump", "--disassemble", library], text=True)
         counts = {kind: code.count(f"%{kind}") for kind in ("xmm", "ymm", "zmm")}
         print(f"vector registers in {library.name}: {counts}")
         if min(counts.values()) < 10000:
             sys.exit("the functions for AVX2 or AVX-512 are missing; g++ makes them")
+    return library
 
 
 def test(torch: str) -> None:
     """Without a compiler on PATH, and outside of the source tree."""
-    wheels = sorted(DIST.glob("*.whl"))
+    wheels = [*DIST.glob("*-py3-none-any.whl"), *DIST.glob(f"*_{platform.machine()}.whl")]
     if len(wheels) != 2:
-        sys.exit(f"make wheel puts two wheels into dist, and there are {len(wheels)}")
-    name = f"torch-{torch}-python-{platform.python_version()}"
+        sys.exit(f"make wheel puts two wheels for this machine into dist: {wheels}")
+    name = f"torch-{torch}-python-{platform.python_version()}{sys.abiflags}"
     for wheel in wheels:
         bin_folder = environment(name, f"torch=={torch}" if torch != "newest" else "torch")
         python, path = bin_folder / "python", str(bin_folder)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 10):  # before anything that an older Python does not know
+if sys.version_info < (3, 10):  # noqa: UP036  such a Python may run this file, and nothing below
     raise SystemExit("powerspherical_ext needs Python >= 3.10, and this is Python " + sys.version)
 
 import errno
@@ -221,7 +221,7 @@ def _plan(sources: list[Path], archs: list[str]) -> str:
 
 
 def _tell(message: str) -> None:
-    """Says something to whoever waits. pip keeps stderr for itself, so that a terminal is told, too."""
+    """Tells whoever waits. pip keeps stderr for itself, so the terminal is told, too."""
     line = f"powerspherical_ext: {message}\n"
     sys.stderr.write(line)
     sys.stderr.flush()
@@ -447,7 +447,7 @@ def _old_glibc(cxx: list[str], newest: tuple[int, ...], folder: Path) -> list[st
     # A function of libstdc++ that the headers of GCC 12 call, and that older ones do not have.
     source = folder / "old_libstdcxx.cpp"
     source.write_text(
-        '#include <new>\nextern "C" __attribute__((visibility("hidden"))) void '
+        '#include <new>\nextern "C" __attribute__((weak, visibility("hidden"))) void '
         "_ZSt28__throw_bad_array_new_lengthv() { throw std::bad_array_new_length(); }\n"
     )
     return [*stubs, str(source), "-fPIC"]
