@@ -22,7 +22,8 @@ def _rebuild() -> str:
     name = "powerspherical-ext"
     try:
         package = distribution(name)
-        installed = Path(str(package.locate_file("powerspherical_ext"))) == _FOLDER
+        folder = Path(str(package.locate_file("powerspherical_ext")))
+        installed = folder.resolve() == _FOLDER.resolve()
     except PackageNotFoundError:
         installed = False
     if not installed:  # a source tree, which is on the path or installed with --editable

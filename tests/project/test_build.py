@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,20 @@ def test_wheel_for_every_platform_on_request(small_tree: Path) -> None:
     required = {"POWERSPHERICAL_REQUIRE_KERNELS": "1"}
     done = call_backend("build_wheel('.')", cwd=small_tree, status=1, **without, **required)
     assert "POWERSPHERICAL_KERNELS=0, and POWERSPHERICAL_REQUIRE_KERNELS=1" in done.stderr
+
+
+@pytest.mark.slow
+def test_printed_command_builds_the_kernels(small_tree: Path) -> None:
+    installed = small_tree.parent / "installed"
+    pip, here = [sys.executable, "-m", "pip"], ["--no-index", "--upgrade", "--target", installed]
+    without = {"POWERSPHERICAL_KERNELS": "0"}
+    run(*pip, "install", "--no-deps", *here, small_tree, cwd=small_tree.parent, **without)
+    shown = run_python(SHOW_CONFIG, cwd=installed)
+    assert "cpu kernels: none (it was built with POWERSPHERICAL_KERNELS=0)" in shown.stdout
+    (command,) = re.findall(r"this builds them: pip (install .*)\n", shown.stderr)
+    assert small_tree.as_uri() in command
+    run(*pip, *shlex.split(command), *here, cwd=small_tree.parent)
+    assert "cpu kernels: yes" in run_python(SHOW_CONFIG, "-W", "error", cwd=installed).stdout
 
 
 @pytest.mark.slow
