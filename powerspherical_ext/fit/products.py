@@ -75,7 +75,8 @@ def coordinates(samples: Tensor) -> Tensor | None:
         products[b] = x @ x.mT
     products.diagonal(dim1=-2, dim2=-1).add_(2 * n * torch.finfo(products.dtype).eps)
     lower, failed = torch.linalg.cholesky_ex(products)
-    return lower.masked_fill_((failed > 0).view(-1, 1, 1), math.nan)
+    result: Tensor = lower.masked_fill_((failed > 0).view(-1, 1, 1), math.nan)
+    return result
 
 
 class _Sums(torch.autograd.Function):
