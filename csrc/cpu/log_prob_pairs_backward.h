@@ -14,9 +14,9 @@ namespace spherical {
 constexpr double kNearPole = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
-constexpr int64_t kMostColumns = 1024;             // that are packed at a time
-constexpr int64_t kWeightElements = 1 << 20;       // of W that are kept at a time
-constexpr int64_t kBandElements = kPackedElements; // of the rows that belong to them
+constexpr int64_t kMostColumns = 1024;       // that are packed at a time
+constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
+constexpr int64_t kBandElements = 1 << 17; // of the rows that belong to them, which stay in a cache
 
 template <class T> struct GradientTile : PairTile {
   T upstream[room], weight[room], kappa_grad[room];
@@ -193,7 +193,7 @@ private:
   template <class SetLaws>
   void row_band(int64_t first, int64_t some, int64_t begin, int64_t n, const SetLaws &set_laws) {
     const int64_t count = (n + kPairRows - 1) / kPairRows;
-    if (needs_columns)
+    if (packs_rows)
       row_terms.reserve(n, d);
     std::vector<Near> near(static_cast<size_t>(count));
     const int64_t cost = kPairRows * columns * (3 * d + 64); // in units of 0.03 ns
@@ -206,7 +206,7 @@ private:
     });
     if (!needs_columns)
       return;
-    add_columns(n);
+    add_columns(begin, n);
     Near all;
     for (const Near &some_pairs : near)
       all.insert(all.end(), some_pairs.begin(), some_pairs.end());
@@ -218,7 +218,7 @@ private:
     const typename Tiles::Rows &x = s.x;
     for (int64_t g = 0; g < some; ++g)
       set_pairs(first, g, at, near, s);
-    if (needs_columns)
+    if (packs_rows)
       for (int64_t r = 0; r < x.n; ++r)
         row_terms.set(at + r, x.row[r], d);
     const int64_t stride = column_terms.columns;
@@ -227,7 +227,7 @@ private:
       const T *row[kPairRows];
       for (int64_t r = 0; r < kPairRows; ++r)
         row[r] = weights.get() + (at + std::min(r, x.n - 1)) * columns;
-      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns,
+      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), 0, stride, columns,
                                 s.sums.data(), nullptr);
     }
     for (const NearPair<T> &pair : near) {
@@ -278,26 +278,30 @@ private:
                         static_cast<T>(s.at_mode[i])});
   }
 
-  // totals += W^T x for a band of n rows.
-  void add_columns(int64_t n) {
-    const int64_t panel = 2 * row_terms.sums.width, padded = row_terms.columns;
+  // totals += W^T x for a band of n rows from `begin` on.
+  void add_columns(int64_t begin, int64_t n) {
+    const int64_t panel = 2 * row_terms.sums.width, padded = row_terms.sums.padded(d);
     const int64_t panels = (padded + panel - 1) / panel;
     const int64_t blocks = (columns + kRowsAtOnce - 1) / kRowsAtOnce;
     const int64_t cost = kRowsAtOnce * panel * n; // in units of 0.03 ns
     parallel_for(panels * blocks, std::max<int64_t>(1, 1000000 / cost),
                  [&](int64_t from, int64_t to) {
                    for (int64_t item = from; item < to; ++item)
-                     add_block(n, item % blocks * kRowsAtOnce, item / blocks * panel);
+                     add_block(begin, n, item % blocks * kRowsAtOnce, item / blocks * panel);
                  });
   }
-  void add_block(int64_t n, int64_t column, int64_t element) {
-    const int64_t lanes = std::min(2 * row_terms.sums.width, row_terms.columns - element);
+  void add_block(int64_t begin, int64_t n, int64_t column, int64_t element) {
+    const Operands &operands = tiles.rows.operands;
+    const int64_t lanes = std::min(2 * row_terms.sums.width, row_terms.sums.padded(d) - element);
     const T *row[kRowsAtOnce];
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
       row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
-                           n, sums, nullptr);
+    const int64_t apart = packs_rows ? 0 : tiles.rows.stride(tiles.rows.vector);
+    const T *panel = packs_rows ? row_terms.panels.get() + element * n
+                                : static_cast<const T *>(operands.inputs[tiles.rows.vector]) +
+                                      begin * apart + element;
+    row_terms.sums.compute(row, columns, kRowsAtOnce, panel, apart, lanes, n, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
         totals[static_cast<size_t>((column + r) * d + element + l)] += sums[r * lanes + l];
@@ -338,9 +342,12 @@ private:
   const int64_t d;
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
-  int64_t columns = 0;          // of the chunk
-  PackedTerms<T> column_terms;  // of the chunk
-  PackedTerms<T> row_terms;     // of the band
+  int64_t columns = 0;         // of the chunk
+  PackedTerms<T> column_terms; // of the chunk
+  PackedTerms<T> row_terms;    // of the band
+  // Whether the rows, as the terms of a sum, have to be packed.
+  const bool packs_rows = needs_columns && !(tiles.rows.operands.is_native(tiles.rows.vector) &&
+                                             row_terms.sums.padded(d) == d);
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };

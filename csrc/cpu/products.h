@@ -26,13 +26,13 @@ HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *su
   }
 }
 
-// sums[r, l] = the sum over i in [0, n) of rows[r][i step] panel[i, l], for kRowsAtOnce rows and the
-// P vectors of a panel. A sum depends on its own row and column alone, and the order of its
+// sums[r, l] = the sum over i in [0, n) of rows[r][i step] panel[i apart + l], for kRowsAtOnce rows
+// and the P vectors of a panel. A sum depends on its own row and column alone, and the order of its
 // additions on n. spread[r, l] becomes the sum of the squares of the sums of the blocks, from which
 // the rounding error is estimated.
 template <class T, int bytes, int P, bool fused, bool spreads>
 HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel,
-                          double *sums, T *spread, int64_t stride) {
+                          int64_t apart, double *sums, T *spread, int64_t stride) {
   using Lanes = VectorOf<T, bytes>;
   using V = typename Lanes::type;
   constexpr int64_t lanes = P * Lanes::width;
@@ -44,7 +44,7 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
     for (int64_t i = begin; i < end; ++i) {
       V b[P];
       unrolled<P>([&](int p) __attribute__((always_inline)) {
-        memcpy(&b[p], panel + i * lanes + p * Lanes::width, sizeof b[p]);
+        memcpy(&b[p], panel + i * apart + p * Lanes::width, sizeof b[p]);
       });
       unrolled<kRowsAtOnce>([&](int r) __attribute__((always_inline)) {
         const V a = rows[r][i * step] - V{};
@@ -71,43 +71,48 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
   }
 }
 
-// Columns are packed in panels of two vectors; the last panel may be one vector wide. Element i of
-// the columns of a panel lies side by side.
+// The columns of a panel, two vectors of them or in the last panel perhaps one, have their elements
+// i side by side. Panels are packed one after the other, or `apart` is the distance from elements i
+// to elements i + 1 of all columns.
 template <class T, int bytes, bool fused, bool spreads>
 HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T *panels,
-                         int64_t columns, int64_t d, double *sums, T *spread) {
+                         int64_t apart, int64_t columns, int64_t d, double *sums, T *spread) {
   constexpr int64_t width = VectorOf<T, bytes>::width;
-  for (int64_t c = 0; c < columns; c += 2 * width)
+  for (int64_t c = 0; c < columns; c += 2 * width) {
+    const T *panel = panels + (apart > 0 ? c : c * d);
+    const int64_t lanes = columns - c > width ? 2 * width : width,
+                  to_next = apart > 0 ? apart : lanes;
     for (int64_t r = 0; r < n; r += kRowsAtOnce) {
       double *to = sums + r * columns + c;
       T *spread_to = spreads ? spread + r * columns + c : nullptr;
-      if (columns - c > width)
-        panel_sums<T, bytes, 2, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+      if (lanes > width)
+        panel_sums<T, bytes, 2, fused, spreads>(rows + r, step, d, panel, to_next, to, spread_to,
                                                 columns);
       else
-        panel_sums<T, bytes, 1, fused, spreads>(rows + r, step, d, panels + c * d, to, spread_to,
+        panel_sums<T, bytes, 1, fused, spreads>(rows + r, step, d, panel, to_next, to, spread_to,
                                                 columns);
     }
+  }
 }
 
 // The same for vectors of 16, 32 and 64 bytes, of which the latter two have fused products.
 template <class T, bool spreads>
-void pair_sums_v2(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, double *sums, T *spread) {
-  pair_sums<T, 16, false, spreads>(rows, step, n, panels, columns, d, sums, spread);
+void pair_sums_v2(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t apart,
+                  int64_t columns, int64_t d, double *sums, T *spread) {
+  pair_sums<T, 16, false, spreads>(rows, step, n, panels, apart, columns, d, sums, spread);
 }
 #ifdef SIMD_VERSIONS
 template <class T, bool spreads>
 __attribute__((target("arch=x86-64-v3"))) void
-pair_sums_v3(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, double *sums, T *spread) {
-  pair_sums<T, 32, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+pair_sums_v3(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t apart,
+             int64_t columns, int64_t d, double *sums, T *spread) {
+  pair_sums<T, 32, true, spreads>(rows, step, n, panels, apart, columns, d, sums, spread);
 }
 template <class T, bool spreads>
 __attribute__((target("arch=x86-64-v4"))) void
-pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, double *sums, T *spread) {
-  pair_sums<T, 64, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t apart,
+             int64_t columns, int64_t d, double *sums, T *spread) {
+  pair_sums<T, 64, true, spreads>(rows, step, n, panels, apart, columns, d, sums, spread);
 }
 #endif
 
@@ -116,8 +121,8 @@ pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int
 template <class T, bool spreads> struct PairSums {
   static constexpr int64_t widest = VectorOf<T, 64>::width;
   int64_t width = VectorOf<T, 16>::width;
-  void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, double *sums, T *spread) = pair_sums_v2<T, spreads>;
+  void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t apart,
+                  int64_t columns, int64_t d, double *sums, T *spread) = pair_sums_v2<T, spreads>;
 
   PairSums() {
 #ifdef SIMD_VERSIONS
