@@ -14,9 +14,11 @@ namespace spherical {
 constexpr double kNearPole = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
-constexpr int64_t kMostColumns = 1024;       // that are packed at a time
-constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
-constexpr int64_t kBandElements = 1 << 17; // of the rows that belong to them, which stay in a cache
+constexpr int64_t kMostColumns = 1024;             // that are packed at a time
+constexpr int64_t kWeightElements = 1 << 20;       // of W that are kept at a time
+constexpr int64_t kBandElements = kPackedElements; // of the rows that belong to them
+// Rows of so few elements are terms of a sum where they are, while they stay in the second cache.
+constexpr int64_t kShortRow = 64, kBandElementsInPlace = 1 << 17;
 
 template <class T> struct GradientTile : PairTile {
   T upstream[room], weight[room], kappa_grad[room];
@@ -172,7 +174,8 @@ private:
       });
     }
     totals.assign(static_cast<size_t>(needs_columns ? columns * d : 0), 0.0);
-    const int64_t fit = std::min(kWeightElements / columns, kBandElements / d);
+    const int64_t most_elements = in_place ? kBandElementsInPlace : kBandElements;
+    const int64_t fit = std::min(kWeightElements / columns, most_elements / d);
     const int64_t band = std::max<int64_t>(1, fit / kPairRows) * kPairRows;
     weights.reset(new T[static_cast<size_t>(std::min(n, band) * columns)]);
     for (int64_t from = 0; from < n; from += band)
@@ -345,9 +348,10 @@ private:
   int64_t columns = 0;         // of the chunk
   PackedTerms<T> column_terms; // of the chunk
   PackedTerms<T> row_terms;    // of the band
-  // Whether the rows, as the terms of a sum, have to be packed.
-  const bool packs_rows = needs_columns && !(tiles.rows.operands.is_native(tiles.rows.vector) &&
-                                             row_terms.sums.padded(d) == d);
+  // Whether the rows are terms of a sum where they are, or have to be packed.
+  const bool in_place = needs_columns && d <= kShortRow && row_terms.sums.padded(d) == d &&
+                        tiles.rows.operands.is_native(tiles.rows.vector);
+  const bool packs_rows = needs_columns && !in_place;
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };
