@@ -81,7 +81,8 @@ def _orthogonal(g: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     return p.squeeze(-1), rest
 
 
-def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
+def sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
+    """`rsample` without its gradient."""
     rows, d = _rows(mu, kappa), mu.shape[-1]
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
     p, g = _orthogonal(row_normals(rng_state, rows, d, mu.dtype), m)
@@ -98,7 +99,7 @@ class _RSample(torch.autograd.Function):
 
     @staticmethod
     def forward(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
-        return _sample(mu, kappa, rng_state, family)
+        return sample(mu, kappa, rng_state, family)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
