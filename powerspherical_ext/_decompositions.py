@@ -54,7 +54,8 @@ class _Portable(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._constants: dict[tuple[float, torch.device], Tensor] = {}
+        self._numbers: dict[tuple[float, torch.device], Tensor] = {}
+        self._scalars: dict[tuple[float, torch.device], Tensor] = {}
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -63,43 +64,51 @@ class _Portable(TorchFunctionMode):
         if name == "tensor":
             return self._table(*args, **kwargs)
         doubles = [x for x in args if isinstance(x, Tensor) and x.dtype == torch.float64]
-        if doubles and name == "full_like":
-            return self._constant(args[1], doubles[0].device).expand(args[0].shape)
         if doubles:
-            args = tuple(self._exact(x, doubles[0].device) for x in args)
-            kwargs = {key: self._exact(x, doubles[0].device) for key, x in kwargs.items()}
+            device = doubles[0].device
+            if name == "full_like":
+                return self._table(args[1], torch.float64, device).expand(args[0].shape)
+            args = tuple(self._exact(x, device) for x in args)
+            kwargs = {key: self._exact(x, device) for key, x in kwargs.items()}
         return _PORTABLE.get(name, function)(*args, **kwargs)
 
     def _exact(self, x: Any, device: torch.device) -> Any:
         """x, or a tensor where x is a number that float32 cannot hold."""
         if isinstance(x, float) and math.isfinite(x) and _float32(x) != x:
-            return self._constant(x, device)
+            if (x, device) not in self._scalars:
+                self._scalars[x, device] = self._table(x, torch.float64, device)
+            return self._scalars[x, device]
         return x
 
-    def _constant(self, x: float, device: torch.device) -> Tensor:
-        """The number x, in float64."""
-        if (x, device) not in self._constants:
-            total, rest, scale = None, float(x), 1.0
-            if rest != 0 and not 1e-20 < abs(rest) < 1e20:  # its parts could be outside of float32
-                scale = 2.0 ** math.frexp(rest)[1]
-                rest = rest / scale
-            while total is None or rest != 0:
-                part = torch.full((), _float32(rest), dtype=torch.float64, device=device)
-                total, rest = part if total is None else total + part, rest - _float32(rest)
-            while scale != 1.0:
-                factor = min(max(scale, 2.0**-120), 2.0**120)
-                total, scale = total * factor, scale / factor
-            self._constants[x, device] = total
-        return self._constants[x, device]
+    def _table(self, values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What torch.tensor makes of a number, or of nested lists of numbers."""
+        sizes, numbers = [], [values]
+        while isinstance(numbers[0], list | tuple):
+            sizes.append(len(numbers[0]))
+            numbers = [x for row in numbers for x in row]
+        if dtype == torch.float64:
+            scale = 2.0 ** min(max(math.frexp(max(map(abs, numbers)))[1], -900), 900)
+            if 2.0**-60 < scale < 2.0**60:
+                scale = 1.0
+            numbers = [x / scale for x in numbers]  # so that each part is in the range of float32
+            high = [_float32(x) for x in numbers]
+            low = [_float32(x - part) for x, part in zip(numbers, high, strict=True)]
+            result = self._joined(high, device)
+            if any(low):
+                result = result + self._joined(low, device)
+            while scale != 1:
+                factor = min(max(scale, 2.0**-100), 2.0**100)
+                result, scale = result * factor, scale / factor
+            return result.reshape(sizes)
+        parts = [torch.full((1,), x, dtype=dtype, device=device) for x in numbers]
+        return torch.cat(parts).reshape(sizes)
 
-    def _table(
-        self, values: Any, dtype: torch.dtype | None = None, device: Any = None
-    ) -> Tensor:
-        if isinstance(values, (list, tuple)):
-            return torch.stack([self._table(x, dtype, device) for x in values])
-        if dtype != torch.float64:
-            return torch.full((), values, dtype=dtype, device=device)
-        return self._constant(values, device)
+    def _joined(self, numbers: list[float], device: torch.device) -> Tensor:
+        """Numbers of float32 in float64."""
+        for x in numbers:
+            if (x, device) not in self._numbers:
+                self._numbers[x, device] = torch.full((1,), x, dtype=torch.float64, device=device)
+        return torch.cat([self._numbers[x, device] for x in numbers])
 
 
 def _float32(x: float) -> float:

@@ -56,7 +56,7 @@ class RotationallySymmetric(Distribution):
     Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
     A concentration of shape (n, 1) beside ``loc`` of shape (n, d) is refused: in most code it is
     the output of a linear layer, which lacks a ``squeeze(-1)``. All n * n pairs are those of
-    ``loc.unsqueeze(0)`` and a concentration of shape (n, 1).
+    ``loc.unsqueeze(-3)`` and a concentration of shape (n, 1).
 
     Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
     computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
@@ -112,12 +112,10 @@ class RotationallySymmetric(Distribution):
         if concentration.dim() == loc.dim() > 1 and same_shape(
             concentration.shape, (*loc.shape[:-1], 1)
         ):
-            shape = ", ".join(map(str, loc.shape))
             raise ValueError(
                 f"{name}: concentration must have the batch shape {tuple(loc.shape[:-1])} of loc, "
-                f"got {tuple(concentration.shape)}: take concentration.squeeze(-1). If all pairs "
-                f"of mean directions and concentrations are meant, take loc.unsqueeze(0), of shape "
-                f"(1, {shape})"
+                f"got {tuple(concentration.shape)}: take concentration.squeeze(-1), or "
+                "loc.unsqueeze(-3) if all pairs of mean directions and concentrations are meant"
             )
         try:
             batch_shape = broadcast_shapes(loc.shape[:-1], concentration.shape)

@@ -66,7 +66,7 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
 @register_decomposition("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
     law, (mu, kappa) = FAMILIES[family], promote(mu, kappa)
-    return reference.sample(mu, law.inside(kappa), rng_state, law.reference)
+    return reference.sample(mu, law.inside(kappa), rng_state, law.reference, at_once=16)
 
 
 class _RSample(torch.autograd.Function):

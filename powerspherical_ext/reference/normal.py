@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,21 +59,36 @@ def row_normals(rng_state: Tensor, rows: Tensor, d: int, dtype: torch.dtype) -> 
     return normals(words, dtype).flatten(-2)[..., :d]
 
 
-class ProposalNoise(NamedTuple):
-    """What the trial-th proposal of a rejection sampler draws, for each row."""
+class ProposalNoise:
+    """What the trial-th proposal of a rejection sampler draws, for each row.
 
-    rng_state: Tensor
-    rows: Tensor
-    dtype: torch.dtype
+    The words of ``at_once`` trials are computed together. One at a time takes the least memory.
+    Many make the program short that is traced.
+    """
+
+    def __init__(
+        self, rng_state: Tensor, rows: Tensor, dtype: torch.dtype, at_once: int = 1
+    ) -> None:
+        self.rng_state, self.rows, self.dtype, self.at_once = rng_state, rows, dtype, at_once
+        self._words: dict[tuple[int, int], Words] = {}
 
     def normal(self, trial: int) -> Tensor:
-        words = row_words(self.rng_state, self.rows, 1 + trial, torch.zeros_like(self.rows))
-        return normals(words, self.dtype)[..., 0]
+        return normals(self._of_block(trial, 0), self.dtype)[..., 0]
 
     def minus_two_logs(self, trial: int) -> tuple[Tensor, Tensor]:
         """Two independent variates of -2 log U."""
-        words = row_words(self.rng_state, self.rows, 1 + trial, torch.ones_like(self.rows))
-        w0, w1, w2, w3 = words
+        w0, w1, w2, w3 = self._of_block(trial, 1)
         if self.dtype == torch.float64:
             return minus_two_log(w0, w1, self.dtype), minus_two_log(w2, w3, self.dtype)
         return minus_two_log(w0, w0, self.dtype), minus_two_log(w1, w1, self.dtype)
+
+    def _of_block(self, trial: int, block: int) -> Words:
+        first = trial - trial % self.at_once
+        if (first, block) not in self._words:
+            self._words = {key: words for key, words in self._words.items() if key[0] == first}
+            streams = 1 + first + torch.arange(self.at_once, device=self.rows.device)
+            blocks = torch.full_like(self.rows, block).unsqueeze(-1)
+            words = row_words(self.rng_state, self.rows.unsqueeze(-1), streams, blocks)
+            self._words[first, block] = words
+        w0, w1, w2, w3 = (w[..., trial - first] for w in self._words[first, block])
+        return w0, w1, w2, w3

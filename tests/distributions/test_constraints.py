@@ -249,7 +249,11 @@ def test_constraints_of_a_subclass_are_asked():
 
 # DOMAIN stands for the constraint of the concentration, and 0.5 is in every domain.
 BAD_PARAMETERS = {
-    "loc of a wrong length": ((2 * E1, 0.5), ValueError, r"loc must be unit .*2\.1e-06 .*length 2,.*off by 1\."),
+    "loc of a wrong length": (
+        (2 * E1, 0.5),
+        ValueError,
+        r"loc must be unit .*2\.1e-06 .*length 2,.*off by 1\.",
+    ),
     "zero loc": ((0 * E1, 0.5), ValueError, "loc must be unit vectors.*length 0,"),
     "NaN loc": ((E1 * float("nan"), 0.5), ValueError, "loc must be unit .*length nan"),
     "scalar loc": ((torch.tensor(1.0), 0.5), ValueError, r"loc .*\(\.\.\., d\).*got \(\)"),
