@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch._decomp import register_decomposition as register_with_torch
 from torch.overrides import TorchFunctionMode
 
 from ._kernels import OPS
@@ -25,7 +24,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 def register_decomposition(name: str) -> Callable[[_Function], _Function]:
     """Registers what computes a raw op by operations of torch, without loops that depend on values.
 
-    torch.onnx.export finds it in torch's own table.
+    It stays out of torch's own table, by which torch.compile would find the shapes of outputs.
     """
 
     def register(function: _Function) -> _Function:
@@ -37,7 +36,6 @@ def register_decomposition(name: str) -> Callable[[_Function], _Function]:
                     return function(*arguments)
 
             op = getattr(OPS, name).default
-            register_with_torch(op)(decomposition)
             DECOMPOSITIONS[op] = decomposition
         return function
 

@@ -1,33 +1,37 @@
 """Programs that leave torch: ONNX, and other exporters that know the operations of torch alone.
 
-``torch.onnx.export(model, inputs, dynamo=True)`` needs nothing of this module: it finds the
-decompositions in torch's own table. Other exporters take them from `decompositions`.
+    program = torch.export.export(model, inputs)
+    torch.onnx.export(decompose(program), dynamo=True).save("model.onnx")
 
-In the exported program the density, the divergences, the moments, the samplers and the VI-SimSiam
-loss are operations of torch, without a loop that depends on a value: each sampler makes as many
-proposals as it ever would. ``marginal_t`` and ``fit`` do not decompose.
+In a decomposed program the density, the divergences, the moments, the samplers and the VI-SimSiam
+loss are operations of torch. No loop depends on a value: a sampler makes as many proposals as it
+ever would, 16, or 48 for von Mises-Fisher on the circle. Gradients, ``marginal_t`` and ``fit`` do
+not decompose.
 
-A sampler draws by Philox from a seed and an offset, as the kernels do. In the program both are
-random integers that it draws itself; onnxruntime seeds them by ``onnxruntime.set_seed``, and draws
-each as one of 2^24 numbers.
+A sampler draws by Philox from a seed and an offset, as the kernels do, and has the same law. The
+program draws the two integers itself, by ``torch.randint``. In onnxruntime each is then one of
+about 2^24 numbers, which ``onnxruntime.set_seed`` repeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from torch.export import ExportedProgram
 
 from ._decompositions import DECOMPOSITIONS
 
-__all__ = ["decompositions"]
+__all__ = ["decompose"]
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """The raw ops of this package as functions of torch operations.
+def decompose(program: ExportedProgram) -> ExportedProgram:
+    """The program without the ops of this package, by operations of torch.
+
+    Args:
+        program: what ``torch.export.export`` returns, of any module. Batches may be dynamic.
 
     Returns:
-        A table for ``torch.export.ExportedProgram.run_decompositions``. It is empty where the
-        package runs without kernels, because programs then hold no raw ops.
+        A program of the same values but for rounding: 1e-6 relative in float32. It computes in the
+        dtypes that the kernels compute in, so that most scalar functions of a float32 concentration
+        are evaluated in float64.
 
     Example:
         >>> import torch
@@ -37,8 +41,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         ...         return SphericalCauchy(loc, concentration).log_prob(x)
         >>> x = torch.eye(3)
         >>> program = torch.export.export(Density(), (x, x, torch.full((3,), 0.5)))
-        >>> program = program.run_decompositions(decompositions())
+        >>> program = decompose(program)
         >>> any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
         False
     """
-    return dict(DECOMPOSITIONS)
+    result: ExportedProgram = program.run_decompositions(DECOMPOSITIONS)
+    return result

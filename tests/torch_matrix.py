@@ -32,6 +32,7 @@ from powerspherical_ext import (
     VISimSiamLoss,
     VonMisesFisher,
 )
+from powerspherical_ext.export import decompose
 from powerspherical_ext.losses import KappaHead, VISimSiamHead
 
 PAGE = Path(__file__).parents[1] / "docs" / "torch.md"
@@ -64,7 +65,10 @@ class OfDistribution(nn.Module):
 class OfUniform(nn.Module):
     def forward(self, x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
         p = HypersphericalUniform(D, dtype=loc.dtype)
-        return p.log_prob(x) * kappa + p.entropy() + 0 * p.rsample((len(x),)).sum(-1)
+        output = p.log_prob(x) * kappa
+        if type(x) is not Tensor:  # a DTensor; the samples are plain tensors
+            return output
+        return output + p.entropy() + 0 * p.rsample(x.shape[:1]).sum(-1)
 
 
 class OfLoss(nn.Module):
@@ -109,7 +113,7 @@ SUBJECTS = {subject.name: subject for subject in subjects()}
 def arguments(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x, loc = (
-        nn.functional.normalize(torch.randn(N, D, generator=generator), dim=-1).to(dtype)
+        nn.functional.normalize(torch.randn(N, D, generator=generator).to(dtype), dim=-1)
         for _ in range(2)
     )
     return x, loc, torch.linspace(0.2, 0.8, N).to(dtype)
@@ -123,7 +127,8 @@ def gradients(module: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> tup
     leaves = [x.detach().requires_grad_() for x in tensors]
     output = module(*leaves)
     grads = torch.autograd.grad(output.sum(), leaves, allow_unused=True)
-    return output.detach(), *(g for g in grads if g is not None)
+    zero = (torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True))
+    return output.detach(), *zero
 
 
 # Features: each raises unless the subject works
@@ -158,10 +163,10 @@ def onnx(subject: Subject) -> None:
     onnxruntime.set_default_logger_severity(3)
     module = subject.make()
     batch = torch.export.Dim("batch", min=2)
-    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        program = torch.onnx.export(
-            module, arguments(), dynamo=True, dynamic_shapes=tuple({0: batch} for _ in range(3))
-        )
+    shapes = tuple({0: batch} for _ in range(3))
+    program = decompose(torch.export.export(module, arguments(), dynamic_shapes=shapes))
+    with contextlib.redirect_stdout(io.StringIO()):
+        program = torch.onnx.export(program, dynamo=True)
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     doubled = tuple(torch.cat([x, x.flip(0)]) for x in arguments())
     inputs = zip(session.get_inputs(), doubled, strict=True)
@@ -370,7 +375,11 @@ FEATURES: dict[str, tuple[Callable[[Subject], None], str, tuple[str, ...]]] = {
     "eager": (eager, "eager, with gradients", ()),
     "compile": (compiled, "`torch.compile(fullgraph=True, dynamic=True)`", ()),
     "export": (exported, "`torch.export`, with a dynamic batch", ()),
-    "onnx": (onnx, "`torch.onnx.export(dynamo=True)`", ("onnxscript", "onnxruntime")),
+    "onnx": (
+        onnx,
+        "`torch.onnx.export(decompose(program), dynamo=True)`",
+        ("onnxscript", "onnxruntime"),
+    ),
     "jit": (jit_traced, "`torch.jit.trace`", ()),
     "fx": (symbolic_traced, "`torch.fx.symbolic_trace`", ()),
     "make_fx": (make_fx_traced, "`make_fx`, symbolic, with gradients", ()),

@@ -15,7 +15,7 @@ from torch.distributions import kl_divergence
 
 from powerspherical_ext import HypersphericalUniform, ops
 from powerspherical_ext._decompositions import _PORTABLE, DECOMPOSITIONS, _Portable
-from powerspherical_ext.export import decompositions
+from powerspherical_ext.export import decompose
 
 pytestmark = needs_kernels
 raw = torch.ops.powerspherical_ext
@@ -66,7 +66,7 @@ def test_decompositions_have_the_values_of_the_kernels(family, d, dtype):
 
 
 def test_every_op_of_a_distribution_or_a_loss_has_one():
-    assert {op._schema.name.partition("::")[2] for op in decompositions()} == {
+    assert {op._schema.name.partition("::")[2] for op in DECOMPOSITIONS} == {
         "kl",
         "log_prob",
         "rsample",
@@ -124,7 +124,7 @@ def test_programs_hold_operations_of_torch_alone(family):
     x, loc, kappa = (x[:4] for x in parameters(family, 3, torch.float32))
     program = torch.export.export(module, (x, loc, kappa, STATE))
     assert any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
-    program = program.run_decompositions(decompositions())
+    program = decompose(program)
     assert not any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
     close(
         program.module()(x, loc, kappa, STATE), module(x, loc, kappa, STATE), rtol=1e-5, atol=1e-6
@@ -135,8 +135,9 @@ def session(module, arguments, dynamic_shapes=None):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     onnxruntime.set_default_logger_severity(3)
+    program = decompose(torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes))
     with contextlib.redirect_stdout(io.StringIO()):
-        program = torch.onnx.export(module, arguments, dynamo=True, dynamic_shapes=dynamic_shapes)
+        program = torch.onnx.export(program, dynamo=True)
     return onnxruntime.InferenceSession(program.model_proto.SerializeToString())
 
 
