@@ -32,6 +32,7 @@ from powerspherical_ext import (
     VISimSiamLoss,
     VonMisesFisher,
 )
+from powerspherical_ext._tensors import is_dtensor
 from powerspherical_ext.export import decompose
 from powerspherical_ext.losses import KappaHead, VISimSiamHead
 
@@ -66,7 +67,7 @@ class OfUniform(nn.Module):
     def forward(self, x: Tensor, loc: Tensor, kappa: Tensor) -> Tensor:
         p = HypersphericalUniform(D, dtype=loc.dtype)
         output = p.log_prob(x) * kappa
-        if type(x) is not Tensor:  # a DTensor; the samples are plain tensors
+        if is_dtensor(x):  # samples and entropy are plain tensors
             return output
         return output + p.entropy() + 0 * p.rsample(x.shape[:1]).sum(-1)
 
