@@ -45,9 +45,9 @@ class RotationallySymmetric(Distribution):
         concentration: :math:`\kappa` in the family's domain, shape (...) or a number; 0 is the
             uniform distribution.
         validate_args: check values as well as shapes and dtypes (torch's default: yes). Unchecked,
-            every quantity is NaN for a concentration outside of the domain. Values are not checked
-            where Python cannot read them: in programs that torch.compile, torch.export, make_fx or
-            torch.func reads.
+            every quantity is NaN for a concentration outside of the domain. By default, values are
+            not checked where Python cannot read them: in programs that torch.compile, torch.export,
+            make_fx or torch.func reads.
         scale: another name of ``concentration``, for code written for the ``power-spherical`` and
             ``s-vae-pytorch`` packages.
         normalize: divide ``loc`` by its length first, as ``torch.nn.functional.normalize`` does.
@@ -127,7 +127,7 @@ class RotationallySymmetric(Distribution):
         if loc.requires_grad != concentration.requires_grad:  # then a moment may save the other
             loc, concentration = savable(loc, concentration)
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
-        if not can_validate(loc):
+        if validate_args is None and not can_validate(loc):
             validate_args = False
         try:
             super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
