@@ -69,7 +69,7 @@ class OfUniform(nn.Module):
         output = p.log_prob(x) * kappa
         if is_dtensor(x):  # samples and entropy are plain tensors
             return output
-        return output + p.entropy() + 0 * p.rsample(x.shape[:1]).sum(-1)
+        return output + 0 * (p.entropy() + p.rsample(x.shape[:1]).sum(-1))
 
 
 class OfLoss(nn.Module):
@@ -443,6 +443,6 @@ def committed() -> dict[tuple[str, str], str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    new = table()
     text = PAGE.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(before + BEGIN + table() + END + after)
+    PAGE.write_text(text.split(BEGIN)[0] + BEGIN + new + END + text.split(END)[1])
