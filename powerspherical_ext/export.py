@@ -15,6 +15,8 @@ about 2^24 numbers, which ``onnxruntime.set_seed`` repeats.
 
 from __future__ import annotations
 
+import warnings
+
 from torch.export import ExportedProgram
 
 from ._decompositions import DECOMPOSITIONS
@@ -45,5 +47,7 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
         >>> any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
         False
     """
-    result: ExportedProgram = program.run_decompositions(DECOMPOSITIONS)
+    with warnings.catch_warnings():  # torch deprecates what its own exporter calls
+        warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
+        result: ExportedProgram = program.run_decompositions(DECOMPOSITIONS)
     return result

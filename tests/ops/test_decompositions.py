@@ -117,7 +117,6 @@ class Everything(nn.Module):
         return p.log_prob(x), kl_divergence(p, uniform), kl_divergence(p, q), p.entropy(), sample
 
 
-@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # of the exporter
 @each_concentrated
 def test_programs_hold_operations_of_torch_alone(family):
     module = Everything(family)
