@@ -5,13 +5,17 @@
 # make sanitize runs the CPU kernels under the sanitizers of GCC; make sanitize-fast takes two minutes.
 # make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
 # make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
+# make wheel builds and checks what goes to PyPI, in dist/, with CUDA kernels where there is an nvcc;
+# make wheel-test TORCH=2.13.0 tries each wheel beside that torch. make aarch64-check compiles the CPU
+# kernels for 64-bit ARM. make release-check TAG=v0.2.0 says whether a tag may be published.
 PYTHON ?= python3
 BIN := .venv/bin
 
 SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 EXTRAS := examples test dev docs
 
-.PHONY: demo fashion-mnist test test-fast lint bench docs sanitize sanitize-fast cuda-check cuda-sanitize clean
+.PHONY: demo fashion-mnist test test-fast lint bench docs sanitize sanitize-fast cuda-check cuda-sanitize \
+        wheel wheel-test aarch64-check release-check clean
 
 demo: .venv/examples
 	$(BIN)/python examples/train_vi_simsiam.py --overwrite
@@ -60,6 +64,19 @@ cuda-check:
 
 cuda-sanitize: .venv/test
 	$(BIN)/python tests/cuda/sanitize.py
+
+wheel:
+	$(PYTHON) .ci/wheels.py build
+
+TORCH ?= newest
+wheel-test:
+	$(PYTHON) .ci/wheels.py test $(TORCH)
+
+aarch64-check:
+	$(PYTHON) .ci/wheels.py aarch64
+
+release-check:
+	$(PYTHON) .ci/wheels.py release $(TAG)
 
 clean:
 	rm -rf .venv build dist runs docs/generated powerspherical_ext/_C.so powerspherical_ext/_build_info.json

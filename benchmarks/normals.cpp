@@ -12,6 +12,6 @@ extern "C" __attribute__((visibility("default"))) void fill_with_normals(int64_t
     std::vector<float> tile(static_cast<size_t>(most * width));
     for (int64_t first = begin; first < end; first += most)
       fill_normals<float>({0, static_cast<uint64_t>(first)}, std::min(most, end - first), d,
-                          tile.data());
+                          tile.data(), [](int64_t) {});
   });
 }

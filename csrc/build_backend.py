@@ -4,12 +4,15 @@ The library calls torch's stable C ABI (torch_c.h) and nothing of Python's. So a
 torch nor a network, and one library serves every Python and every torch >= 2.10.
 
 Environment variables:
+    POWERSPHERICAL_KERNELS          0: compile nothing; the package then runs on plain torch
     POWERSPHERICAL_CUDA             0: no CUDA kernels; 1: nvcc must exist; unset: if nvcc exists,
                                     unless the torch that is installed cannot use CUDA
     POWERSPHERICAL_CUDA_ARCHS       such as "80;90", or "75-virtual;90" for machine code of one kind
                                     and PTX of an older one (default: the visible GPUs, else
                                     DEFAULT_ARCHS)
     POWERSPHERICAL_REQUIRE_KERNELS  1: an error, instead of plain torch, if there is no compiler
+    POWERSPHERICAL_GLIBC            such as "2.28": the library then runs with that version of the C
+                                    library and with newer ones (default: with that of this machine)
     CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
 
 `python csrc/build_backend.py 80 90` compiles csrc/cuda alone, and fails on register spills.
@@ -21,6 +24,11 @@ BUILD_INFO, or is damaged, is built again. One build at a time runs in a tree.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  such a Python may run this file, and nothing below
+    raise SystemExit("powerspherical_ext needs Python >= 3.10, and this is Python " + sys.version)
+
 import errno
 import hashlib
 import json
@@ -29,12 +37,11 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,6 +101,15 @@ get_requires_for_build_sdist = get_requires_for_build_wheel
 get_requires_for_build_editable = get_requires_for_build_wheel
 
 
+def prepare_metadata_for_build_wheel(directory: str, config_settings: Any = None) -> str:
+    """The metadata of the package, for which nothing is compiled."""
+    return _setuptools().prepare_metadata_for_build_wheel(directory, config_settings)
+
+
+def prepare_metadata_for_build_editable(directory: str, config_settings: Any = None) -> str:
+    return _setuptools().prepare_metadata_for_build_editable(directory, config_settings)
+
+
 def build_wheel(directory: str, config_settings: Any = None, metadata: Any = None) -> str:
     with _only_build():
         _build_library(PACKAGE)
@@ -114,7 +130,10 @@ def build_sdist(directory: str, config_settings: Any = None) -> str:
 
 def _setuptools() -> Any:
     if no_setuptools:
-        raise no_setuptools
+        _fail(
+            f"{no_setuptools}\nbuilding needs setuptools >= {SETUPTOOLS}: "
+            f'pip install "setuptools>={SETUPTOOLS}", or install without --no-build-isolation'
+        )
     return build_meta
 
 
@@ -141,29 +160,37 @@ def _only_build() -> Iterator[None]:
 
 def _build_library(package: Path) -> None:
     cxx = find_cxx()
-    if cxx is None:
-        _do_without_kernels(package)
+    if reason := _why_no_kernels(cxx):
+        _do_without_kernels(package, reason)
         return
+    assert cxx is not None
     nvcc = None if _torch_lacks_cuda() else _find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
     compilers = {".cpp": [*cxx, *CXX_FLAGS, *_words("CXXFLAGS")]}
     if nvcc:
         compilers[".cu"] = _cuda_compiler(nvcc, archs, cxx)
     libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
+    glibc = _wanted_glibc()
     info = {
         "compiler": _output([*cxx, "--version"]).partition("\n")[0],
+        "instruction_sets": _instruction_sets(compilers[".cpp"]),
         "nvcc": _output([nvcc, "--version"]).splitlines()[-1] if nvcc else None,
         "cuda_archs": archs,
         "missing": {} if nvcc else {"cuda": _why_no_nvcc()},
     }
-    info["digest"] = _digest(info, compilers, libraries)
+    info["digest"] = _digest(info, compilers, libraries, glibc)
     library = package / LIBRARY
     if library.exists() and _read_info(package) == {**info, "library": _fingerprint(library)}:
         return
 
     sources = [*SOURCES.glob("cuda/*.cu")] if nvcc else []  # first, because they take longest
     sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]
-    print(_plan(sources, archs), file=sys.stderr, flush=True)
+    _tell(_plan(sources, archs))
+    if info["instruction_sets"] == ["SSE2"]:
+        _tell(
+            f"{cxx[0]} makes functions for SSE2 alone; CXX=g++ on Linux makes them for AVX2 and "
+            "AVX-512, too, and CXXFLAGS=-march=native makes them for this machine alone"
+        )
     with _new_folder() as folder:
         objects = [f"{folder}/{i}.o" for i in range(len(sources))]
         _run_all(
@@ -171,6 +198,7 @@ def _build_library(package: Path) -> None:
             for source, output in zip(sources, objects, strict=True)
         )
         inputs = [*objects, _stub_torch(cxx, folder), *libraries]
+        inputs += _old_glibc(cxx, glibc, folder) if glibc else []
         _run_all([[*cxx, "-shared", "-o", f"{folder}/{LIBRARY}", *inputs]])
         info["library"] = _fingerprint(folder / LIBRARY)
         _install(package, folder / LIBRARY)
@@ -180,14 +208,26 @@ def _build_library(package: Path) -> None:
 def _plan(sources: list[Path], archs: list[str]) -> str:
     """What a build is about to do, and how it could do less."""
     cuda = sum(source.suffix == ".cu" for source in sources)
-    plan = f"powerspherical_ext: compiling {len(sources) - cuda} C++ files"
+    plan = f"compiling {len(sources) - cuda} C++ files"
     if cuda:
         plan += (
             f" and {cuda} CUDA files for {' '.join(archs)}: a minute or two; "
             "POWERSPHERICAL_CUDA=0 leaves CUDA out, and POWERSPHERICAL_CUDA_ARCHS=90 compiles for "
             "one kind of GPU"
         )
-    return plan
+    else:
+        plan += ": half a minute"
+    return f"{plan}; POWERSPHERICAL_KERNELS=0 compiles nothing, and plain torch is used"
+
+
+def _tell(message: str) -> None:
+    """Tells whoever waits. pip keeps stderr for itself, so the terminal is told, too."""
+    line = f"powerspherical_ext: {message}\n"
+    sys.stderr.write(line)
+    sys.stderr.flush()
+    if not sys.stderr.isatty():
+        with suppress(OSError), open("/dev/tty", "w") as terminal:  # there is none without a user
+            terminal.write("\n" + line)
 
 
 @contextmanager
@@ -236,13 +276,20 @@ def check_cuda(wanted: list[str]) -> None:
     print(f"cuda-check passed: {len(sources)} files for {', '.join('sm_' + a for a in archs)}")
 
 
-def _do_without_kernels(package: Path) -> None:
-    reason = "no C++ compiler (c++, g++ or clang++) was found when it was installed"
+def _why_no_kernels(cxx: list[str] | None) -> str | None:
+    if _switch("POWERSPHERICAL_KERNELS") is False:
+        return "it was built with POWERSPHERICAL_KERNELS=0"
     if os.name != "posix":
-        reason = f"kernels are built on Linux and macOS, not on {sys.platform}"
+        return f"kernels are built on Linux and macOS, not on {sys.platform}"
+    if cxx is None:
+        return "no C++ compiler (c++, g++ or clang++) was found when it was installed"
+    return None
+
+
+def _do_without_kernels(package: Path, reason: str) -> None:
     if _switch("POWERSPHERICAL_REQUIRE_KERNELS"):
         _fail(f"{reason}, and POWERSPHERICAL_REQUIRE_KERNELS=1")
-    print(f"WARNING: powerspherical_ext without compiled kernels: {reason}", file=sys.stderr)
+    _tell(f"WARNING: no compiled kernels, so the slower plain torch is used: {reason}")
     (package / LIBRARY).unlink(missing_ok=True)
     with _new_folder() as folder:
         _install_info(package, folder, {"missing": {"cpu": reason, "cuda": reason}})
@@ -348,6 +395,62 @@ def _stub_torch(cxx: list[str], folder: Path) -> str:
         stub, flag = f"{folder}/libtorch_cpu.so", "-Wl,-soname,libtorch_cpu.so"
     _run_all([[*cxx, "-shared", "-fPIC", flag, "-o", stub, str(source)]])
     return stub
+
+
+def _instruction_sets(compiler: list[str]) -> list[str]:
+    """What each function of csrc/cpu is compiled for; the library chooses as it is loaded."""
+    simd_h = str(SOURCES / "cpu" / "simd.h")
+    macros = _output([*compiler, "-E", "-dM", "-x", "c++", simd_h])
+    if "#define SIMD_VERSIONS" in macros:
+        return ["AVX-512", "AVX2", "SSE2"]
+    names = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__SSE2__": "SSE2", "__ARM_NEON": "NEON"}
+    return [next((name for macro, name in names.items() if f" {macro} " in macros), "no vectors")]
+
+
+def _wanted_glibc() -> tuple[int, ...] | None:
+    wanted = os.environ.get("POWERSPHERICAL_GLIBC", "")
+    if wanted and not re.fullmatch(r"\d+\.\d+", wanted):
+        _fail(f"POWERSPHERICAL_GLIBC must be a version such as 2.28, not {wanted!r}")
+    return tuple(map(int, wanted.split("."))) if wanted else None
+
+
+def _old_glibc(cxx: list[str], newest: tuple[int, ...], folder: Path) -> list[str]:
+    """Stand-ins for libc and libm with the versions of symbols that `newest` of glibc had.
+
+    The linker writes into a library the version that each function has where it is linked. glibc
+    keeps older versions for libraries that ask for them, but a linker takes the newest.
+    """
+    stubs = []
+    for name in ("libc.so.6", "libm.so.6"):
+        real = _output([*cxx, f"-print-file-name={name}"]).strip()
+        table = _output(["readelf", "--dyn-syms", "--wide", real])
+        pattern = r"(FUNC|IFUNC|OBJECT|TLS) .* (\w+)@@?GLIBC_([\d.]+)"
+        chosen: dict[str, tuple[tuple[int, ...], str]] = {}
+        for kind, symbol, version in re.findall(pattern, table):
+            numbers = tuple(map(int, version.split(".")))
+            if chosen.get(symbol, ((),))[0] < numbers <= newest:
+                chosen[symbol] = numbers, "function" if "FUNC" in kind else "object"
+        source, script = folder / f"{name}.s", folder / f"{name}.map"
+        lines = [f".globl {s}\n.type {s},@{kind}\n{s}:\n" for s, (_, kind) in chosen.items()]
+        source.write_text("".join(lines))
+        versions = {numbers for numbers, _ in chosen.values()}
+        script.write_text(
+            "".join(
+                f"GLIBC_{'.'.join(map(str, numbers))} "
+                f"{{ {' '.join(f'{s};' for s, (n, _) in chosen.items() if n == numbers)} }};\n"
+                for numbers in versions
+            )
+        )
+        stubs.append(f"{folder}/{name}")
+        flags = ["-shared", "-nostdlib", f"-Wl,-soname,{name}", f"-Wl,--version-script={script}"]
+        _run_all([[*cxx, *flags, "-o", stubs[-1], str(source)]])
+    # A function of libstdc++ that the headers of GCC 12 call, and that older ones do not have.
+    source = folder / "old_libstdcxx.cpp"
+    source.write_text(
+        '#include <new>\nextern "C" __attribute__((weak, visibility("hidden"))) void '
+        "_ZSt28__throw_bad_array_new_lengthv() { throw std::bad_array_new_length(); }\n"
+    )
+    return [*stubs, str(source), "-fPIC"]
 
 
 def _digest(*settings: object) -> str:

@@ -38,10 +38,10 @@ from svae import report
 from svae.checkpoint import restore, save
 from svae.data import Data, DataError, load
 from svae.options import arguments
-from svae.progress import progress
 from svae.timing import in_turns, shares
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence, transform_to
+from vi_simsiam.progress import progress
 
 from powerspherical_ext import (
     HypersphericalUniform,

@@ -18,3 +18,13 @@ __all__ = [
     "show_config",
     "vi_simsiam_loss",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """For names of other packages. An ImportError, since `from ... import` hides other errors."""
+    if name == "MarginalTDistribution":
+        raise ImportError(
+            "powerspherical_ext has no MarginalTDistribution(dim, scale): the distribution of the "
+            "cosine to the mean direction is the attribute marginal_t of a distribution"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

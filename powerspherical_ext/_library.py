@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import warnings
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _FOLDER = Path(__file__).parent
 
 
-_REBUILD = "run `pip install -e .` in the source tree, or install the package again"
+def _rebuild() -> str:
+    """The command that builds this installation again, from where it came."""
+    name = "powerspherical-ext"
+    try:
+        package = distribution(name)
+        folder = Path(str(package.locate_file("powerspherical_ext")))
+        installed = folder.resolve() == _FOLDER.resolve()
+    except PackageNotFoundError:
+        installed = False
+    if not installed:  # a source tree, which is on the path or installed with --editable
+        return f"pip install --editable {shlex.quote(str(_FOLDER.parent))}"
+    origin = json.loads(package.read_text("direct_url.json") or "{}")
+    url = origin.get("url", ".whl")
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    source = f"--no-binary {name} {name}" if url.endswith(".whl") else shlex.quote(url)
+    return f"pip install --force-reinstall --no-cache-dir --no-deps {source}"
 
 
 def _load(library: Path, build: dict[str, Any]) -> str | None:
     """Register the library's ops with torch; where that fails, the reason."""
     if not library.exists():
-        return f"{library} is missing: {_REBUILD}"
+        return f"{library} is missing"
     size = build.get("library", {}).get("size")
     if size not in (None, library.stat().st_size):  # a damaged library may crash as it is loaded
-        return f"{library} is not the file that was built, which had {size} bytes: {_REBUILD}"
+        return f"{library} is not the file that was built, which had {size} bytes"
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
@@ -43,7 +61,8 @@ def _read_build_info(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as unreadable:
         error = unreadable
-    warnings.warn(f"{path} is unreadable ({error}): {_REBUILD}", RuntimeWarning, stacklevel=4)
+    message = f"{path} is unreadable ({error}). This writes it again: {_rebuild()}"
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
     return {}
 
 
@@ -64,8 +83,7 @@ if not CPU_KERNELS:
         raise ImportError(f"powerspherical_ext has no compiled kernels: {_missing['cpu']}")
     warnings.warn(
         f"powerspherical_ext has no compiled kernels: {_missing['cpu']}. The slower plain-torch "
-        "implementation is used. With a C++ compiler on PATH, `pip install --force-reinstall "
-        "--no-cache-dir --no-deps` of this package builds them.",
+        f"implementation is used. Where there is a C++ compiler, this builds them: {_rebuild()}",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -82,22 +100,60 @@ def why_no_kernels(device_type: str) -> str | None:
     return _missing.get(device_type)
 
 
-def show_config() -> None:
+def _cpu_config() -> dict[str, Any]:
+    return {
+        "available": CPU_KERNELS,
+        "why_none": _missing.get("cpu"),
+        "compiler": _build.get("compiler", "an unknown compiler") if CPU_KERNELS else None,
+        "instruction_sets": list(_build.get("instruction_sets", [])) if CPU_KERNELS else [],
+    }
+
+
+def _cuda_config() -> dict[str, Any]:
+    archs = _build.get("cuda_archs", []) if CUDA_KERNELS else []
+    return {
+        "available": CUDA_KERNELS,
+        "why_none": _missing.get("cuda"),
+        "compiler": _build.get("nvcc", "an unknown compiler") if CUDA_KERNELS else None,
+        "machine_code": [arch for arch in archs if not arch.endswith("-virtual")],
+    }
+
+
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Print the versions, the kernels of this installation and the compilers that made them.
+
+    Args:
+        mode: "stdout" prints, and "dicts" returns the same facts as a dict, as in NumPy.
+
+    Raises:
+        ValueError: for another mode.
 
     >>> show_config()
     powerspherical_ext ...
     torch ...
     cpu kernels: ...
     cuda kernels: ...
+    >>> sorted(show_config(mode="dicts"))
+    ['cpu_kernels', 'cuda_kernels', 'path', 'torch', 'torch_cuda', 'version']
     """
-    archs = " ".join(
-        f"sm_{arch}" for arch in _build.get("cuda_archs", []) if not arch.endswith("-virtual")
-    )
-    unknown = "built by an unknown compiler"
-    cpu = _missing.get("cpu") or _build.get("compiler", unknown)
-    cuda = _missing.get("cuda") or f"{archs}, PTX for others; {_build.get('nvcc', unknown)}"
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f'mode must be "stdout" or "dicts", got {mode!r}')
+    cpu, cuda = _cpu_config(), _cuda_config()
+    if mode == "dicts":
+        return {
+            "version": __version__,
+            "path": str(_FOLDER),
+            "torch": torch.__version__,
+            "torch_cuda": torch.version.cuda,
+            "cpu_kernels": cpu,
+            "cuda_kernels": cuda,
+        }
     print(f"powerspherical_ext {__version__} in {_FOLDER}")
     print(f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}")
-    print(f"cpu kernels: {'yes' if CPU_KERNELS else 'none'} ({cpu})")
-    print(f"cuda kernels: {'yes' if CUDA_KERNELS else 'none'} ({cuda})")
+    sets = ", ".join(cpu["instruction_sets"]) or "unknown processors"
+    made = f"built by {cpu['compiler']} for {sets}"
+    print(f"cpu kernels: {'yes' if CPU_KERNELS else 'none'} ({cpu['why_none'] or made})")
+    archs = " ".join(f"sm_{arch}" for arch in cuda["machine_code"])
+    made = f"{archs}, PTX for others; {cuda['compiler']}"
+    print(f"cuda kernels: {'yes' if CUDA_KERNELS else 'none'} ({cuda['why_none'] or made})")
+    return None

@@ -22,12 +22,14 @@ inline void normals_of_words(const uint32_t *words, int64_t n, double *g) {
 }
 
 // g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.
-template <class T>
-void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g) { // g: [rows, padded d]
+// g is [rows, padded d]. before(elements) is called before that many are computed.
+template <class T, class Before>
+void fill_normals(const RowStream &first, int64_t rows, int64_t d, T *g, const Before &before) {
   WordBlocks blocks{};
   uint32_t words[4 * kMaxWordBlocks];
   int64_t held = 0;
   const auto flush = [&] {
+    before(held * kNormalsPerBlock<T>);
     block_words(first.seed, 0, blocks, held, words);
     normals_of_words(words, held, g);
     g += held * kNormalsPerBlock<T>;

@@ -12,6 +12,9 @@ using namespace spherical;
 
 constexpr int64_t kBackwardRowCost = 256, kForwardRowCost = 256; // see row_grain
 
+// Elements of a sample that may lie outside of the second cache.
+constexpr int64_t kFetchedFrom = 1 << 18;
+
 // The scalars of the rows of a tile.
 template <class T> struct Samples {
   T kappa[kTile];
@@ -120,10 +123,31 @@ template <class T> SIMD_CLONES void set_coefficients(int64_t n, Samples<T> &s) {
   }
 }
 
+// Asks memory for the n rows of a tile, for a part of them at each call.
+template <class T> struct FetchRows {
+  const T *const *rows;
+  const int64_t n, d;
+  int64_t r = 0, i = 0; // the next element
+
+  void operator()(int64_t elements) {
+    constexpr int64_t line = 64 / sizeof(T);
+    for (; r < n && elements > 0; elements -= line) {
+      __builtin_prefetch(rows[r] + i);
+      i += line;
+      if (i >= d) {
+        i = 0;
+        ++r;
+      }
+    }
+  }
+};
+
 template <class Family, class T> void forward(const RSample<T> &args) {
   using Args = RSample<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, width = padded<T>(d), most = tile_rows(width);
+  // Memory answers while the normals are computed.
+  const bool fetches = operands.rows.n * d >= kFetchedFrom;
   parallel_for(operands.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> normals(static_cast<size_t>(most * width));
     T *g = normals.data();
@@ -138,8 +162,13 @@ template <class Family, class T> void forward(const RSample<T> &args) {
     for (int64_t first = begin; first < end; first += most) {
       const int64_t n = std::min(most, end - first);
       const RowStream stream = args.stream(first);
-      fill_normals(stream, n, d, g);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
+      T *const *samples = result_rows(operands, Args::kSample, first, n, sample_rows);
+      FetchRows<T> fetch_mu{mu, fetches ? n : 0, d}, fetch_samples{samples, fetches ? n : 0, d};
+      fill_normals(stream, n, d, g, [&](int64_t elements) {
+        fetch_mu(elements);
+        fetch_samples(elements);
+      });
       static_assert(kColumnwiseBelow == kReorthogonalised);
       if (d < kColumnwiseBelow)
         project_narrow(g, width, mu, n, d, s);
@@ -152,8 +181,7 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       first_exponentials(words, n, s);
       tile_coefficients<Family>(stream, args.dim, n, s);
       set_coefficients(n, s);
-      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d,
-                   result_rows(operands, Args::kSample, first, n, sample_rows));
+      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, samples);
     }
   });
 }

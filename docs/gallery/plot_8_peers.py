@@ -4,7 +4,7 @@ Coming from another library
 
 This page compares densities and samples of other libraries with those of this package, for those
 that are installed where the site was built. They are the same distributions, so code that uses them
-can change. The page "Coming from another package" has tables of names, with code before and after.
+can change. :doc:`/migration` has tables of names, with code before and after.
 """
 
 import importlib.util

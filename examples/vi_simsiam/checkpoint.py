@@ -15,6 +15,10 @@ from .distributed import stop
 CORRUPT = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, pickle.PickleError)
 
 
+class CheckpointError(Exception):
+    """A file is no checkpoint; the message is one line."""
+
+
 def write(state: dict[str, Any], path: Path) -> None:
     """Writes another file and renames it, so that a crash leaves the old checkpoint whole."""
     beside = path.with_suffix(".tmp")
@@ -25,13 +29,21 @@ def write(state: dict[str, Any], path: Path) -> None:
 def read(path: Path, names: Iterable[str], settings: dict[str, Any]) -> dict[str, Any]:
     """These parts of a checkpoint, one of them its settings, which must be those of the run."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: saved[name] for name in names}
-    except CORRUPT as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        stop(f"{path} is not a checkpoint that can be read ({reason}); it was left as it is")
+        state = parts(path, names)
+    except CheckpointError as error:
+        stop(f"{error}; it was left as it is")
     for name, value in settings.items():
         made = state["settings"].get(name)
         if made != value:
             stop(f"{path} was made with {name}={made}, this run has {value}")
     return state
+
+
+def parts(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """These parts of a checkpoint."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: saved[name] for name in names}
+    except CORRUPT as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint that can be read ({reason})") from error

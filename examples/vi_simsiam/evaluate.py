@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from powerspherical_ext.losses import mean_resultant_length
@@ -23,9 +22,10 @@ from .augment import (
     random_resized_crop,
 )
 from .data import ImageSet
+from .knn import neighbours, vote
+from .methods import Method
 from .model import Network, Outputs, embed
 
-NEIGHBOURS, TEMPERATURE = 20, 0.07
 MOST_BANK, MOST_TEST = 10_000, 2_000
 
 Damage = Callable[[Tensor, int, Random], Tensor]
@@ -54,6 +54,7 @@ class Damaged:
 
     views: Tensor  # (N, C, size, size)
     outputs: Outputs
+    scores: dict[str, np.ndarray]  # (N,), the confidences
     correct: np.ndarray  # (N,), True if kNN finds the label
 
 
@@ -78,6 +79,7 @@ class Calibration:
 
 def evaluate(
     model: Network,
+    method: Method,
     data: ImageSet,
     device: torch.device,
     distribution: str | None,
@@ -91,25 +93,32 @@ def evaluate(
     bank_images = to_float(data.train_images[:MOST_BANK])
     bank = embed(model, whole(bank_images, data.view_size)).y
     bank_labels = data.train_labels[:MOST_BANK]
-    knn = KNeighborsClassifier(
-        NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp(-distance / TEMPERATURE)
-    ).fit(bank.cpu().numpy(), bank_labels.numpy())
+    n_classes = int(data.train_labels.max()) + 1
 
     random = Random(device, seed=1)
     images = to_float(data.test_images[:MOST_TEST])
-    labels = data.test_labels[:MOST_TEST].numpy()
+    labels = data.test_labels[:MOST_TEST]
     damaged = {}
     for name, damage in DAMAGES.items():
         views = damage(images, data.view_size, random)
         outputs = embed(model, views)
-        correct = knn.predict(outputs.y.cpu().numpy()) == labels
-        damaged[name] = Damaged(views, outputs, correct)
+        predicted = vote(neighbours(bank, bank_labels, outputs.y), n_classes).label
+        correct = (predicted.cpu() == labels).numpy()
+        scores = {key: score.cpu().numpy() for key, score in confidences(outputs, method).items()}
+        damaged[name] = Damaged(views, outputs, scores, correct)
 
     has_kappa = damaged["clean"].outputs.kappa is not None
     calibration = None
     if has_kappa:
         calibration = calibrate(model, images, training_view, random, distribution)
-    results = {"knn": accuracies(damaged), "auroc": aurocs(damaged)}
+    results = {
+        "knn": accuracies(damaged),
+        "auroc": aurocs(damaged),
+        "fifths": {
+            name: fifths(score, pooled_correct(damaged))
+            for name, score in pooled_scores(damaged).items()
+        },
+    }
     if calibration is not None:
         results["kappa"] = paired_kappas(damaged)
         results["calibration"] = {
@@ -120,22 +129,38 @@ def evaluate(
     return Evaluation(damaged, calibration, results)
 
 
-def confidences(outputs: Outputs) -> dict[str, np.ndarray]:
-    """kappa, and the lengths of the features, which every SimSiam has."""
-    norms = {
-        "norm of mu": outputs.mu.norm(dim=-1),
-        "norm of z": outputs.z.norm(dim=-1),
-        "norm of y": outputs.y.norm(dim=-1),
-    }
-    scores = norms if outputs.kappa is None else {"kappa": outputs.kappa, **norms}
-    return {name: score.cpu().numpy() for name, score in scores.items()}
+def confidences(outputs: Outputs, method: Method) -> dict[str, Tensor]:
+    """The method's own confidence, if it has one, and the lengths of the features, which all have.
+
+    For a method without a predictor mu is z, and stands here once.
+    """
+    norms = {} if outputs.mu is outputs.z else {"norm of mu": outputs.mu.norm(dim=-1)}
+    norms |= {"norm of z": outputs.z.norm(dim=-1), "norm of y": outputs.y.norm(dim=-1)}
+    return {**method.confidence(outputs), **norms}
 
 
 def accuracies(damaged: dict[str, Damaged]) -> dict[str, float]:
-    pooled = np.concatenate([part.correct for part in damaged.values()])
     return {
         **{name: float(part.correct.mean()) for name, part in damaged.items()},
-        "pooled": float(pooled.mean()),
+        "pooled": float(pooled_correct(damaged).mean()),
+    }
+
+
+def pooled_correct(damaged: dict[str, Damaged]) -> np.ndarray:
+    return np.concatenate([part.correct for part in damaged.values()])
+
+
+def pooled_scores(damaged: dict[str, Damaged]) -> dict[str, np.ndarray]:
+    parts = [part.scores for part in damaged.values()]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def fifths(score: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    """The share of right answers in the fifth of the images with the highest score, and lowest."""
+    order, n = np.argsort(score, kind="stable"), max(1, len(score) // 5)
+    return {
+        "highest": float(correct[order[-n:]].mean()),
+        "lowest": float(correct[order[:n]].mean()),
     }
 
 
@@ -145,12 +170,8 @@ def aurocs(damaged: dict[str, Damaged]) -> dict[str, dict[str, float]]:
     "pooled" ranks every test image under every damage, and clean, together. "chance_sd" is the
     standard deviation that the AUROC of a random score has around 0.5.
     """
-    parts = list(damaged.values())
-    scores = [confidences(part.outputs) for part in parts]
-    pooled = {name: np.concatenate([score[name] for score in scores]) for name in scores[0]}
-    correct = np.concatenate([part.correct for part in parts])
-    clean = rankings(confidences(damaged["clean"].outputs), damaged["clean"].correct)
-    every = rankings(pooled, correct)
+    clean = rankings(damaged["clean"].scores, damaged["clean"].correct)
+    every = rankings(pooled_scores(damaged), pooled_correct(damaged))
     return {name: {"clean": clean[name], "pooled": every[name]} for name in clean}
 
 
@@ -186,49 +207,31 @@ def calibrate(
 
     The comparison needs no label, and so can be made during training.
     """
-    predicted, observed = [], []
-    for _ in range(repeats):
-        first, second = (embed(model, training_view(images, random=random)) for _ in range(2))
-        predicted.append(
-            mean_resultant_length(first.kappa, first.mu.shape[-1], distribution=distribution)
-        )
-        observed.append(F.cosine_similarity(first.mu, second.z))
-    t_hat, t = (torch.cat(parts).cpu().numpy() for parts in (predicted, observed))
+    pairs = [view_pair(model, images, training_view, random) for _ in range(repeats)]
+    predicted = torch.cat([expected_cosine(first, distribution) for first, _ in pairs])
+    return by_tenths(predicted, torch.cat([cosine(first, second) for first, second in pairs]))
+
+
+def view_pair(
+    model: Network, images: Tensor, training_view: TrainingView, random: Random
+) -> tuple[Outputs, Outputs]:
+    """The outputs of two views of each image."""
+    first, second = (embed(model, training_view(images, random=random)) for _ in range(2))
+    return first, second
+
+
+def expected_cosine(first: Outputs, distribution: str) -> Tensor:
+    return mean_resultant_length(first.kappa, first.mu.shape[-1], distribution=distribution)
+
+
+def cosine(first: Outputs, second: Outputs) -> Tensor:
+    """The observed cosine mu . z of the first view's prediction with the second's projection."""
+    return F.cosine_similarity(first.mu, second.z)
+
+
+def by_tenths(predicted: Tensor, observed: Tensor) -> Calibration:
+    t_hat, t = predicted.cpu().numpy(), observed.cpu().numpy()
     tenths = np.array_split(np.argsort(t_hat), 10)
     return Calibration(
         np.array([t_hat[i].mean() for i in tenths]), np.array([t[i].mean() for i in tenths])
     )
-
-
-def report(results: dict) -> str:
-    """The printed tables."""
-    knn = results["knn"]
-    lines = [
-        f"kNN accuracy ({NEIGHBOURS} neighbours): clean {knn['clean']:.3f}, "
-        f"all damages pooled {knn['pooled']:.3f}",
-        "",
-        "AUROC of a confidence        clean   pooled",
-    ]
-    for name, row in results["auroc"].items():
-        if name != "chance_sd":
-            lines.append(f"  {name:<24} {row['clean']:7.3f}  {row['pooled']:7.3f}")
-    chance = results["auroc"]["chance_sd"]
-    lines.append(f"  {'chance':<19} 0.5 +- {chance['clean']:.3f}    {chance['pooled']:.3f}")
-    if "kappa" not in results:
-        return "\n".join(lines)
-
-    lines += ["", "kappa of the same image      mean       sd  below clean      kNN"]
-    for name, row in results["kappa"].items():
-        below = "" if name == "clean" else f"{row['below_clean']:.0%}"
-        lines.append(
-            f"  {name:<22} {row['mean']:8.1f} {row['sd']:8.1f} {below:>12} {knn[name]:8.3f}"
-        )
-    calibration = results["calibration"]
-    lines += [
-        "",
-        "calibration by tenths, no label used (views as in training)",
-        "  expected cosine  " + "".join(f" {value:6.3f}" for value in calibration["predicted"]),
-        "  observed cosine  " + "".join(f" {value:6.3f}" for value in calibration["observed"]),
-        f"  expected calibration error {calibration['ece']:.3f}",
-    ]
-    return "\n".join(lines)

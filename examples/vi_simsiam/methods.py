@@ -23,7 +23,7 @@ from powerspherical_ext.losses import (
     vi_simclr_loss,
 )
 
-from .model import Network, Views
+from .model import Network, Outputs, Views
 
 Settings = Mapping[str, Any]
 
@@ -41,6 +41,10 @@ class Method(nn.Module):
     def loss(self, views: Views, large: Tensor) -> Tensor:
         """``large`` are the images of the two large views, (2N, C, H, W)."""
         raise NotImplementedError
+
+    def confidence(self, out: Outputs) -> dict[str, Tensor]:
+        """How sure the method itself is of each image, (N,), with the name of that number."""
+        return {} if out.kappa is None else {"kappa": out.kappa}
 
     def after_step(self, network: Network, progress: float) -> None:
         """``progress`` goes from 0 to 1 in a run."""
@@ -115,6 +119,12 @@ class DINO(Method):
         with torch.no_grad():
             targets = self.teacher(large).z.chunk(2)
         return self.criterion(views.z, targets)
+
+    def confidence(self, out: Outputs) -> dict[str, Tensor]:
+        """Minus the entropy of the categorical posterior q, section 6.4."""
+        logits = (out.z - self.criterion.center) / self.criterion.target_temperature
+        log_q = logits.log_softmax(dim=-1)
+        return {"negative entropy": (log_q.exp() * log_q).sum(dim=-1)}
 
     @torch.no_grad()
     def after_step(self, network: Network, progress: float) -> None:

@@ -180,6 +180,7 @@ def embed(model: Network, images: Tensor, batch_size: int = 500) -> Outputs:
             model(batch.contiguous(memory_format=torch.channels_last))
             for batch in images.split(batch_size)
         ]
-    y, z, mu = (torch.cat([part[i] for part in parts]).float() for i in range(3))
+    y, z = (torch.cat([part[i] for part in parts]).float() for i in range(2))
+    mu = z if parts[0].mu is parts[0].z else torch.cat([part.mu for part in parts]).float()
     kappa = None if parts[0].kappa is None else torch.cat([part.kappa for part in parts])
     return Outputs(y, z, mu, kappa)

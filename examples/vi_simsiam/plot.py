@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpec
 from torch import Tensor
 
-from .evaluate import Damaged, Evaluation, confidences
+from .evaluate import Damaged, Evaluation
 
 COLUMNS = 12
 BLUE, ORANGE, RED, GRAY = "#2b6cb0", "#dd6b20", "#c53030", "#a0aec0"
@@ -137,9 +137,9 @@ def show(axis: Axes, image: Tensor, label: str, correct: bool) -> None:
 
 
 def confidence_name(evaluation: Evaluation) -> str:
-    return next(iter(confidences(evaluation.damaged["clean"].outputs)))
+    return next(iter(evaluation.damaged["clean"].scores))
 
 
 def confidence(part: Damaged) -> np.ndarray:
-    """kappa, or for SimSiam the norm of mu."""
-    return next(iter(confidences(part.outputs).values()))
+    """kappa, for DINO the negative entropy, and for the others the norm of mu or z."""
+    return next(iter(part.scores.values()))

@@ -1,9 +1,9 @@
-"""The progress of a run: a bar, or lines."""
+"""The progress of a run of any example: a bar, or lines."""
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterator
 
 
 class Progress:
@@ -28,9 +28,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def show(self, step: int, values: dict[str, float]) -> None:
-        known = {key: value for key, value in values.items() if not math.isnan(value)}
-        text = ", ".join(f"{key} {value:.3g}" for key, value in known.items())
+    def show(self, step: int, text: str) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(step - self.shown)
@@ -39,3 +37,11 @@ class Progress:
             self.last = time.monotonic()
             left = (self.last - self.start) / (step - self.first) * (self.total - step)
             print(f"step {step}/{self.total}: {text}, {left:.0f} s left", flush=True)
+
+
+def progress(first: int, stop: int, label: str) -> Iterator[int]:
+    """The steps, shown as they pass."""
+    with Progress(first, stop) as shown:
+        for step in range(first, stop):
+            yield step
+            shown.show(step + 1, label)

@@ -6,21 +6,16 @@ An error is one line, printed before anything is read or written.
 from __future__ import annotations
 
 import argparse
-import math
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
-
-import torch
 
 from powerspherical_ext.families import FAMILIES
 from powerspherical_ext.losses import VISimSiamLoss
 
 from .data import DATASETS, FOLDERS
-from .distributed import stop, world_size
+from .distributed import world_size
 from .methods import METHODS
+from .options import Parser, check_device, number
 
 EPOCHS = {"mnist": 40, "digits": 40, "fashion-mnist": 4}
 OTHER_EPOCHS = 100
@@ -124,43 +119,6 @@ def check(args: argparse.Namespace, parser: Parser) -> None:
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out {args.out} is a file, not a folder")
     check_device(args.device, parser)
-
-
-def check_device(device: str, parser: Parser) -> None:
-    if device == "cpu":
-        return
-    if device != "cuda":
-        parser.error(f"--device must be cpu or cuda, got {device}")
-    if not torch.cuda.is_available():
-        parser.error("--device cuda: torch sees no GPU here")
-    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes > gpus:
-        parser.error(f"--device cuda: {processes} processes need a GPU each, and there are {gpus}")
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        stop(message)
-
-
-def number(
-    low: float, high: float = math.inf, *, above: bool = False
-) -> Callable[[str], int | float]:
-    """A number from low (``above`` it) to high; a whole number where low is an int."""
-    kind, words = (int, "a whole number") if isinstance(low, int) else (float, "a number")
-    wanted = f"must be {words} {'above' if above else 'from'} {low}"
-    wanted += f" to {high}" if high < math.inf else "" if above else " on"
-
-    def parse(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if math.isinf(value) or not (low < value if above else low <= value) or value > high:
-            raise argparse.ArgumentTypeError(f"{wanted}, got {text}")
-        return value
-
-    return parse
 
 
 def crops(text: str) -> str:

@@ -9,13 +9,15 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from .._tensors import same_shape, wide
+from .._kernels import values_are_readable
+from .._tensors import is_dtensor, same_shape, whole, wide
 from ..constraints import sphere
 
 __all__ = [
     "as_concentration",
     "as_size",
     "broadcast_shapes",
+    "can_validate",
     "check_float",
     "check_unit",
     "check_value",
@@ -93,7 +95,10 @@ def check_value(p: Distribution, value: Tensor, device: torch.device) -> None:
 def check_float(owner: str, argument: str, value: object) -> None:
     """TypeError unless ``value`` is a floating-point tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
+        raise TypeError(
+            f"{owner}: {argument} must be a tensor, got {type(value).__name__}: make it one by "
+            f"torch.as_tensor({argument})"
+        )
     if not value.is_floating_point():
         remedy = "" if value.is_complex() else f": convert it by {argument}.float()"
         raise TypeError(
@@ -101,14 +106,26 @@ def check_float(owner: str, argument: str, value: object) -> None:
         )
 
 
-def check_unit(owner: str, argument: str, x: Tensor) -> None:
-    """ValueError unless ``x`` (..., d) holds unit vectors."""
+def check_unit(owner: str, argument: str, x: Tensor, remedy: str = "") -> None:
+    """ValueError, with one more remedy, unless ``x`` (..., d) holds unit vectors."""
     wrong = ~sphere.check(x)
-    if wrong.any():
-        index = tuple(wrong.nonzero()[0].tolist())
-        where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
-        raise ValueError(
-            f"{owner}: {argument} must be unit vectors, but {int(wrong.sum())} of {wrong.numel()} "
-            f"are not, the first{where}, of length {float(wide(x[index]).norm()):.6g}; "
-            f"torch.nn.functional.normalize({argument}, dim=-1) divides vectors by their lengths"
-        )
+    if not wrong.any():
+        return
+    lengths = whole(torch.linalg.vector_norm(wide(x.detach()), dim=-1))
+    off = (lengths - 1).abs().nan_to_num(torch.inf).masked_fill(~wrong, 0.0)
+    at = int(off.argmax())
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), off.shape))
+    where = f", at index {index[0] if len(index) == 1 else index}," if index else ""
+    length = float(lengths.reshape(-1)[at])
+    raise ValueError(
+        f"{owner}: {argument} must be unit vectors, to within {sphere.tolerance(x):.2g} in "
+        f"{x.dtype}, but {int(wrong.sum())} of {wrong.numel()} are not; the worst{where} has the "
+        f"length {length:.6g}, which is off by {abs(length - 1):.2g}. In that dtype, "
+        f"torch.nn.functional.normalize({argument}, dim=-1) divides vectors by their lengths"
+        f"{remedy}"
+    ) from None
+
+
+def can_validate(x: Tensor) -> bool:
+    """Whether values like ``x`` can be checked: Python reads them, or all of a DTensor."""
+    return values_are_readable(x) or is_dtensor(x)

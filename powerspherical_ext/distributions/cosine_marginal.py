@@ -12,7 +12,7 @@ from .. import ops
 from .._tensors import savable
 from ..families import Family
 from ..marginal import cosine, entropy, sampling
-from ._arguments import as_size, check_float
+from ._arguments import as_size, can_validate, check_float
 from ._variances import variances
 
 __all__ = ["CosineMarginal"]
@@ -210,7 +210,7 @@ class CosineMarginal(Distribution):
                 f"{type(self).__name__}.{method}: value must be on the device of concentration, "
                 f"{self.concentration.device}, got {value.device}"
             )
-        if self._validate_args:
+        if self._validate_args and can_validate(value):
             support = self.support if support is None else support
             if not bool(support.check(value).all()):
                 raise ValueError(

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from .. import ops, reference
 from ..constraints import sphere
 from ..families import FAMILIES
-from ._arguments import as_size, check_value
+from ._arguments import as_size, can_validate, check_unit, check_value
 
 __all__ = ["HypersphericalUniform"]
 
@@ -63,7 +63,11 @@ class HypersphericalUniform(Distribution):
         if type(dim) is not int:
             dim = _as_int(dim)
         if dim < 2:
-            raise ValueError(f"HypersphericalUniform: dim must be at least 2, got {dim}")
+            raise ValueError(
+                f"HypersphericalUniform: dim must be at least 2, got {dim}: it is the length of "
+                "the vectors, and not, as in s-vae code, the dimension of the sphere, which is 1 "
+                "less"
+            )
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not dtype.is_floating_point:
             raise TypeError(
@@ -129,11 +133,21 @@ class HypersphericalUniform(Distribution):
             tensor([-2.5310])
         """
         check_value(self, value, self._pole.device)
-        if self._validate_args:
-            self._validate_sample(value)
+        if self._validate_args and can_validate(value):
+            check_unit(f"{type(self).__name__}.log_prob", "value", value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         dtype = ops.common_dtype(value, self._pole)
         return value.new_full(shape, -reference.log_area(self.dim), dtype=dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where samples are made."""
+        return self._pole.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of samples."""
+        return self._pole.dtype
 
     @property
     def mean(self) -> Tensor:

@@ -46,5 +46,6 @@ def _check_dimensions(p: Any, q: Any) -> None:
     if p.event_shape != q.event_shape:
         raise ValueError(
             "kl_divergence: both distributions must live on the same sphere, got vectors of "
-            f"length {p.event_shape[0]} and {q.event_shape[0]}"
+            f"length {p.event_shape[0]} and {q.event_shape[0]}; HypersphericalUniform takes the "
+            "length of the vectors"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor
 
@@ -33,8 +32,9 @@ class PowerSpherical(RotationallySymmetric):
             distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
             concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
-        scale: another name of ``concentration``, for code written for the ``power-spherical``
-            package.
+        scale: another name of ``concentration``, as in the ``power-spherical`` and
+            ``s-vae-pytorch`` packages.
+        normalize: divide ``loc`` by its length first, as ``torch.nn.functional.normalize`` does.
 
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).
@@ -67,30 +67,6 @@ class PowerSpherical(RotationallySymmetric):
     """
 
     _family = family_named("power_spherical")
-
-    def __init__(
-        self,
-        loc: Tensor,
-        concentration: Tensor | float | None = None,
-        validate_args: bool | None = None,
-        *,
-        scale: Tensor | float | None = None,
-    ) -> None:
-        kappa = scale if concentration is None else concentration
-        if kappa is None or (concentration is not None and scale is not None):
-            raise TypeError(
-                "PowerSpherical: give exactly one of concentration and scale (its other name)"
-            )
-        super().__init__(loc, kappa, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        """As `RotationallySymmetric.expand`."""
-        return super().expand(batch_shape, self._get_checked_instance(PowerSpherical, _instance))
-
-    @property
-    def scale(self) -> Tensor:
-        """Another name of ``concentration``."""
-        return self.concentration
 
     def log_normalizer(self) -> Tensor:
         r"""log C(:math:`\kappa`), shape (...), so that log p = log C + :math:`\kappa` log1p(t).

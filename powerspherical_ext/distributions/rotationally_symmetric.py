@@ -7,6 +7,7 @@ import warnings
 from typing import Any, ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
@@ -19,10 +20,12 @@ from ._arguments import (
     as_concentration,
     as_size,
     broadcast_shapes,
+    can_validate,
     check_float,
     check_unit,
     check_value,
 )
+from ._elsewhere import ELSEWHERE
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -42,10 +45,18 @@ class RotationallySymmetric(Distribution):
         concentration: :math:`\kappa` in the family's domain, shape (...) or a number; 0 is the
             uniform distribution.
         validate_args: check values as well as shapes and dtypes (torch's default: yes). Unchecked,
-            every quantity is NaN for a concentration outside of the domain.
+            every quantity is NaN for a concentration outside of the domain. By default, values are
+            not checked where Python cannot read them: in programs that torch.compile, torch.export,
+            make_fx or torch.func reads.
+        scale: another name of ``concentration``, for code written for the ``power-spherical`` and
+            ``s-vae-pytorch`` packages.
+        normalize: divide ``loc`` by its length first, as ``torch.nn.functional.normalize`` does.
 
     The batch dimensions of the two broadcast; both are promoted to their common dtype. A number,
     Python's or NumPy's, takes the dtype of ``loc``, and so does a tensor of integers or booleans.
+    A concentration of shape (n, 1) beside ``loc`` of shape (n, d) is refused: in most code it is
+    the output of a linear layer, which lacks a ``squeeze(-1)``. All n * n pairs are those of
+    ``loc.unsqueeze(-3)`` and a concentration of shape (n, 1).
 
     Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
     computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
@@ -74,7 +85,13 @@ class RotationallySymmetric(Distribution):
             cls.arg_constraints = {"loc": sphere, "concentration": cls._family.concentration}
 
     def __init__(
-        self, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
+        self,
+        loc: Tensor,
+        concentration: Tensor | float | None = None,
+        validate_args: bool | None = None,
+        *,
+        scale: Tensor | float | None = None,
+        normalize: bool = False,
     ) -> None:
         name = type(self).__name__
         check_float(name, "loc", loc)
@@ -82,7 +99,12 @@ class RotationallySymmetric(Distribution):
             raise ValueError(
                 f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
             )
-        concentration = as_concentration(name, concentration, loc)
+        kappa = scale if concentration is None else concentration
+        if kappa is None or (concentration is not None and scale is not None):
+            raise TypeError(f"{name}: give exactly one of concentration and scale (its other name)")
+        if normalize:
+            loc = F.normalize(loc, dim=-1)
+        concentration = as_concentration(name, kappa, loc)
         if concentration.dim() == 0:
             concentration = everywhere(concentration, loc)
         if is_dtensor(loc) != is_dtensor(concentration):
@@ -96,6 +118,14 @@ class RotationallySymmetric(Distribution):
                 f"{name}: concentration must be on the device of loc, {loc.device}, "
                 f"got {concentration.device}"
             )
+        if concentration.dim() == loc.dim() > 1 and same_shape(
+            concentration.shape, (*loc.shape[:-1], 1)
+        ):
+            raise ValueError(
+                f"{name}: concentration must have the batch shape {tuple(loc.shape[:-1])} of loc, "
+                f"got {tuple(concentration.shape)}: take concentration.squeeze(-1), or "
+                "loc.unsqueeze(-3) if all pairs of mean directions and concentrations are meant"
+            )
         try:
             batch_shape = broadcast_shapes(loc.shape[:-1], concentration.shape)
         except RuntimeError:
@@ -106,7 +136,14 @@ class RotationallySymmetric(Distribution):
         if loc.requires_grad != concentration.requires_grad:  # then a moment may save the other
             loc, concentration = savable(loc, concentration)
         self.loc, self.concentration = loc, concentration  # each is validated in its own dtype
-        super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
+        if validate_args is None and not can_validate(loc):
+            validate_args = False
+        try:
+            super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
+        except ValueError:
+            if self.arg_constraints["loc"] is sphere:
+                check_unit(name, "loc", loc, ", and so does normalize=True")
+            raise
         if loc.dtype != concentration.dtype:
             dtype = torch.promote_types(loc.dtype, concentration.dtype)
             loc, concentration = loc.to(dtype), concentration.to(dtype)
@@ -236,8 +273,29 @@ class RotationallySymmetric(Distribution):
                 result = ops.log_prob_on_sphere(value, loc, concentration, family, tolerance)
                 if result is not None:
                     return result
-            self._validate_sample(value)
+            if can_validate(value):
+                self._validate_sample(value)
         return ops.log_prob(value, loc, concentration, family)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if self.support is sphere:
+            check_unit(f"{type(self).__name__}.log_prob", "value", value)
+        else:
+            super()._validate_sample(value)
+
+    @property
+    def scale(self) -> Tensor:
+        """Another name of ``concentration``."""
+        return self.concentration
+
+    def __getattr__(self, name: str) -> Any:
+        """An error that says what stands for a name of another package."""
+        owner, hint = type(self).__name__, ELSEWHERE.get(name)
+        raise AttributeError(
+            f"{owner!r} object has no attribute {name!r}" + (f": {hint}" if hint else ""),
+            name=name,
+            obj=self,
+        )
 
     @property
     def mode(self) -> Tensor:

@@ -29,6 +29,9 @@ class SphericalCauchy(RotationallySymmetric):
         concentration: :math:`0 \le \rho < 1`, shape (...) or a number; 0 is the uniform
             distribution.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
+        scale: another name of ``concentration``, as in the ``power-spherical`` and
+            ``s-vae-pytorch`` packages.
+        normalize: divide ``loc`` by its length first, as ``torch.nn.functional.normalize`` does.
 
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).

@@ -30,6 +30,9 @@ class VonMisesFisher(RotationallySymmetric):
             distribution. The bound, about 1.1e15, is where accuracy ends. An infinite
             concentration is outside, and does not mean a point mass.
         validate_args: check values as well as shapes and dtypes (torch's default: yes).
+        scale: another name of ``concentration``, as in the ``power-spherical`` and
+            ``s-vae-pytorch`` packages.
+        normalize: divide ``loc`` by its length first, as ``torch.nn.functional.normalize`` does.
 
     Shapes: the batch dimensions of ``loc`` and ``concentration`` broadcast to ``batch_shape``;
     ``event_shape`` is (d,).

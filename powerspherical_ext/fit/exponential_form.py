@@ -23,7 +23,7 @@ from . import Fit, Settings
 from .concentration import concentration
 from .directions import fallback, generic, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, masses, square_distances, sums, unit_rows
+from .products import coordinates, dots, masses, square_distances, sums, unit_rows
 
 __all__ = ["Method", "fit"]
 
@@ -144,12 +144,7 @@ class _Problem(NamedTuple):
         Every step ascends, and is halved until F does not fall. A component that has converged
         stays where it is.
         """
-        if settings.start is None:
-            resultant = sums(self.samples, self.weights) / self.mass.unsqueeze(-1)
-            tiny = resultant.square().sum(-1, keepdim=True) < 1e-16
-            mu = unit(torch.where(tiny, fallback(resultant, settings), resultant))
-        else:
-            mu, _ = settings.start
+        mu = self.start(settings)
         point = self.evaluate(mu)
         impossible = point.value.isinf().unsqueeze(-1)  # mu is opposite to a sample
         if impossible.any():
@@ -164,8 +159,41 @@ class _Problem(NamedTuple):
             point = climb(self.after, point, step, pending, floor)
         return point
 
+    def start(self, settings: Settings) -> Tensor:
+        """Where the ascent starts: near its end, if that is found with less work."""
+        if settings.start is not None:
+            return settings.start[0]
+        x, found = coordinates(self.samples), None
+        if x is not None:
+            mu, found = self._replace(samples=x).maximum_among(self.samples, settings)
+            if found.all():
+                return mu
+        resultant = self.resultant()
+        start = unit(torch.where(_is_tiny(resultant), fallback(resultant, settings), resultant))
+        return start if found is None else torch.where(found, mu, start)
+
+    def maximum_among(self, samples: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        """The maximum for samples of which this problem has coordinates, and whether it is one,
+        shape (B, K, 1).
+
+        A maximum is where mu has the direction of sum_i w_i phi'_i x_i. That of the coordinates
+        may be a saddle for the samples, or its sum may cancel.
+        """
+        point = self.ascend(settings._replace(tolerance=min(settings.tolerance, 1e-10)))
+        slopes = self.weights * self.phi_and_derivatives(point.mu)[1]
+        stiff = (self.mass * point.stiffness > 1e-3 * slopes.sum(-1)).unsqueeze(-1)
+        return unit(sums(samples, slopes)), stiff & ~_is_tiny(self.resultant())
+
+    def resultant(self) -> Tensor:
+        return sums(self.samples, self.weights) / self.mass.unsqueeze(-1)
+
     def after(self, point: _Point, step: Tensor) -> _Point:
         return self.evaluate(unit(point.mu + step))
+
+
+def _is_tiny(resultant: Tensor) -> Tensor:
+    """Whether it has no direction, shape (B, K, 1)."""
+    return resultant.square().sum(-1, keepdim=True) < 1e-16
 
 
 def _without_infinity(weights: Tensor, values: Tensor) -> Tensor:

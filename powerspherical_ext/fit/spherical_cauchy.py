@@ -26,7 +26,7 @@ from .._tensors import wide
 from . import Fit, Settings
 from .directions import fallback, unit
 from .newton_step import Hessian, climb, newton_step, solve
-from .products import dots, masses, square_distances, sums, unit_rows
+from .products import coordinates, dots, masses, square_distances, sums, unit_rows
 
 __all__ = ["MAX_CONCENTRATION", "fit"]
 
@@ -150,10 +150,24 @@ class _Problem(NamedTuple):
         if settings.start is not None:
             mu, rho = settings.start
             return _limited(rho.unsqueeze(-1) * mu)
+        x, near = None if settings.shared else coordinates(self.samples), None
+        if x is not None:
+            near = self._replace(samples=x).maximum_among(self.samples, settings)
+            if not near.isnan().any():
+                return near
         mean = sums(self.samples, self.weights) / self.mass.unsqueeze(-1)
         square = mean.square().sum(-1, keepdim=True).clamp(max=1)
         # A = 2 rho/(1 + rho^2) in many dimensions
-        return _limited(mean / (1 + (1 - square).sqrt()))
+        start = _limited(mean / (1 + (1 - square).sqrt()))
+        return start if near is None else torch.where(near.isnan(), start, near)
+
+    def maximum_among(self, samples: Tensor, settings: Settings) -> Tensor:
+        """The maximum for samples of which this problem has coordinates: where m = 0,
+        psi (1 + sum_i w_i a_i) = sum_i w_i a_i x_i."""
+        point, _ = self.ascend(settings._replace(tolerance=min(settings.tolerance, 1e-10)))
+        pull = self.weights * point.a
+        total = (self.mass + pull.sum(-1)).unsqueeze(-1)
+        return _limited(sums(samples, pull) / total)
 
     def nearest(self, point: _Point) -> Tensor:
         """The sample nearest to psi, at the limit. Near its limit psi goes to the sample that has

@@ -105,7 +105,7 @@ def detached_targets(views: Views[Tensor, Tensor]) -> Sequence[Tensor]:
             "target requires a gradient and pred does not, but the gradient stops at target: "
             "the prediction comes first, are the first two swapped?"
         )
-    return [z.detach() if z.requires_grad else z for z in views.targets]
+    return [z.detach() for z in views.targets]  # all, since a trace may have others for inputs
 
 
 def _listed(views: Tensors) -> Sequence[Tensor]:

@@ -18,7 +18,13 @@ __all__ = ["URLReport", "url_report"]
 
 
 class URLReport(dict[str, ConfidenceInterval]):
-    """The figures by name; as text, a table of them."""
+    """The figures by name; as text, a table of them.
+
+    Example:
+        >>> print(URLReport(r1=ConfidenceInterval(0.5, 0.4, 0.6, torch.tensor([0.4, 0.6]))))
+        metric               value [interval]
+        r1                   0.500 [0.400, 0.600]
+    """
 
     def __str__(self) -> str:
         lines = [f"{name:<20} {interval}" for name, interval in self.items()]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._decompositions import register_decomposition
 from .._kernels import (
     has_kernel,
     is_compiling,
@@ -89,6 +90,22 @@ def _reference(
 ) -> Tensor:
     divergence = family_p.kl[family_q.name]
     return divergence(family_p.inside(kappa_p), family_q.inside(kappa_q), d, sin2, cos2)
+
+
+@register_decomposition("kl")
+def _(
+    kappa_p: Tensor,
+    kappa_q: Tensor,
+    sin2: Tensor,
+    cos2: Tensor,
+    d: int,
+    family_p: int,
+    family_q: int,
+    function: int,
+) -> Tensor:
+    if function != KlFunction.KL:
+        raise NotImplementedError("a derivative of the KL divergence has no decomposition")
+    return _reference(kappa_p, kappa_q, d, sin2, cos2, FAMILIES[family_p], FAMILIES[family_q])
 
 
 class _Kl(torch.autograd.Function):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._decompositions import register_decomposition
 from .._kernels import (
     can_check,
     has_kernel,
@@ -92,6 +93,11 @@ def _needs_grad(value: Tensor, loc: Tensor, concentration: Tensor) -> bool:
 def _reference(value: Tensor, mu: Tensor, kappa: Tensor, family: Family) -> Tensor:
     value, mu, kappa = promote(value, mu, kappa)
     return reference.log_prob(value, mu, family.inside(kappa), family.reference)
+
+
+@register_decomposition("log_prob")
+def _(value: Tensor, mu: Tensor, kappa: Tensor, family: int) -> Tensor:
+    return _reference(value, mu, kappa, FAMILIES[family])
 
 
 class _LogProb(torch.autograd.Function):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._decompositions import register_decomposition
 from .._kernels import (
     has_kernel,
     is_compiling,
@@ -60,6 +61,12 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
     else:
         result = _kernel(loc, concentration, rng_state, family.index)
     return result
+
+
+@register_decomposition("rsample")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    law, (mu, kappa) = FAMILIES[family], promote(mu, kappa)
+    return reference.sample(mu, law.inside(kappa), rng_state, law.reference, at_once=16)
 
 
 class _RSample(torch.autograd.Function):

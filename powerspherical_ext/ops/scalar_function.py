@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._decompositions import register_decomposition
 from .._kernels import (
     has_kernel,
     is_compiling,
@@ -121,6 +122,11 @@ def scalar_function(
 def _reference(function: int, kappa: Tensor, d: int, family: Family) -> Tensor:
     name = ScalarFunction(function).name.lower()
     return reference.scalar_function(name, family.inside(kappa), d, family.reference)
+
+
+@register_decomposition("scalar_function")
+def _(kappa: Tensor, d: int, family: int, function: int) -> Tensor:
+    return _reference(function, kappa, d, FAMILIES[family])
 
 
 class _ScalarFunction(torch.autograd.Function):

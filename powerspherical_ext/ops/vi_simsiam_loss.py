@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._decompositions import register_decomposition
 from .._kernels import (
     has_kernel,
     is_compiling,
@@ -88,6 +89,22 @@ def _reference(
 ) -> Tensor:
     loss = reference.vi_simsiam_loss(pred, target, family.inside(kappa), family.reference, beta)
     return _weighted_sum(loss, weight)
+
+
+@register_decomposition("vi_simsiam_loss")
+def _(
+    grad: Tensor,
+    pred: Tensor,
+    target: Tensor,
+    kappa: Tensor,
+    family: int,
+    beta: float,
+    needs_grad: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if needs_grad:
+        raise NotImplementedError("the gradients of vi_simsiam_loss have no decomposition")
+    loss = _reference(pred, target, kappa, FAMILIES[family], beta, None)
+    return loss, pred.new_empty(0), target.new_empty(0), kappa.new_empty(0)
 
 
 class _VISimSiamLoss(torch.autograd.Function):

@@ -6,7 +6,7 @@ what runs on a device, or on a machine without a compiler, that has no kernels.
 
 from .area import log_area
 from .scalar_function import scalar_function
-from .sphere import half_angle, log_prob, rsample, rsample_backward
+from .sphere import half_angle, log_prob, rsample, rsample_backward, sample
 from .vi_simsiam import vi_simsiam_loss
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "log_prob",
     "rsample",
     "rsample_backward",
+    "sample",
     "scalar_function",
     "vi_simsiam_loss",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .normal import ProposalNoise
+from .normal import ProposalNoise, first_accepted, replace_first
 
 MAX_TRIALS = 16
 
@@ -30,16 +30,19 @@ def sample_gamma(a: Tensor, first_normal: Tensor, noise: ProposalNoise) -> Tenso
     """
     boosted = a < 1
     m = torch.where(boosted, a + 1, a) - 1 / 3
-    c = 1 / (3 * m.sqrt())
+    shape, c = m.unsqueeze(-1), 1 / (3 * m.sqrt()).unsqueeze(-1)
     result, boost = m, torch.zeros_like(m)
     done = torch.zeros_like(m, dtype=torch.bool)
-    for trial in range(MAX_TRIALS):
-        w = c * (first_normal if trial == 0 else noise.normal(trial))
+    for trial in range(0, MAX_TRIALS, noise.at_once):
+        normals = noise.normals(trial)
+        w = c * (replace_first(first_normal, normals) if trial == 0 else normals)
         minus_two_log_accept, minus_two_log_boost = noise.minus_two_logs(trial)
         inside = torch.where(w > -1, w, 0.0)
-        ratio = -6 * m * log1p_minus_cubic(inside)
-        accepted = ~done & (w > -1) & (minus_two_log_accept >= ratio)
-        result = torch.where(accepted, m * (1 + inside) ** 3, result)
-        boost = torch.where(done, boost, minus_two_log_boost)
-        done = done | accepted
+        ratio = -6 * shape * log1p_minus_cubic(inside)
+        some, index = first_accepted((w > -1) & (minus_two_log_accept >= ratio))
+        value = (shape * (1 + inside) ** 3).gather(-1, index).squeeze(-1)
+        result = torch.where(~done & some, value, result)
+        index = torch.where(some.unsqueeze(-1), index, noise.at_once - 1)
+        boost = torch.where(done, boost, minus_two_log_boost.gather(-1, index).squeeze(-1))
+        done = done | some
     return torch.where(boosted, result * torch.exp(-0.5 * boost / a), result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,21 +59,40 @@ def row_normals(rng_state: Tensor, rows: Tensor, d: int, dtype: torch.dtype) -> 
     return normals(words, dtype).flatten(-2)[..., :d]
 
 
-class ProposalNoise(NamedTuple):
-    """What the trial-th proposal of a rejection sampler draws, for each row."""
+class ProposalNoise:
+    """What the proposals of a rejection sampler draw, for each row, along a new last dimension.
 
-    rng_state: Tensor
-    rows: Tensor
-    dtype: torch.dtype
+    It draws for ``at_once`` proposals together. One at a time takes the least memory. Many make a
+    program short that is traced.
+    """
 
-    def normal(self, trial: int) -> Tensor:
-        words = row_words(self.rng_state, self.rows, 1 + trial, torch.zeros_like(self.rows))
-        return normals(words, self.dtype)[..., 0]
+    def __init__(
+        self, rng_state: Tensor, rows: Tensor, dtype: torch.dtype, at_once: int = 1
+    ) -> None:
+        self.rng_state, self.rows, self.dtype, self.at_once = rng_state, rows, dtype, at_once
 
-    def minus_two_logs(self, trial: int) -> tuple[Tensor, Tensor]:
-        """Two independent variates of -2 log U."""
-        words = row_words(self.rng_state, self.rows, 1 + trial, torch.ones_like(self.rows))
-        w0, w1, w2, w3 = words
+    def normals(self, trial: int, step: int = 1) -> Tensor:
+        """Of the proposals trial, trial + step, ..., shape [..., at_once]."""
+        return normals(self._words(trial, step, 0), self.dtype)[..., 0]
+
+    def minus_two_logs(self, trial: int, step: int = 1) -> tuple[Tensor, Tensor]:
+        """Two independent variates of -2 log U, each of shape [..., at_once]."""
+        w0, w1, w2, w3 = self._words(trial, step, 1)
         if self.dtype == torch.float64:
             return minus_two_log(w0, w1, self.dtype), minus_two_log(w2, w3, self.dtype)
         return minus_two_log(w0, w0, self.dtype), minus_two_log(w1, w1, self.dtype)
+
+    def _words(self, trial: int, step: int, block: int) -> Words:
+        streams = 1 + trial + step * torch.arange(self.at_once, device=self.rows.device)
+        blocks = torch.full_like(self.rows, block).unsqueeze(-1)
+        return row_words(self.rng_state, self.rows.unsqueeze(-1), streams, blocks)
+
+
+def first_accepted(accepted: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether any of the proposals [..., at_once] is, [...]; the index of the first, [..., 1]."""
+    return accepted.any(-1), accepted.to(torch.int64).argmax(-1, keepdim=True)
+
+
+def replace_first(first: Tensor, others: Tensor) -> Tensor:
+    """Variates [..., at_once] of which the first is ``first`` [...]."""
+    return torch.cat([first.unsqueeze(-1), others[..., 1:]], -1)

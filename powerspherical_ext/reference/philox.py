@@ -25,8 +25,8 @@ def philox(seed: Tensor, counter: Words) -> Words:
     return c0, c1, c2, c3
 
 
-def row_words(rng_state: Tensor, rows: Tensor, stream: int, blocks: Tensor) -> Words:
-    """The words of some blocks of some rows (``rows`` and ``blocks`` broadcast) of one stream.
+def row_words(rng_state: Tensor, rows: Tensor, stream: int | Tensor, blocks: Tensor) -> Words:
+    """The words of some blocks of some rows of some streams; the three broadcast.
 
     ``rng_state`` is int64 of shape (2,): seed and offset. Stream 0 holds the normals of a row,
     element by element; stream 1 + trial what the trial-th proposal of a rejection sampler draws.
@@ -38,6 +38,6 @@ def row_words(rng_state: Tensor, rows: Tensor, stream: int, blocks: Tensor) -> W
             blocks & MASK,
             position & MASK,
             (position >> 32) & MASK,
-            torch.full_like(blocks, stream),
+            stream + torch.zeros_like(blocks),
         ),
     )

@@ -81,12 +81,15 @@ def _orthogonal(g: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     return p.squeeze(-1), rest
 
 
-def _sample(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
+def sample(
+    mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference, at_once: int = 1
+) -> Tensor:
+    """`rsample` without its gradient; ``at_once`` is that of `ProposalNoise`."""
     rows, d = _rows(mu, kappa), mu.shape[-1]
     m = mu / mu.square().sum(-1, keepdim=True).sqrt()
     p, g = _orthogonal(row_normals(rng_state, rows, d, mu.dtype), m)
     s = 0.5 * g.square().sum(-1)
-    noise = ProposalNoise(rng_state, rows, mu.dtype)
+    noise = ProposalNoise(rng_state, rows, mu.dtype, at_once)
     t, r = family.sample(kappa.expand(rows.shape), d, p, s, noise)
     scale = (t * t + 2 * s * r * r).rsqrt()
     sample: Tensor = (scale * t).unsqueeze(-1) * m + (scale * r).unsqueeze(-1) * g
@@ -98,7 +101,7 @@ class _RSample(torch.autograd.Function):
 
     @staticmethod
     def forward(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: FamilyReference) -> Tensor:
-        return _sample(mu, kappa, rng_state, family)
+        return sample(mu, kappa, rng_state, family)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

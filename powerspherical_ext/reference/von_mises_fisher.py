@@ -21,7 +21,7 @@ from .._tensors import wide
 from . import exponential_form
 from .area import log_area
 from .gamma import log1p_minus_cubic
-from .normal import ProposalNoise
+from .normal import ProposalNoise, first_accepted, replace_first
 from .quadrature import GAUSS_LEGENDRE
 from .stirling import stirling_remainder, x_minus_log1p
 from .von_mises_fisher_coefficients import DEBYE
@@ -145,26 +145,30 @@ def sample(
     if d == 3:
         return _coefficients(*_half_angle_on_sphere(kappa, s), s)
     b, m = (d - 1) / 2, d - 1
-    concentrated = (kappa >= b) & (d > 3)
+    k = kappa.unsqueeze(-1)  # what is not s or a result is [..., trial] from here on
+    concentrated = (k >= b) & (d > 3)
 
-    dense = torch.where(concentrated, kappa, b + 1)
+    dense = torch.where(concentrated, k, b + 1)
     q = 2 * dense + 2 * b - 1
     tangent = 2 * b / (q + ((2 * dense - 1) ** 2 + max(4 * b * (b - 1), 0.0)).sqrt())
     rate = dense + 0.5 * (b - 1) / (1 - tangent)
 
-    radius = (m * m + 4 * kappa * kappa).sqrt()
-    beta = m / (radius + 2 * kappa)
-    sin2_w, slope = 0.5 * m * (1 + beta) / (m + radius), 2 * kappa / m
+    radius = (m * m + 4 * k * k).sqrt()
+    beta = m / (radius + 2 * k)
+    sin2_w, slope = 0.5 * m * (1 + beta) / (m + radius), 2 * k / m
 
     sin2, cos2 = torch.full_like(s, 0.5), torch.full_like(s, 0.5)
     done = torch.zeros_like(s, dtype=torch.bool)
-    for trial in range(48 if d == 2 else 16):
-        uniform_s, uniform = noise.minus_two_logs(2 * trial)
-        uniform_p, _ = noise.minus_two_logs(2 * trial + 1)
-        from_s, cost_s = s, torch.zeros_like(s)
-        if trial > 0:
-            from_s, cost_s = _gamma_proposal(b, noise.normal(2 * trial))
-        from_p, cost_p = _gamma_proposal(b, p if trial == 0 else noise.normal(2 * trial + 1))
+    for trial in range(0, 48 if d == 2 else 16, noise.at_once):
+        uniform_s, uniform = noise.minus_two_logs(2 * trial, 2)
+        uniform_p, _ = noise.minus_two_logs(2 * trial + 1, 2)
+        from_s, cost_s = _gamma_proposal(b, noise.normals(2 * trial, 2))
+        normals = noise.normals(2 * trial + 1, 2)
+        if trial == 0:
+            from_s = replace_first(s, from_s)
+            cost_s = replace_first(torch.zeros_like(s), cost_s)
+            normals = replace_first(p, normals)
+        from_p, cost_p = _gamma_proposal(b, normals)
 
         sin2_dense = from_s / (2 * rate)
         inside = sin2_dense < 1
@@ -178,10 +182,17 @@ def sample(
         cost = torch.where(concentrated, cost_dense, cost_wood)
         accepted = (uniform >= cost) & (uniform_s >= cost_s)
         accepted = accepted & (concentrated | (uniform_p >= cost_p))
-        chosen = ~done & (inside | ~concentrated)
-        sin2 = torch.where(chosen, torch.where(concentrated, sin2_dense, share * inv), sin2)
-        cos2 = torch.where(chosen, torch.where(concentrated, 1 - sin2_dense, from_p * inv), cos2)
-        done = done | accepted
+        some, index = first_accepted(accepted)
+        # Where none is accepted, the last that has a sin2 stands in.
+        numbers = torch.arange(noise.at_once, device=s.device)
+        last = torch.where(inside | ~concentrated, numbers, -1).amax(-1, keepdim=True)
+        index = torch.where(some.unsqueeze(-1), index, last.clamp(min=0))
+        chosen = ~done & (some | (last.squeeze(-1) >= 0))
+        new_sin2 = torch.where(concentrated, sin2_dense, share * inv).gather(-1, index)
+        new_cos2 = torch.where(concentrated, 1 - sin2_dense, from_p * inv).gather(-1, index)
+        sin2 = torch.where(chosen, new_sin2.squeeze(-1), sin2)
+        cos2 = torch.where(chosen, new_cos2.squeeze(-1), cos2)
+        done = done | some
     return _coefficients(sin2, cos2, s)
 
 

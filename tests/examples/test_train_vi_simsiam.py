@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_run_prints_and_writes_its_results(finished):
     out, printed = finished
-    for words in ("kNN accuracy", "norm of mu", "below clean", "observed cosine"):
+    for words in ("kNN accuracy", "norm of mu", "below clean", "observed cosine", "kappa tells"):
         assert words in printed
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())
@@ -23,6 +23,9 @@ def test_a_run_prints_and_writes_its_results(finished):
         "kappa", "norm of mu", "norm of z", "norm of y", "chance_sd",
     }  # fmt: skip
     assert len(results["calibration"]["observed"]) == 10
+    in_one_line = " ".join(printed.split())
+    assert f"is right for {results['fifths']['kappa']['highest']:.0%} of the fifth" in in_one_line
+    assert f"python examples/evaluate.py {out}" in printed
     assert checkpoint(out)["step"] == 20
     assert not list(out.glob("*.tmp"))
 
@@ -111,3 +114,11 @@ def test_a_loss_of_nan_overwrites_nothing(example, tmp_path, capsys, method):
     arguments = [*TINY, "--out", str(tmp_path), "--method", method, *diverging]
     assert "try a lower --lr" in refusal(example, arguments, capsys)
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"the last run's"
+
+
+def test_fifths(example):
+    from vi_simsiam.evaluate import fifths
+
+    correct = np.array([False, True, False, False, True, False, True, True, True, True])
+    assert fifths(np.arange(10.0), correct) == {"highest": 1.0, "lowest": 0.5}
+    assert fifths(-np.arange(10.0), correct) == {"highest": 0.5, "lowest": 1.0}

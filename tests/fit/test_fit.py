@@ -19,6 +19,7 @@ from powerspherical_ext import PowerSpherical, VonMisesFisher, reference
 from powerspherical_ext.fit import Settings
 from powerspherical_ext.fit import concentration as concentration_module
 from powerspherical_ext.fit.maximum_likelihood import scalar_functions
+from powerspherical_ext.fit.products import coordinates
 
 ROWS = {row.distribution: row for row in CONCENTRATED if row.declared.fit is not None}
 FAMILIES = list(ROWS)
@@ -339,6 +340,53 @@ def test_nan_in_nan_out(family):
     assert p.loc[0].isnan().all()
     assert p.concentration[0].isnan()
     torch.testing.assert_close(p.loc[1], family.fit(x[1]).loc)
+
+
+def few_samples(family, dtype):
+    """90 batches of 8 samples in 384 dimensions, where coordinates of their span are used."""
+    torch.manual_seed(3)
+    loc = unit(torch.randn(90, 384, dtype=dtype))
+    kappa = torch.logspace(0, 7, 90, dtype=dtype)
+    x = family(loc, concentration(family, kappa)).sample((8,)).movedim(0, 1)
+    x[1] = x[1, :1]  # all equal
+    x[2, 4:] = x[2, :4]
+    x[3, 4:] = -x[3, :4]  # no mean direction
+    x[4, 1:] = -x[4, :1]
+    x[5, :7] = x[5, :1]
+    x[5, 7] = -x[5, 0]
+    x[6, 2, 3] = torch.nan
+    w = 0.5 + torch.rand(90, 8, dtype=dtype)
+    w[7, 3:] = 0
+    w[8] = 0
+    w[3] = 1
+    return x, w
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_few_samples_in_many_dimensions(family, dtype):
+    x, w = few_samples(family, dtype)
+    options = {"tolerance": 1e-12, "validate_args": False}
+    p = family.fit(x, w, **options)
+    for i in [*range(10), 40, 70, 89]:
+        q = family.fit(x[i], w[i], **options)
+        names = ["concentration"] if q.concentration < 1e-9 else ["loc", "concentration"]
+        for name in names:
+            both = getattr(p, name)[i], getattr(q, name)
+            torch.testing.assert_close(*both, rtol=1e-6, atol=1e-6, equal_nan=True)
+    assert p.concentration.isnan().nonzero().flatten().tolist() == [6, 8]
+
+
+def test_coordinates_have_the_products_of_the_samples():
+    x, _ = few_samples(VonMisesFisher, torch.float64)
+    c = coordinates(x)
+    assert c.shape == (90, 8, 8)
+    assert c[6].isnan().all()
+    others = torch.arange(90) != 6
+    products = unit(x[others]) @ unit(x[others]).mT
+    torch.testing.assert_close(c[others] @ c[others].mT, products, rtol=0, atol=1e-14)
+    assert coordinates(x[:80]) is None  # few numbers
+    assert coordinates(x[..., :100].repeat(4, 1, 1)) is None  # n is not small beside d
 
 
 def test_an_error_names_the_fits_without_weight():

@@ -155,3 +155,25 @@ def test_torch_fx():
     assert torch.equal(model.losses[1].center, alone.losses[1].center)
     with pytest.raises(ValueError, match="kappa must be > 0"):
         traced(tensors[0], tensors[1], -tensors[2])
+
+
+@pytest.mark.parametrize("trace", ["jit", "export", "make_fx", "jvp"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit")
+def test_programs_traced_with_constants_stop_the_gradient_at_the_target(trace):
+    """As a frozen example gives, also where the target later has a gradient."""
+    p, z, k = (x.detach() for x in arguments())
+    loss = VISimSiamLoss(reduction="none")
+    if trace == "jvp":
+        tangent = torch.func.jvp(lambda z: loss(p, z, k), (z,), (torch.ones_like(z),))[1]
+        assert (tangent == 0).all()
+        return
+    program = {
+        "jit": lambda: torch.jit.trace(loss, (p, z, k), check_trace=False),
+        "export": lambda: torch.export.export(loss, (p, z, k)).module(),
+        "make_fx": lambda: make_fx(lambda *tensors: loss(*tensors))(p, z, k),
+    }[trace]()
+    leaves = [x.clone().requires_grad_() for x in (p, z, k)]
+    output = program(*leaves)
+    grads = torch.autograd.grad(output.sum(), leaves, allow_unused=True)
+    assert grads[1] is None
+    assert (grads[0] != 0).any()

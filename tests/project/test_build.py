@@ -1,7 +1,9 @@
 """The build backend: what goes into wheel and sdist, and what it does without a compiler."""
 
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 from cases import needs_kernels
+
+import powerspherical_ext
 
 ROOT = Path(__file__).parents[2]
 TRIVIAL = '#include "torch_c.h"\nint32_t probe() { return aoti_torch_dtype_float32(); }\n'
@@ -28,6 +32,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     settings = {
         "CXXFLAGS": "-O0",
+        "POWERSPHERICAL_KERNELS": "",
+        "POWERSPHERICAL_GLIBC": "",
         "POWERSPHERICAL_CUDA": "0",
         "POWERSPHERICAL_CUDA_ARCHS": "",
         "POWERSPHERICAL_REQUIRE_KERNELS": "0",
@@ -114,7 +120,7 @@ def test_wheel_from_sdist_without_network(tree: Path, tmp_path: Path) -> None:
 def test_without_compiler_plain_torch_is_installed_with_a_warning(tree: Path) -> None:
     no_compiler = {"PATH": str(tree), "CXX": ""}
     done = call_backend("build_wheel('.')", cwd=tree, **no_compiler)
-    assert "WARNING: powerspherical_ext without compiled kernels: no C++ compiler" in done.stderr
+    assert "WARNING: no compiled kernels, so the slower plain torch is used: no C++" in done.stderr
     wheel = only_file(tree, "*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
@@ -127,6 +133,71 @@ def test_without_compiler_plain_torch_is_installed_with_a_warning(tree: Path) ->
     assert "ImportError: powerspherical_ext has no compiled kernels: no C++ comp" in done.stderr
     done = call_backend("build_wheel('.')", cwd=tree, status=1, **no_compiler, **required)
     assert "no C++ compiler (c++, g++ or clang++) was found" in done.stderr
+
+
+@pytest.mark.slow
+def test_wheel_for_every_platform_on_request(small_tree: Path) -> None:
+    without = {"POWERSPHERICAL_KERNELS": "0"}
+    call_backend("build_library()", cwd=small_tree)
+    done = call_backend("build_wheel('.')", cwd=small_tree, **without)
+    assert "plain torch is used: it was built with POWERSPHERICAL_KERNELS=0" in done.stderr
+    wheel = only_file(small_tree, "*-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+    required = {"POWERSPHERICAL_REQUIRE_KERNELS": "1"}
+    done = call_backend("build_wheel('.')", cwd=small_tree, status=1, **without, **required)
+    assert "POWERSPHERICAL_KERNELS=0, and POWERSPHERICAL_REQUIRE_KERNELS=1" in done.stderr
+
+
+@pytest.mark.slow
+def test_printed_command_builds_the_kernels(small_tree: Path) -> None:
+    installed = small_tree.parent / "installed"
+    pip, here = [sys.executable, "-m", "pip"], ["--no-index", "--upgrade", "--target", installed]
+    without = {"POWERSPHERICAL_KERNELS": "0"}
+    run(*pip, "install", "--no-deps", *here, small_tree, cwd=small_tree.parent, **without)
+    shown = run_python(SHOW_CONFIG, cwd=installed)
+    assert "cpu kernels: none (it was built with POWERSPHERICAL_KERNELS=0)" in shown.stdout
+    (command,) = re.findall(r"this builds them: pip (install .*)\n", shown.stderr)
+    assert small_tree.as_uri() in command
+    run(*pip, *shlex.split(command), *here, cwd=small_tree.parent)
+    assert "cpu kernels: yes" in run_python(SHOW_CONFIG, "-W", "error", cwd=installed).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--editable"]])
+def test_metadata_needs_no_compiler(options: list[str], small_tree: Path) -> None:
+    (small_tree / "csrc" / "probe.cpp").write_text("#error this was compiled\n")
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
+    done = run(*pip, *options, small_tree, cwd=small_tree.parent)
+    assert "Would install powerspherical-ext" in done.stdout
+    assert not (small_tree / "powerspherical_ext" / "_C.so").exists()
+
+    target = ["--target", small_tree.parent / "installed"]
+    done = run(*pip[:4], *pip[5:], *target, small_tree, cwd=small_tree.parent, status=1)
+    assert "Building wheel for powerspherical-ext (pyproject.toml) did not run" in done.stderr
+    assert "error: #error this was compiled" in done.stderr
+
+
+def test_old_python_is_told_before_anything_else() -> None:
+    code = "import sys; sys.version_info = (3, 9, 18); from csrc import build_backend"
+    done = run_python(code, cwd=ROOT, status=1)
+    assert done.stderr.startswith("powerspherical_ext needs Python >= 3.10, and this is Python 3")
+
+
+def test_no_setuptools_is_told_what_to_do(small_tree: Path) -> None:
+    code = "import sys; sys.modules['setuptools'] = None; from csrc import build_backend as b; "
+    done = run_python(f"{code} print(b.get_requires_for_build_wheel())", cwd=small_tree)
+    assert "['setuptools>=77']" in done.stdout
+    done = run_python(f"{code} b.build_sdist('.')", cwd=small_tree, status=1)
+    assert 'building needs setuptools >= 77: pip install "setuptools>=77"' in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no terminals")
+def test_terminal_is_told_what_pip_keeps_for_itself() -> None:
+    """pip shows the output of a build only where it fails, or with -v."""
+    child = "import os, sys; from csrc import build_backend as b; "
+    child += "sys.stderr = open(os.devnull, 'w'); b._tell('something')"
+    code = f"import pty, sys; pty.spawn([sys.executable, '-c', {child!r}])"
+    assert "powerspherical_ext: something" in run_python(code, cwd=ROOT).stdout
 
 
 @pytest.mark.slow
@@ -153,6 +224,61 @@ def test_torch_function_outside_torch_c_h_is_a_link_error(small_tree: Path) -> N
     assert "undefined reference to `aoti_torch_zero_'" in done.stderr
 
 
+NEW_SYMBOLS = """
+#include <cmath>
+#include <dlfcn.h>
+#include <mutex>
+#include <vector>
+std::once_flag flag;
+double probe(double x, void (*once)(), std::vector<double> &numbers) {
+  std::call_once(flag, once);
+  numbers.resize(numbers.size() + 1);
+  return std::exp(x) * std::log(x) * std::pow(x, x) + (dlsym(nullptr, "x") != nullptr);
+}
+"""
+
+
+def newest_versions(library: Path) -> dict[str, tuple[int, ...]]:
+    """Of the symbols that a library needs of GLIBC and of GLIBCXX."""
+    needs = run("readelf", "--version-info", "--wide", library, cwd=ROOT).stdout
+    newest: dict[str, tuple[int, ...]] = {}
+    for name, text in re.findall(r"Name: (GLIBC|GLIBCXX)_([\d.]+)", needs):
+        newest[name] = max(newest.get(name, ()), tuple(map(int, text.split("."))))
+    return newest
+
+
+@pytest.mark.slow
+@needs_elf
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_library_for_an_older_glibc(small_tree: Path) -> None:
+    (small_tree / "csrc" / "probe.cpp").write_text(TRIVIAL + NEW_SYMBOLS)
+    library = small_tree / "powerspherical_ext" / "_C.so"
+    call_backend("build_library()", cwd=small_tree, POWERSPHERICAL_GLIBC="2.28")
+    newest = newest_versions(library)
+    assert newest["GLIBC"] <= (2, 28)
+    assert newest["GLIBCXX"] <= (3, 4, 25)
+    assert "cpu kernels: yes" in run_python(SHOW_CONFIG, "-W", "error", cwd=small_tree).stdout
+    call_backend("build_library()", cwd=small_tree)
+    if tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 34):
+        assert newest_versions(library)["GLIBC"] == (2, 34)  # so the first half can fail
+
+
+@pytest.mark.slow
+@needs_kernels
+@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="not x86-64")
+def test_functions_exist_for_each_kind_of_vectors() -> None:
+    """Those that the configuration names, and g++ makes all."""
+    config = powerspherical_ext.show_config(mode="dicts")
+    assert config
+    kernels = config["cpu_kernels"]
+    code = run("objdump", "--disassemble", Path(config["path"]) / "_C.so", cwd=ROOT).stdout
+    registers = {"AVX-512": "%zmm", "AVX2": "%ymm", "SSE2": "%xmm"}
+    found = [name for name, register in registers.items() if code.count(register) > 10000]
+    if len(kernels["instruction_sets"]) > 1 or "GCC" in kernels["compiler"]:
+        assert kernels["instruction_sets"] == found == list(registers)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
@@ -160,6 +286,7 @@ def test_torch_function_outside_torch_c_h_is_a_link_error(small_tree: Path) -> N
         ("CXX", "true", "exit code 0, but there is no output file"),
         ("POWERSPHERICAL_CUDA", "yes", "POWERSPHERICAL_CUDA must be 0, 1 or unset, not 'yes'"),
         ("CXX", "c--", "CXX=c-- is no program on PATH"),
+        ("POWERSPHERICAL_GLIBC", "2", "POWERSPHERICAL_GLIBC must be a version such as 2.28, not"),
     ],
 )
 def test_wrong_setting_is_named(variable: str, value: str, message: str, small_tree: Path) -> None:
@@ -225,8 +352,8 @@ def test_unreadable_build_info_is_a_warning(content: str, tree: Path) -> None:
     (package / "_build_info.json").write_text(content)
     done = run_python(SHOW_CONFIG, cwd=tree)
     assert f"RuntimeWarning: {package / '_build_info.json'} is unreadable" in done.stderr
-    assert "run `pip install -e .` in the source tree" in done.stderr
-    assert "cpu kernels: yes (built by an unknown compiler)" in done.stdout
+    assert f"This writes it again: pip install --editable {tree}" in done.stderr
+    assert "cpu kernels: yes (built by an unknown compiler for unknown processors)" in done.stdout
 
 
 @pytest.mark.slow
@@ -277,7 +404,7 @@ def test_library_is_rebuilt_when_and_only_when_something_changed(small_tree: Pat
 def test_no_cuda_beside_a_torch_without_it(small_tree: Path) -> None:
     """Whether there is an nvcc or not; and a build says what it compiles."""
     done = call_backend("build_library()", cwd=small_tree, POWERSPHERICAL_CUDA="")
-    assert "powerspherical_ext: compiling 1 C++ files" in done.stderr
+    assert "powerspherical_ext: compiling 1 C++ files: half a minute" in done.stderr
     shown = run_python(SHOW_CONFIG, cwd=small_tree).stdout
     assert "cuda kernels: none (it was installed beside a torch without CUDA" in shown
 

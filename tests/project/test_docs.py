@@ -13,12 +13,12 @@ import pytest
 from torch.distributions import Distribution
 
 import powerspherical_ext
-from powerspherical_ext import distributions, losses, metrics, mixtures
+from powerspherical_ext import distributions, export, losses, metrics, mixtures
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (powerspherical_ext, distributions, losses, metrics, mixtures)
+    for module in (powerspherical_ext, distributions, export, losses, metrics, mixtures)
     for name in module.__all__
     if not name.startswith("__")
 }
@@ -65,7 +65,7 @@ def test_modules_say_what_they_are():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (powerspherical_ext, distributions, losses, metrics, mixtures):
+    for module in (powerspherical_ext, distributions, export, losses, metrics, mixtures):
         assert sorted(module.__all__) == sorted(set(module.__all__))
         assert all(hasattr(module, name) for name in module.__all__)
 

@@ -1,0 +1,186 @@
+// The loops over the elements of two rows of vectors.
+#include "angles.h"
+
+namespace spherical {
+
+// The sums of products of R = 2 or 3 float rows x, mu (and G), in double. rows[k] is [n] pointers
+// to [d]. Floats have exact products there, so fusing a product and a sum changes no bits.
+template <int bytes, bool fused, int R>
+HD_INLINE void float_products(const float *const *const *rows, int64_t n, int64_t d,
+                              double (*sums)[kTile]) {
+  constexpr int N = R == 2 ? kAngleProducts : kSampleProducts;
+  constexpr int left[] = {0, 1, 0, 2, 2}, right[] = {0, 1, 1, 0, 1}; // see ProductSum
+  using V = Vector<double, bytes>;
+  const auto add = [](const V(&in)[R], V(&total)[N]) __attribute__((always_inline)) {
+    unrolled<N>([&](auto k) __attribute__((always_inline)) {
+      if constexpr (fused)
+        add_fused(in[left[k]], in[right[k]], total[k]);
+      else
+        total[k] += in[left[k]] * in[right[k]];
+    });
+  };
+  for (int64_t r = 0; r < n; ++r) {
+    const float *row[R];
+    for (int k = 0; k < R; ++k)
+      row[k] = rows[k][r];
+    double of_row[N];
+    vector_sums<V>(row, d, of_row, add);
+    for (int k = 0; k < N; ++k)
+      sums[k][r] = of_row[k];
+  }
+}
+template <int bytes, bool fused>
+HD_INLINE void float_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                              double (*sums)[kTile]) {
+  if (R == 2)
+    float_products<bytes, fused, 2>(rows, n, d, sums);
+  else
+    float_products<bytes, fused, 3>(rows, n, d, sums);
+}
+#ifdef SIMD_VERSIONS
+__attribute__((target("default")))
+#endif
+inline void wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                          double (*sums)[kTile]) {
+  float_products<32, false>(rows, R, n, d, sums);
+}
+#ifdef SIMD_VERSIONS
+__attribute__((target("arch=x86-64-v3"))) inline void
+wide_products(const float *const *const *rows, int R, int64_t n, int64_t d, double (*sums)[kTile]) {
+  float_products<32, true>(rows, R, n, d, sums);
+}
+__attribute__((target("arch=x86-64-v4"))) inline void
+wide_products(const float *const *const *rows, int R, int64_t n, int64_t d, double (*sums)[kTile]) {
+  float_products<64, true>(rows, R, n, d, sums);
+}
+#endif
+
+// The same for rows of any type, see ProductSum.
+template <class T, int R, int N>
+SIMD_CLONES void product_sums(const T *const *const (&rows)[R], int64_t n, int64_t d,
+                              double (&sums)[N][kTile]) {
+  static_assert(N == (R == 2 ? kAngleProducts : kSampleProducts));
+  if constexpr (is_float32<T>)
+    if (d >= kWide)
+      return wide_products(rows, R, n, d, sums);
+  tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+    product_terms(in[0], in[1], out);
+    if constexpr (R == 3) {
+      out[kGX] = in[2] * in[0];
+      out[kGMu] = in[2] * in[1];
+    }
+  });
+}
+
+template <class T>
+SIMD_CLONES void chord_sums(const T *const *x, const T *const *mu, int64_t n, int64_t d,
+                            double (&sums)[kChordSums][kTile]) {
+  const T *const *const rows[2] = {x, mu};
+  if constexpr (is_float32<T>) {
+    product_sums(rows, n, d, sums);
+    for (int64_t r = 0; r < n; ++r) {
+      double chords[kChordSums];
+      chords_of_products(sums[kXX][r], sums[kMuMu][r], sums[kXMu][r], chords);
+      for (int k = 0; k < kChordSums; ++k)
+        sums[k][r] = chords[k];
+    }
+  } else {
+    tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+      const auto minus = in[0] - in[1], plus = in[0] + in[1];
+      chord_terms(minus, plus, out);
+    });
+  }
+}
+
+template <class T>
+SIMD_CLONES void sample_sums(const T *const *grad, const T *const *x, const T *const *mu, int64_t n,
+                             int64_t d, double (&sums)[kSampleSums][kTile]) {
+  if constexpr (is_float32<T>) {
+    const T *const *const rows[3] = {x, mu, grad};
+    double products[kSampleProducts][kTile];
+    product_sums(rows, n, d, products);
+    for (int64_t r = 0; r < n; ++r) {
+      double chords[kChordSums];
+      chords_of_products(products[kXX][r], products[kMuMu][r], products[kXMu][r], chords);
+      for (int k = 0; k < kChordSums; ++k)
+        sums[k][r] = chords[k];
+      sums[kGradMu][r] = products[kGMu][r];
+      sums[kGradMinus][r] = products[kGX][r] - products[kGMu][r];
+      sums[kGradX][r] = products[kGX][r];
+    }
+  } else {
+    const T *const *const rows[3] = {grad, x, mu};
+    tile_sums(rows, n, d, sums, [](const auto &in, auto &out) __attribute__((always_inline)) {
+      sample_terms(in[0], in[1], in[2], out);
+    });
+  }
+}
+
+template <class S, class T>
+SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d) {
+  const T *const rows[2] = {x, mu};
+  S sums[kChordSums];
+  row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
+    auto minus = in[0], plus = in[0];
+    if constexpr (std::is_same_v<S, T>) {
+      const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
+      add_fused(factor, in[1], plus);
+      add_fused(opposite, in[1], minus);
+    } else if constexpr (std::is_same_v<S, double>) {
+      const auto product = S{ratio} * in[1];
+      minus -= product;
+      plus += product;
+    } else {
+      const T factor = static_cast<T>(in[1]), product = ratio * factor;
+      const T rest = std::fma(ratio, factor, -product);
+      minus = (minus - product) - rest;
+      plus = (plus + product) + rest;
+    }
+    chord_terms(minus, plus, out);
+  });
+  return Chords<S>(sums);
+}
+
+template <class T>
+SIMD_CLONES void angle_gradients(const Angles &angles, const Angles::Parts &part, const T *const *a,
+                                 const T *const *b, int64_t at, int64_t n, int64_t d,
+                                 T *const *out) {
+  with_width(d, [&](auto width) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < n; ++r) {
+      const T *ar = a[r], *br = b[r];
+      T *to = out[r];
+      const Orthogonal<double> exact{part.ratio[at + r], part.rest[at + r]};
+      const double step = angles.step[at + r];
+      if (angles.exact[at + r]) {
+        for (int64_t i = 0; i < width; ++i)
+          to[i] = static_cast<T>(step * exact.exact_element(br[i], ar[i]));
+        continue;
+      }
+      const Orthogonal<T> rounded{static_cast<T>(exact.ratio), static_cast<T>(exact.rest)};
+      for (int64_t i = 0; i < width; ++i)
+        to[i] = static_cast<T>(step) * rounded.element(br[i], ar[i]);
+    }
+  });
+}
+
+template void product_sums(const double *const *const (&)[2], int64_t, int64_t,
+                           double (&)[kAngleProducts][kTile]);
+template void product_sums(const float *const *const (&)[2], int64_t, int64_t,
+                           double (&)[kAngleProducts][kTile]);
+template Chords<double> scaled_chords(float, const float *, const float *, int64_t);
+template Chords<double> scaled_chords(double, const double *, const double *, int64_t);
+template Chords<long double> scaled_chords(double, const double *, const double *, int64_t);
+template void chord_sums(const float *const *, const float *const *, int64_t, int64_t,
+                         double (&)[kChordSums][kTile]);
+template void sample_sums(const float *const *, const float *const *, const float *const *, int64_t,
+                          int64_t, double (&)[kSampleSums][kTile]);
+template void angle_gradients(const Angles &, const Angles::Parts &, const float *const *,
+                              const float *const *, int64_t, int64_t, int64_t, float *const *);
+template void chord_sums(const double *const *, const double *const *, int64_t, int64_t,
+                         double (&)[kChordSums][kTile]);
+template void sample_sums(const double *const *, const double *const *, const double *const *,
+                          int64_t, int64_t, double (&)[kSampleSums][kTile]);
+template void angle_gradients(const Angles &, const Angles::Parts &, const double *const *,
+                              const double *const *, int64_t, int64_t, int64_t, double *const *);
+
+} // namespace spherical
