@@ -26,6 +26,7 @@ from .reference import (
     kl_power_spherical_von_mises_fisher,
     kl_spherical_cauchy,
     kl_von_mises_fisher,
+    likelihood_kernel_von_mises_fisher,
     power_spherical,
     spherical_cauchy,
     von_mises_fisher,
@@ -34,6 +35,10 @@ from .reference.contract import FamilyReference
 
 # KL(p || q) of (kappa_p, kappa_q, d, sin2, cos2) of the half angle between the mean directions.
 Divergence = Callable[[Tensor, Tensor, int, Tensor, Tensor], Tensor]
+
+# log of the integral of p_a p_b, plus log_area, of (kappa_a, kappa_b, sin2, cos2, L), where L gives
+# log_prob_at_mode_over_uniform of a kappa, by the kernels where there are any.
+LikelihoodKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 __all__ = ["FAMILIES", "Family", "FamilyMarginal", "FamilyReference", "family_named"]
 
@@ -50,6 +55,7 @@ class Family:
     exponential_form: bool  # whether log p = log p(mu) + kappa phi(t), phi the same for all d
     fit: Estimator | None = None  # maximum likelihood, where it is known
     kl: Mapping[str, Divergence] = field(default_factory=dict)  # KL(this || q), by the name of q
+    likelihood_kernel: LikelihoodKernel | None = None  # of two members, where it is known
 
     def __post_init__(self) -> None:
         for module, protocol in (
@@ -116,6 +122,7 @@ FAMILIES: tuple[Family, ...] = (
             "power_spherical": kl_power_spherical_von_mises_fisher.kl_from_von_mises_fisher,
             "von_mises_fisher": kl_von_mises_fisher.kl,
         },
+        likelihood_kernel=likelihood_kernel_von_mises_fisher.log_kernel,
     ),
     Family(
         name="spherical_cauchy",
