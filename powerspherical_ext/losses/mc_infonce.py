@@ -74,9 +74,9 @@ def mc_infonce_loss(
 
     Example::
 
-        >>> z, kappa = torch.eye(4), torch.full((4,), 1e6)
-        >>> print(f"{mc_infonce_loss(z, z, kappa, kappa, temperature=0.5):.3f}")
-        0.594
+        >>> z, kappa = torch.eye(4), torch.full((4,), 1e10)
+        >>> print(f"{mc_infonce_loss(z, z, kappa, kappa, temperature=0.5):.4f}")
+        0.5944
 
     Source:
         Kirchhof, Kasneci and Oh, "Probabilistic Contrastive Learning Recovers the Correct Aleatoric
