@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._tensors import savable
+from .._tensors import savable, wide
 from ..families import Family
 from ..inverse.cap import angle_quantile, concentration_of_cap
 from ..inverse.concentration import concentration_of, largest
@@ -24,7 +24,7 @@ _KL, _COSINE = ScalarFunction.KL_UNIFORM, ScalarFunction.MEAN_RESULTANT_LENGTH
 
 def from_kl(owner: str, family: Family, loc: Tensor, nats: Any, validate: bool) -> Tensor:
     d, (nats,) = _prepare(owner, loc, nats=nats)
-    kappa = concentration_of(nats, _KL, d, family)
+    kappa = concentration_of(nats, _KL, d, family, nats.dtype)
     if validate:
         _check(owner, "nats", nats, kappa, lambda _: (0.0, _at_last(_KL, nats, d, family)))
     return kappa
@@ -32,11 +32,9 @@ def from_kl(owner: str, family: Family, loc: Tensor, nats: Any, validate: bool) 
 
 def from_entropy(owner: str, family: Family, loc: Tensor, nats: Any, validate: bool) -> Tensor:
     d, (nats,) = _prepare(owner, loc, nats=nats)
-    wide = nats if nats.device.type == "mps" else nats.double()
-    # In the dtype of the entropy, whose largest concentration is the end.
-    kappa = concentration_of(log_area(d) - wide, _KL, d, family)
-    last = largest(family, nats.dtype)
-    kappa = torch.where(kappa <= last, kappa, torch.nan).to(nats.dtype)
+    # An entropy that was computed in this dtype may be beyond that of the uniform by rounding.
+    rounding = 4 * torch.finfo(nats.dtype).eps * abs(log_area(d))
+    kappa = concentration_of(log_area(d) - wide(nats), _KL, d, family, nats.dtype, rounding)
     if validate:
         top = _at_last(_KL, nats, d, family)
         _check(owner, "nats", nats, kappa, lambda _: (log_area(d) - top, log_area(d)))
@@ -47,7 +45,7 @@ def from_mean_cosine(
     owner: str, family: Family, loc: Tensor, cosine: Any, validate: bool
 ) -> Tensor:
     d, (cosine,) = _prepare(owner, loc, cosine=cosine)
-    kappa = concentration_of(cosine, _COSINE, d, family)
+    kappa = concentration_of(cosine, _COSINE, d, family, cosine.dtype)
     if validate:
         _check(
             owner, "cosine", cosine, kappa, lambda _: (0.0, _at_last(_COSINE, cosine, d, family))

@@ -20,9 +20,8 @@ from .._tensors import ROWS, by_rows, sum_to, wide
 from ..families import FAMILIES, Family
 from ..marginal.cosine import log_density_of_angle, smaller_tail
 from ..marginal.tails import masses, mode_of, move, tail_quantile
-from ..ops import ScalarFunction
 from ..ops._dispatch import batch_shape, is_traced, python_op
-from .concentration import largest
+from .concentration import largest, mean_cosine_slope_at_0
 from .solver import Domain, Excess
 
 __all__ = ["angle_quantile", "concentration_of_cap"]
@@ -118,10 +117,8 @@ def _concentration_of_cap(
 ) -> Tensor:
     """``eps`` is that of the dtype of the angle as it was given."""
     law, rule = FAMILIES[family], torch.float64 if eps < 1e-10 else torch.float32
-    slope = ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA
-    slope_at_0 = ops.scalar_function(slope, torch.zeros((), dtype=torch.float64), d, law).item()
-    # The concentration that moves the mean cosine from 0 by about its standard deviation.
-    domain = Domain(1 / (d**0.5 * slope_at_0), law.upper_bound, last)
+    # This concentration moves the mean cosine from 0 by about its standard deviation.
+    domain = Domain(1 / (d**0.5 * mean_cosine_slope_at_0(d, law)), law.upper_bound, last)
 
     def of_cap(angle: Tensor, p: Tensor) -> Tensor:
         inside = (angle > 0) & (angle < math.pi) & (p > 0) & (p < 1)

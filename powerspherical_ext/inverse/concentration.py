@@ -16,7 +16,7 @@ from ..ops import ScalarFunction
 from ..ops._dispatch import is_traced, python_op
 from .solver import Domain
 
-__all__ = ["concentration_of", "largest"]
+__all__ = ["concentration_of", "largest", "mean_cosine_slope_at_0"]
 
 _STEPS = 8
 _DERIVATIVE = {
@@ -31,21 +31,41 @@ def largest(family: Family, dtype: torch.dtype) -> float:
     return torch.nextafter(end, torch.zeros_like(end)).item()
 
 
-def concentration_of(value: Tensor, function: ScalarFunction, d: int, family: Family) -> Tensor:
-    """kappa (...) with function(kappa) = value (...), in the dtype of ``value``.
+def mean_cosine_slope_at_0(d: int, family: Family) -> float:
+    """dE[t]/dkappa at kappa = 0."""
+    zero = torch.zeros((), dtype=torch.float64)
+    slope = ops.scalar_function(ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA, zero, d, family)
+    return slope.item()
+
+
+def concentration_of(
+    value: Tensor,
+    function: ScalarFunction,
+    d: int,
+    family: Family,
+    dtype: torch.dtype,
+    rounding: float = 0.0,
+) -> Tensor:
+    """kappa (...) with function(kappa) = value (...).
 
     ``function`` is `kl_uniform` or `mean_resultant_length`, which both increase from 0. The result
-    is NaN where the value is negative, or larger than at the largest concentration of the dtype.
-    Its derivative is 1/function'(kappa).
+    is NaN where the value is negative, or larger than at the largest concentration of the dtype,
+    or a mean cosine of 1. A value that is beyond an end by ``rounding`` counts as that end. The
+    derivative is 1/function'(kappa).
     """
     solver = torch.ops.powerspherical_ext.concentration_of if is_traced() else _Inverse.apply
-    last = largest(family, value.dtype)
-    result: Tensor = solver(wide(value), int(function), d, family.index, last)
-    return result.to(value.dtype)
+    last = largest(family, dtype)
+    result: Tensor = solver(wide(value), int(function), d, family.index, last, rounding)
+    return result.to(dtype)
 
 
-@python_op("concentration_of(Tensor value, int function, int d, int family, float last) -> Tensor")
-def _concentration_of(value: Tensor, function: int, d: int, family: int, last: float) -> Tensor:
+@python_op(
+    "concentration_of(Tensor value, int function, int d, int family, float last, float rounding)"
+    " -> Tensor"
+)
+def _concentration_of(
+    value: Tensor, function: int, d: int, family: int, last: float, rounding: float
+) -> Tensor:
     law, of_kl = FAMILIES[family], function == ScalarFunction.KL_UNIFORM
 
     def at(name: ScalarFunction, kappa: Tensor) -> Tensor:
@@ -63,29 +83,34 @@ def _concentration_of(value: Tensor, function: int, d: int, family: int, last: f
         root = (x * (1 + x)).sqrt()
         return root, (1 + 2 * x) / ((d - 1) * root)
 
-    zero, end = torch.zeros_like(value), torch.full_like(value, last)
-    reachable = (value > 0) & (value <= at(ScalarFunction(function), end))
-    target = straight(torch.where(reachable, value, at(ScalarFunction(function), end / 2)))[0]
+    top = at(ScalarFunction(function), torch.full_like(value, last))
+    middle = at(ScalarFunction(function), torch.full_like(value, last / 2))
+    reachable = (value > 0) & (value <= top) & (of_kl or value < 1)
+    target = straight(torch.where(reachable, value, middle))[0]
 
     def excess(kappa: Tensor) -> tuple[Tensor, Tensor]:
         y, slope = straight(at(ScalarFunction(function), kappa))
         return y - target, slope * at(_DERIVATIVE[ScalarFunction(function)], kappa)
 
-    scale = 1 / at(ScalarFunction.MEAN_RESULTANT_LENGTH_DKAPPA, zero.new_zeros(())).item()
+    scale = 1 / mean_cosine_slope_at_0(d, law)
     kappa = Domain(scale, law.upper_bound, last).solve(excess, target, _STEPS)
-    return torch.where(reachable, kappa, torch.where(value == 0, zero, torch.nan))
+    kappa = torch.where(reachable, kappa, torch.nan)
+    kappa = torch.where((value > top) & (value <= top + rounding), last, kappa)
+    return torch.where((value <= 0) & (value >= -rounding), 0.0, kappa)
 
 
 class _Inverse(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, function: int, d: int, family: int, last: float) -> Tensor:
-        return _concentration_of(value, function, d, family, last)
+    def forward(
+        value: Tensor, function: int, d: int, family: int, last: float, rounding: float
+    ) -> Tensor:
+        return _concentration_of(value, function, d, family, last, rounding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.function, ctx.d, ctx.family, _ = inputs
+        _, ctx.function, ctx.d, ctx.family, *_ = inputs
         ctx.save_for_backward(output)
         ctx.save_for_forward(output)
 
@@ -97,7 +122,7 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return grad / _Inverse._slope(ctx), None, None, None, None
+        return grad / _Inverse._slope(ctx), None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:

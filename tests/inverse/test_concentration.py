@@ -73,6 +73,8 @@ def assert_round_trip(family, rate, d, kappa, tolerance):
     """Of the quantity, but for what one spacing of the concentration, and of the quantity, are."""
     dtype = kappa.dtype
     value = rate_of(rate, law(family, d, kappa, dtype))
+    if rate == "cosine":  # one that rounds to 1 is that of no distribution
+        kappa, value = kappa[value < 1], value[value < 1]
     found = from_rate(family, rate, d, value, validate_args=False).concentration
     assert found.dtype == dtype
     again, beside = (
@@ -119,7 +121,8 @@ def test_kl_and_entropy_against_mpmath(family, d, kappa):
     """kappa to 1e-9 where the divergence, known to 1e-12 absolutely, determines it that well."""
     kappa = float(family.at(kappa))
     entropy = exact_entropy(family, d, kappa)
-    slope = abs(exact_entropy(family, d, 1.001 * kappa) - entropy) / (0.001 * kappa)
+    step = 1e-3 * min(kappa, 1 - kappa) if family.declared.is_bounded else 1e-3 * kappa
+    slope = abs(exact_entropy(family, d, kappa + step) - entropy) / step
     tolerance = 1e-12 / slope + 1e-9 * kappa
     nats = torch.tensor([log_area(d) - entropy, entropy], dtype=torch.float64)
     for rate, value in zip(("kl", "entropy"), nats, strict=True):
@@ -354,7 +357,7 @@ def test_batches_and_types(rate, family):
     assert make(loc, value[:1], *more).concentration.dtype == torch.float64
     half = make(loc.bfloat16(), value[0].item(), *more)
     assert half.concentration.dtype == torch.bfloat16
-    close(half.concentration[0].double(), each[0], rtol=0.05, atol=0.0)
+    close(half.concentration[0].double(), each[0], rtol=0.15, atol=0.0)
     assert p.angle_quantile(torch.tensor([0.2, 0.5, 0.9])).shape == (2, 3)
     assert p.angle_quantile(0.5).dtype == torch.float32
     assert half.angle_quantile(0.5).dtype == torch.float32
