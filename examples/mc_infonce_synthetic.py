@@ -1,8 +1,8 @@
-"""Train encoders whose true posteriors are known, and see whether they learn the true concentration.
+"""Train encoders whose true posteriors are known, and compare the learnt concentrations with them.
 
-    python examples/mc_infonce_synthetic.py                     # d = 64, one seed, about two minutes
+    python examples/mc_infonce_synthetic.py                     # d = 64, one seed
     python examples/mc_infonce_synthetic.py --dim 8 16 --seed 0 1
-    python examples/mc_infonce_synthetic.py --table             # four d, three seeds
+    python examples/mc_infonce_synthetic.py --table             # three d, three seeds
 
 This is the synthetic experiment of Kirchhof, Kasneci and Oh (2023, arXiv 2302.02865) in a process
 that can be drawn from directly. A latent z is uniform on the sphere S^{d-1}. Its positive partner
@@ -17,7 +17,8 @@ public codebases. That one comes from code for s-vae, which switches to an appro
 its constants for kappa > 10. The approximation is for kappa far above d, and elsewhere the samples
 have the wrong law. Both runs see the same data, and start from the same weights.
 
-The folder --out receives results.json, results.md and results.png. --table also writes them to
+The default takes about 40 seconds of one CPU core, and --table six minutes. The folder --out
+receives results.json, results.md and results.png. --table also writes them to
 examples/results/mc_infonce_synthetic.*.
 """
 
@@ -27,7 +28,6 @@ import argparse
 import json
 import math
 import shlex
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ from torch.distributions import kl_divergence
 from powerspherical_ext import HypersphericalUniform, VonMisesFisher
 from powerspherical_ext.losses import mc_infonce_loss
 
-TABLE_DIMS, TABLE_SEEDS = (8, 16, 64, 128), (0, 1, 2)
+TABLE_DIMS, TABLE_SEEDS = (8, 16, 64), (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "mc_infonce_synthetic"
 CODE = 4  # coordinates of the observation that tell its quality
 LOWEST, HIGHEST = 0.3, 0.8  # mean cosine of the latent to mu, for the worst and the best quality
@@ -62,8 +62,8 @@ class Process:
         self.d, self.generator = d, torch.Generator().manual_seed(seed)
         mix = torch.randn(d + CODE, d + CODE, generator=self.generator)
         self.rotation = torch.linalg.qr(mix).Q
-        # Positives in the mean of a pair are as far apart as the signal allows: the cosines of
-        # latents to each other have a standard deviation of 1/sqrt(d).
+        # Cosines of independent latents have a standard deviation of 1/sqrt(d), so that the logits
+        # of negatives have one of 2. Where it is much larger, the negatives of a batch are too few.
         self.kappa_pos = 2.0 * d**0.5
 
     def law(self, loc: Tensor, kappa: Tensor) -> VonMisesFisher:
@@ -216,12 +216,14 @@ def evaluate(encoder: Encoder, process: Process, n: int = 4000) -> dict:
     own_mu, own_kappa = encoder(x)
     u, _, v = torch.linalg.svd(own_mu.T @ mu)
     turned = F.normalize(own_mu @ (u @ v), dim=-1)
+    low = kappa <= kappa.quantile(0.25)
     true, learnt = process.law(mu, kappa), process.law(turned, own_kappa)
     uniform = HypersphericalUniform(process.d)
     shown = slice(None, 300)
     return {
         "rank_correlation": correlation(ranks(kappa), ranks(own_kappa)),
         "kappa_ratio": (own_kappa / kappa).median().item(),
+        "kappa_ratio_low": (own_kappa / kappa)[low].median().item(),
         "claimed_cosine": learnt.mean_resultant_length().mean().item(),
         "true_cosine": (turned * z).sum(-1).mean().item(),
         "mean_direction": (turned * mu).sum(-1).mean().item(),
@@ -242,28 +244,31 @@ def correlation(x: Tensor, y: Tensor) -> float:
 # Report
 
 
-NOTES = """Means ± standard deviations over the seeds. The rank correlation (Spearman) and the median
-ratio compare learnt and true kappa. The claimed cosine is the mean of E[mu . z] under the learnt
-posteriors, and the real one is the mean of mu . z of the true latents: they are equal if the
-encoder knows how right it is. KL is that of the learnt from the true posterior in nats, beside that
-of the uniform distribution, which knows nothing."""
+NOTES = """Means ± standard deviations over n seeds, for 4,000 new observations. The rank
+correlation (Spearman) and the median ratio compare learnt and true kappa; the second ratio is that
+of the quarter with the lowest true kappa. The claimed cosine is the mean of E[mu . z] under the
+learnt posteriors, and the real one is the mean of mu . z of the true latents: they are equal if the
+encoder knows how right it is. KL is that from the true to the learnt posterior in nats, beside that
+to the uniform distribution, which knows nothing. Even with exact samples a kappa is learnt that is
+too large where the negatives of a batch are few."""
 
 
 def tables(rows: Sequence[dict], laws: Sequence[dict]) -> str:
     lines = [
-        "| d | sampler | n | rank correlation | learnt / true kappa | claimed cosine | real cosine "
-        "| KL | KL of the uniform |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| d | sampler | n | rank correlation | learnt / true kappa | of the lowest quarter "
+        "| claimed cosine | real cosine | KL | KL of the uniform |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for d, sampler in dict.fromkeys((row["dim"], row["sampler"]) for row in rows):
         group = [row for row in rows if (row["dim"], row["sampler"]) == (d, sampler)]
-        keys = ("rank_correlation", "kappa_ratio", "claimed_cosine", "true_cosine", "kl")
+        ratios = ("kappa_ratio", "kappa_ratio_low")
+        keys = ("rank_correlation", *ratios, "claimed_cosine", "true_cosine", "kl")
         cells = [spread(group, key, 3) for key in keys] + [spread(group, "kl_uniform", 2)]
         lines.append(f"| {d} | {TITLES[sampler]} | {len(group)} | {' | '.join(cells)} |")
     cosines = list(dict.fromkeys(row["cosine"] for row in laws))
     lines += [
         "",
-        "E[mu . x] of 20,000 samples of the s-vae style sampler, at the kappa where it is:",
+        "E[mu . x] of 20,000 samples of the s-vae style sampler, at kappa where the exact value is",
         "",
         f"| d | {' | '.join(map(str, cosines))} |",
         f"| --- {'| --- ' * len(cosines)}|",
@@ -272,6 +277,14 @@ def tables(rows: Sequence[dict], laws: Sequence[dict]) -> str:
         cells = [f"{row[WRONG]:.3f} (kappa {row['kappa']:.3g})" for row in laws if row["dim"] == d]
         lines.append(f"| {d} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def summary(row: dict) -> str:
+    return (
+        f"rank correlation {row['rank_correlation']:.3f}, learnt/true kappa "
+        f"{row['kappa_ratio']:.3f}, cosine {row['claimed_cosine']:.3f} claimed, "
+        f"{row['true_cosine']:.3f} real, KL {row['kl']:.3f} of {row['kl_uniform']:.2f}"
+    )
 
 
 def picture(path: Path, rows: Sequence[dict], laws: Sequence[dict]) -> None:
@@ -330,10 +343,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--dim", type=number(int, "an integer, 3 or more", 3), nargs="+", help="d (default 64)")
     seed = number(int, "an integer from 0 to 10^6", 0, 10**6 - 1)
     add("--seed", type=seed, nargs="+", help="default 0")
-    add("--table", action="store_true", help="d = 8, 16, 64, 128 and 3 seeds, to examples/results")
-    add("--steps", type=POSITIVE_INTEGER, default=1500, help="of training (default 1500)")
+    add("--table", action="store_true", help="d = 8, 16, 64 and 3 seeds, to examples/results")
+    add("--steps", type=POSITIVE_INTEGER, default=1200, help="of training (default 1200)")
     pairs = number(int, "an integer, 2 or more", 2)
-    add("--batch-size", type=pairs, default=128, help="pairs in a step (default 128)")
+    add("--batch-size", type=pairs, default=96, help="pairs in a step (default 96)")
     add("--samples", type=POSITIVE_INTEGER, default=16, help="of each posterior (default 16)")
     add("--lr", type=POSITIVE, default=3e-3, help="of Adam (default 3e-3)")
     add("--threads", type=POSITIVE_INTEGER, default=1, help="of the CPU (default 1)")
@@ -359,15 +372,9 @@ def main(argv: list[str] | None = None) -> None:
         for d in args.dim:
             for seed in args.seed:
                 for sampler in LOSSES:
-                    rows.append(train(d, seed, sampler, args))
-                    row = rows[-1]
-                    print(
-                        f"d = {d}, seed {seed}, {sampler}: rank correlation "
-                        f"{row['rank_correlation']:.3f}, learnt/true kappa {row['kappa_ratio']:.3f}, "
-                        f"cosine {row['claimed_cosine']:.3f} claimed, {row['true_cosine']:.3f} real, "
-                        f"KL {row['kl']:.3f} of {row['kl_uniform']:.2f}",
-                        flush=True,
-                    )
+                    row = train(d, seed, sampler, args)
+                    rows.append(row)
+                    print(f"d = {d}, seed {seed}, {sampler}: {summary(row)}", flush=True)
     except KeyboardInterrupt:
         sys.exit("\nstopped; nothing is written")
     given = sys.argv[1:] if argv is None else argv
@@ -377,7 +384,6 @@ def main(argv: list[str] | None = None) -> None:
         "settings": settings,
         "machine": machine("cpu"),
         "seconds": round(time.monotonic() - begin),
-        "mean_kl_ratio": statistics.mean(row["kl"] / row["kl_uniform"] for row in rows),
         "results": rows,
         "laws": laws,
     }

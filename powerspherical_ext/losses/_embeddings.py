@@ -136,5 +136,6 @@ class StochasticLoss(nn.Module):
         return self.log_temperature.exp()
 
     def extra_repr(self) -> str:
-        given = {"temperature": float(self.temperature), **self.options}
+        temperature = torch.as_tensor(self.temperature).detach().item()
+        given = {"temperature": temperature, **self.options}
         return ", ".join(f"{name}={value!r}" for name, value in given.items())
