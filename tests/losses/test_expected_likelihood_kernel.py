@@ -1,4 +1,4 @@
-"""The expected likelihood kernel by quadrature, in closed form and by samples; at infinite kappa."""
+"""The expected likelihood kernel by quadrature and in closed form, and at infinite kappa."""
 
 from __future__ import annotations
 

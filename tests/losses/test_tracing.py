@@ -125,7 +125,11 @@ def test_make_fx(name, mode):
     example = [x.detach() for x in arguments()]
     program = make_fx(lambda p, z, k: function(p, z, k), tracing_mode=mode)(*example)
     others = [x.flip(0) for x in example]
-    torch.testing.assert_close(tuple(program(*others)), function(*others))
+    results = []
+    for f in (program, function):
+        torch.manual_seed(0)  # of the losses that draw samples
+        results.append(tuple(f(*others)))
+    torch.testing.assert_close(*results)
 
 
 def last(output):
