@@ -57,8 +57,8 @@ class RotationallySymmetric(Distribution):
     Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
     computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
     is redistributed first. Beside DTensors, only a scalar concentration may be a plain tensor or a
-    number. Validation covers the rows of all processes. ``marginal_t`` and ``fit`` take no
-    DTensors.
+    number. Validation covers the rows of all processes. ``marginal_t``, ``angle_quantile``, ``fit``
+    and the constructors ``with_...`` take no DTensors.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": sphere}

@@ -100,7 +100,7 @@ def test_round_trip(rate, family, d):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(st.sampled_from(CONCENTRATED), st.sampled_from(RATES), st.floats(0.7, 11.5), st.floats(0, 1))
 def test_round_trip_at_random(family, rate, log_d, share):
     d = round(math.exp(log_d))
@@ -187,6 +187,7 @@ def test_four_nats_on_s3():
 # Gradients
 
 
+@pytest.mark.slow
 @each_concentrated
 @each_rate
 @pytest.mark.parametrize("d", [2, 7])
@@ -204,10 +205,11 @@ def test_gradients(rate, family, d):
     close(grad * inverse, torch.ones_like(grad), rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.slow
 @each_concentrated
 def test_gradients_of_probabilities(family):
-    kappa = family.at(torch.tensor([0.5, 9.0], dtype=torch.float64)).requires_grad_()
-    p = torch.tensor([0.3, 0.95], dtype=torch.float64, requires_grad=True)
+    kappa = family.at(torch.tensor([9.0], dtype=torch.float64)).requires_grad_()
+    p = torch.tensor([0.9], dtype=torch.float64, requires_grad=True)
 
     def angle(p, kappa):
         return family.distribution(axis(5), kappa, validate_args=False).angle_quantile(p)
