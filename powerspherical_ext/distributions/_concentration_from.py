@@ -57,13 +57,7 @@ def from_angle(
     owner: str, family: Family, loc: Tensor, angle: Any, p: Any, validate: bool
 ) -> Tensor:
     d, (angle, p) = _prepare(owner, loc, angle=angle, p=p)
-    try:
-        broadcast_shapes(angle.shape, p.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"{owner}: p must broadcast against the shape {tuple(angle.shape)} of angle, got "
-            f"{tuple(p.shape)}"
-        ) from None
+    _check_broadcast(owner, "p", p, "angle", angle)
     angle, p = torch.broadcast_tensors(angle, p)
     if validate:
         _check_probability(owner, p)
@@ -83,6 +77,12 @@ def angle_of_cap(
     owner: str, family: Family, concentration: Tensor, p: Any, d: int, validate: bool
 ) -> Tensor:
     p = as_number(owner, "p", p, concentration)
+    if p.device != concentration.device:
+        raise ValueError(
+            f"{owner}: p must be on the device of concentration, {concentration.device}, "
+            f"got {p.device}"
+        )
+    _check_broadcast(owner, "p", p, "the batch", concentration)
     if validate:
         _check_probability(owner, p)
     dtype = ops.common_dtype(p, concentration)
@@ -129,6 +129,16 @@ def _check(
         f"{owner}: {name} must be from {low:.6g} to {high:.6g}, which are those of the most "
         f"concentrated and of the uniform distribution, got {x[index].item():.6g}{where}"
     )
+
+
+def _check_broadcast(owner: str, name: str, x: Tensor, of: str, other: Tensor) -> None:
+    try:
+        broadcast_shapes(other.shape, x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{owner}: {name} must broadcast against the shape {tuple(other.shape)} of {of}, got "
+            f"{tuple(x.shape)}"
+        ) from None
 
 
 def _check_probability(owner: str, p: Tensor) -> None:

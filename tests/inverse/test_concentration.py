@@ -318,6 +318,10 @@ def test_messages():
             call()
     with pytest.raises(ValueError, match=r"p must broadcast against the shape \(3,\) of angle"):
         PowerSpherical.with_angle_quantile(loc, torch.ones(3), torch.ones(2))
+    with pytest.raises(ValueError, match=r"p must broadcast against the shape \(3,\) of the batch"):
+        PowerSpherical(torch.eye(3), 1.0).angle_quantile(torch.full((2,), 0.5))
+    with pytest.raises(ValueError, match=r"p must be on the device of concentration, cpu"):
+        PowerSpherical(torch.eye(3), 1.0).angle_quantile(torch.ones(3, device="meta"))
     with pytest.raises(ValueError, match=r"loc must have shape \(\.\.\., d\) with d >= 2"):
         PowerSpherical.with_mean_cosine(torch.ones(1), 0.5)
     with pytest.raises(TypeError, match=r"nats must be a tensor or a real number, got str"):
