@@ -60,7 +60,7 @@ def from_angle(
     _check_broadcast(owner, "p", p, "angle", angle)
     angle, p = torch.broadcast_tensors(angle, p)
     if validate:
-        _check_probability(owner, p)
+        _check_probability(owner, p, "between 0 and 1", (p > 0) & (p < 1))
     kappa = concentration_of_cap(angle, p, d, family)
     if validate:
 
@@ -84,7 +84,7 @@ def angle_of_cap(
         )
     _check_broadcast(owner, "p", p, "the batch", concentration)
     if validate:
-        _check_probability(owner, p)
+        _check_probability(owner, p, "from 0 to 1", (p >= 0) & (p <= 1))
     dtype = ops.common_dtype(p, concentration)
     p, kappa = savable(p.to(dtype), family.inside(concentration.to(dtype)))
     return angle_quantile(p, kappa, d, family)
@@ -141,9 +141,8 @@ def _check_broadcast(owner: str, name: str, x: Tensor, of: str, other: Tensor) -
         ) from None
 
 
-def _check_probability(owner: str, p: Tensor) -> None:
-    valid = (p >= 0) & (p <= 1)
+def _check_probability(owner: str, p: Tensor, wanted: str, valid: Tensor) -> None:
     if not valid.all():
         raise ValueError(
-            f"{owner}: p must be a probability from 0 to 1, got {p[~valid][0].item():.6g}"
+            f"{owner}: p must be a probability {wanted}, got {p[~valid][0].item():.6g}"
         )

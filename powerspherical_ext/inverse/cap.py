@@ -8,7 +8,6 @@ through sin2 = sin^2(theta/2) and cos2 = cos^2(theta/2), so that small angles ke
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from .. import ops
 from .._kernels import register_autograd, register_fake
 from .._tensors import ROWS, by_rows, sum_to, wide
 from ..families import FAMILIES, Family
-from ..marginal.cosine import log_density_of_angle, smaller_tail
+from ..marginal.cosine import jvp, log_density_of_angle, smaller_tail
 from ..marginal.tails import masses, mode_of, move, tail_quantile
 from ..ops._dispatch import batch_shape, is_traced, python_op
 from .concentration import largest, mean_cosine_slope_at_0
@@ -104,8 +103,8 @@ class _Angle(torch.autograd.Function):
         return sum_to(grad * dp, p), sum_to(grad * dkappa, kappa), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _jvp(_Angle._slopes(ctx), tangents)
+    def jvp(ctx: Any, dp: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
+        return jvp(_Angle._slopes(ctx), dp, dkappa)
 
 
 @python_op(
@@ -181,8 +180,8 @@ class _Concentration(torch.autograd.Function):
         return sum_to(grad * dangle, angle), sum_to(grad * dp, p), None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _jvp(_Concentration._slopes(ctx), tangents)
+    def jvp(ctx: Any, dangle: Tensor | None, dp: Tensor | None, *_: Any) -> Tensor:
+        return jvp(_Concentration._slopes(ctx), dangle, dp)
 
 
 @register_autograd("angle_quantile")
@@ -214,9 +213,3 @@ def _density_and_speed(angle: Tensor, kappa: Tensor, d: int, family: int) -> tup
     sin2, cos2 = (angle / 2).sin().square(), (angle / 2).cos().square()
     density = log_density_of_angle(sin2, cos2, kappa, d, FAMILIES[family]).exp()
     return density, ops.implicit_gradient(kappa, sin2, cos2, d, family)
-
-
-def _jvp(slopes: tuple[Tensor, Tensor], tangents: Sequence[Any]) -> Tensor:
-    (first, second), (by_first, by_second) = tangents[:2], slopes
-    result: Tensor = first * by_first + second * by_second
-    return result

@@ -31,7 +31,7 @@ from ..ops._dispatch import batch_shape, is_traced, python_op
 from ..reference import log_area
 from .tails import Density, masses, mode_of, move, tail_quantile
 
-__all__ = ["cdf", "icdf", "log_density_of_angle", "log_prob", "smaller_tail"]
+__all__ = ["cdf", "icdf", "jvp", "log_density_of_angle", "log_prob", "smaller_tail"]
 
 
 def log_prob(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
@@ -144,7 +144,7 @@ class _Cdf(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
-        return _jvp(_Cdf._slopes(ctx, *ctx.saved_tensors), dt, dkappa)
+        return jvp(_Cdf._slopes(ctx, *ctx.saved_tensors), dt, dkappa)
 
 
 @python_op("cosine_icdf(Tensor q, Tensor kappa, int d, int family, ScalarType dtype) -> Tensor")
@@ -190,7 +190,7 @@ class _Icdf(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
-        return _jvp(_Icdf._slopes(ctx, *ctx.saved_tensors), dq, dkappa)
+        return jvp(_Icdf._slopes(ctx, *ctx.saved_tensors), dq, dkappa)
 
 
 @register_autograd("cosine_cdf")
@@ -232,6 +232,7 @@ def _vjp(
     return sum_to(grad * dx, x), sum_to(grad * dkappa, kappa)
 
 
-def _jvp(slopes: tuple[Tensor, Tensor], *tangents: Tensor | None) -> Tensor:
+def jvp(slopes: tuple[Tensor, Tensor], *tangents: Tensor | None) -> Tensor:
+    """The derivative along the tangents of two inputs, of which one may be None."""
     parts = [s * v for s, v in zip(slopes, tangents, strict=True) if v is not None]
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
