@@ -431,7 +431,7 @@ class RotationallySymmetric(Distribution):
             loc, validate_args: as in `with_kl_to_uniform`, whose errors this method has.
             angle: between the mean direction and the edge of the cap, in radians, shape (...) or a
                 number. It is at most that of a cap of the uniform distribution which holds p.
-            p: probability, broadcastable against ``angle``.
+            p: a probability between 0 and 1, broadcastable against ``angle``.
 
         Example:
             >>> from powerspherical_ext import VonMisesFisher
