@@ -26,6 +26,7 @@ from .reference import (
     kl_power_spherical_von_mises_fisher,
     kl_spherical_cauchy,
     kl_von_mises_fisher,
+    likelihood_kernel_von_mises_fisher,
     power_spherical,
     spherical_cauchy,
     von_mises_fisher,
@@ -34,6 +35,10 @@ from .reference.contract import FamilyReference
 
 # KL(p || q) of (kappa_p, kappa_q, d, sin2, cos2) of the half angle between the mean directions.
 Divergence = Callable[[Tensor, Tensor, int, Tensor, Tensor], Tensor]
+
+# log of the integral of p_a p_b, plus log_area, of (kappa_a, kappa_b, sin2, cos2, L), where L gives
+# log_prob_at_mode_over_uniform of a kappa, by the kernels where there are any.
+LikelihoodKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 __all__ = ["FAMILIES", "Family", "FamilyMarginal", "FamilyReference", "family_named"]
 
@@ -66,6 +71,8 @@ class Family:
     """Maximum likelihood, where it is known."""
     kl: Mapping[str, Divergence] = field(default_factory=dict)
     """KL(this || q), by the name of q."""
+    likelihood_kernel: LikelihoodKernel | None = None
+    """The likelihood kernel of two members, where it is known."""
 
     def __post_init__(self) -> None:
         for module, protocol in (
@@ -132,6 +139,7 @@ FAMILIES: tuple[Family, ...] = (
             "power_spherical": kl_power_spherical_von_mises_fisher.kl_from_von_mises_fisher,
             "von_mises_fisher": kl_von_mises_fisher.kl,
         },
+        likelihood_kernel=likelihood_kernel_von_mises_fisher.log_kernel,
     ),
     Family(
         name="spherical_cauchy",

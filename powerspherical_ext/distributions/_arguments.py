@@ -14,7 +14,7 @@ from .._tensors import is_dtensor, same_shape, whole, wide
 from ..constraints import sphere
 
 __all__ = [
-    "as_concentration",
+    "as_number",
     "as_size",
     "broadcast_shapes",
     "can_validate",
@@ -24,32 +24,31 @@ __all__ = [
 ]
 
 
-def as_concentration(owner: str, concentration: Any, loc: Tensor) -> Tensor:
-    """A concentration as a floating-point tensor.
+def as_number(owner: str, argument: str, value: Any, like: Tensor) -> Tensor:
+    """A concentration, or another real number, as a floating-point tensor.
 
-    A number, Python's or NumPy's, and a tensor of integers or booleans take the dtype of ``loc``.
+    A number, Python's or NumPy's, and a tensor of integers or booleans take the dtype of ``like``.
     """
-    if isinstance(concentration, Tensor):
-        if concentration.is_floating_point():
-            return concentration
-        if not concentration.is_complex():
-            return concentration.to(loc.dtype)
-        raise TypeError(f"{owner}: concentration must be real, got {concentration.dtype}")
-    number = concentration
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            return value
+        if not value.is_complex():
+            return value.to(like.dtype)
+        raise TypeError(f"{owner}: {argument} must be real, got {value.dtype}")
+    number = value
     if not isinstance(number, int | float) and getattr(number, "shape", None) == ():
         number = number.item()  # of a NumPy scalar, or an array without dimensions
     if not isinstance(number, int | float):
         if not isinstance(number, Real):
             raise TypeError(
-                f"{owner}: concentration must be a tensor or a real number, "
-                f"got {type(concentration).__name__}"
+                f"{owner}: {argument} must be a tensor or a real number, got {type(value).__name__}"
             )
         number = float(number)
     try:
-        return loc.new_tensor(number)
+        return like.new_tensor(number)
     except OverflowError:
         raise ValueError(
-            f"{owner}: concentration must fit into {loc.dtype}, got an integer of "
+            f"{owner}: {argument} must fit into {like.dtype}, got an integer of "
             f"{number.bit_length()} bits"
         ) from None
 

@@ -17,13 +17,20 @@ from ..constraints import finite_nonnegative, sphere
 from ..families import Family
 from ..fit.maximum_likelihood import estimate, without_repeats
 from ._arguments import (
-    as_concentration,
+    as_number,
     as_size,
     broadcast_shapes,
     can_validate,
     check_float,
     check_unit,
     check_value,
+)
+from ._concentration_from import (
+    angle_of_cap,
+    from_angle,
+    from_entropy,
+    from_kl,
+    from_mean_cosine,
 )
 from ._elsewhere import ELSEWHERE
 from ._variances import variances
@@ -61,8 +68,8 @@ class RotationallySymmetric(Distribution):
     Parameters and values may be DTensors of ``torch.distributed.tensor``. Each process then
     computes its own rows, and results are sharded like the batch. A tensor that is sharded along d
     is redistributed first. Beside DTensors, only a scalar concentration may be a plain tensor or a
-    number. Validation covers the rows of all processes. ``marginal_t`` and ``fit`` take no
-    DTensors.
+    number. Validation covers the rows of all processes. ``marginal_t``, ``angle_quantile``, ``fit``
+    and the constructors ``with_...`` take no DTensors.
 
     Raises:
         TypeError: ``loc`` is not a floating-point tensor, or the concentration neither a tensor nor
@@ -104,7 +111,7 @@ class RotationallySymmetric(Distribution):
             raise TypeError(f"{name}: give exactly one of concentration and scale (its other name)")
         if normalize:
             loc = F.normalize(loc, dim=-1)
-        concentration = as_concentration(name, kappa, loc)
+        concentration = as_number(name, "concentration", kappa, loc)
         if concentration.dim() == 0:
             concentration = everywhere(concentration, loc)
         if is_dtensor(loc) != is_dtensor(concentration):
@@ -471,7 +478,7 @@ class RotationallySymmetric(Distribution):
             ) from None
         if shape[axis + 1] == 0:
             raise ValueError(f"{name}: there must be at least one sample, got {tuple(shape)}")
-        validate = cls._validate_args if validate_args is None else validate_args
+        validate = cls._validates(validate_args)
         if validate and not finite_nonnegative.check(weights).all():
             raise ValueError(f"{name}: weights must be non-negative and finite")
         samples, weights = samples.movedim(axis, -2), weights.expand(shape).movedim(axis + 1, -1)
@@ -494,6 +501,150 @@ class RotationallySymmetric(Distribution):
                 stacklevel=2,
             )
         return cls(result.mu.to(dtype), result.kappa.to(dtype), validate_args=validate_args)
+
+    @classmethod
+    def with_kl_to_uniform(
+        cls: type[_Self], loc: Tensor, nats: Tensor | float, *, validate_args: bool | None = None
+    ) -> _Self:
+        r"""The distribution whose divergence from the uniform one is given, as a rate is.
+
+        .. math:: \mathrm{KL}(p \,\|\, \text{uniform}) = \text{nats}
+
+        The concentration is found by Newton's method to the accuracy of the dtype. It is
+        differentiable in ``nats``, by the derivative of the divergence at the solution.
+
+        Args:
+            loc: mean directions, unit vectors, shape (..., d), d >= 2.
+            nats: shape (...) or a number, from 0, the uniform distribution, to the divergence at
+                the largest concentration. At 0 its gradient is infinite.
+            validate_args: check values as well as shapes and dtypes (torch's default: yes).
+                Unchecked, a concentration that does not exist is NaN.
+
+        Raises:
+            TypeError: ``loc`` is not a floating-point tensor, or ``nats`` neither a tensor nor a
+                real number.
+            ValueError: a shape or device does not fit, or, with ``validate_args``, there is no such
+                concentration; the message names the range.
+
+        Example:
+            >>> from powerspherical_ext import PowerSpherical
+            >>> loc = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            >>> PowerSpherical.with_kl_to_uniform(loc, nats=4.0).concentration
+            tensor(63.7873)
+        """
+        name = f"{cls.__name__}.with_kl_to_uniform"
+        kappa = from_kl(name, cls._family, loc, nats, cls._validates(validate_args))
+        return cls(loc, kappa, validate_args=validate_args)
+
+    @classmethod
+    def with_entropy(
+        cls: type[_Self], loc: Tensor, nats: Tensor | float, *, validate_args: bool | None = None
+    ) -> _Self:
+        r"""The distribution whose differential entropy is given.
+
+        The entropy is the logarithm of the surface area, less the divergence from the uniform
+        distribution, by which the concentration is found: see `with_kl_to_uniform`, whose arguments
+        and errors this method has.
+
+        Args:
+            nats: shape (...) or a number, up to the logarithm of the surface area, which is the
+                entropy of the uniform distribution. It may be negative.
+
+        Example:
+            >>> from powerspherical_ext import VonMisesFisher
+            >>> p = VonMisesFisher.with_entropy(torch.tensor([0.0, 0.0, 1.0]), nats=1.0)
+            >>> p.concentration, p.entropy()
+            (tensor(6.2829), tensor(1.))
+        """
+        name = f"{cls.__name__}.with_entropy"
+        kappa = from_entropy(name, cls._family, loc, nats, cls._validates(validate_args))
+        return cls(loc, kappa, validate_args=validate_args)
+
+    @classmethod
+    def with_mean_cosine(
+        cls: type[_Self], loc: Tensor, cosine: Tensor | float, *, validate_args: bool | None = None
+    ) -> _Self:
+        r"""The distribution whose mean resultant length E[:math:`\mu^\top x`] is given.
+
+        Args:
+            loc, validate_args: as in `with_kl_to_uniform`, whose errors this method has.
+            cosine: shape (...) or a number, from 0, the uniform distribution, to below 1. The
+                concentration is differentiable in it.
+
+        Example:
+            >>> from powerspherical_ext import PowerSpherical
+            >>> p = PowerSpherical.with_mean_cosine(torch.tensor([0.0, 0.0, 1.0]), cosine=0.75)
+            >>> p.concentration, p.mean_resultant_length()
+            (tensor(6.), tensor(0.7500))
+        """
+        name = f"{cls.__name__}.with_mean_cosine"
+        kappa = from_mean_cosine(name, cls._family, loc, cosine, cls._validates(validate_args))
+        return cls(loc, kappa, validate_args=validate_args)
+
+    @classmethod
+    def with_angle_quantile(
+        cls: type[_Self],
+        loc: Tensor,
+        angle: Tensor | float,
+        p: Tensor | float,
+        *,
+        validate_args: bool | None = None,
+    ) -> _Self:
+        r"""The distribution of which a cap of a given angle holds a given probability.
+
+        .. math:: P(\mu^\top x \ge \cos \text{angle}) = p
+
+        It is the inverse of `angle_quantile`, and differentiable in both numbers, by the implicit
+        function theorem. Each of its steps of Newton's method integrates tails, so that it takes
+        several times as long as a quantile.
+
+        Args:
+            loc, validate_args: as in `with_kl_to_uniform`, whose errors this method has.
+            angle: between the mean direction and the edge of the cap, in radians, shape (...) or a
+                number. It is at most that of a cap of the uniform distribution which holds p.
+            p: a probability between 0 and 1, broadcastable against ``angle``.
+
+        Example:
+            >>> from powerspherical_ext import VonMisesFisher
+            >>> loc = torch.tensor([0.0, 0.0, 1.0])
+            >>> p = VonMisesFisher.with_angle_quantile(loc, angle=0.1, p=0.9)
+            >>> p.concentration, p.angle_quantile(0.9)
+            (tensor(460.9009), tensor(0.1000))
+        """
+        name = f"{cls.__name__}.with_angle_quantile"
+        kappa = from_angle(name, cls._family, loc, angle, p, cls._validates(validate_args))
+        return cls(loc, kappa, validate_args=validate_args)
+
+    def angle_quantile(self, p: Tensor | float) -> Tensor:
+        r"""The angle in radians, from the mean direction, of the cap that holds the probability p.
+
+        This is the confidence cone: P(:math:`\mu^\top x \ge` cos angle) = p. Small angles keep
+        their digits, which ``marginal_t.icdf`` loses in the cosine. It is differentiable in p and
+        in the concentration.
+
+        Args:
+            p: a probability, broadcastable against the batch.
+
+        Returns:
+            Shape (...), in the common dtype of p and the concentration, and float32 at least.
+
+        Raises:
+            TypeError: p is neither a tensor nor a real number.
+            ValueError: with ``validate_args``, p is not from 0 to 1. Unchecked, the result is NaN.
+
+        Example:
+            >>> from powerspherical_ext import VonMisesFisher
+            >>> p = VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1e2, 1e6]))
+            >>> p.angle_quantile(0.68)
+            tensor([0.1511, 0.0015])
+        """
+        name = f"{type(self).__name__}.angle_quantile"
+        validate = self._validate_args
+        return angle_of_cap(name, self._family, self.concentration, p, self._dim, validate)
+
+    @classmethod
+    def _validates(cls, validate_args: bool | None) -> bool:
+        return cls._validate_args if validate_args is None else validate_args
 
     @property
     def marginal_t(self) -> CosineMarginal:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._checks import check_finite, check_kind, check_shape
 
-__all__ = ["Tensors", "Views", "detached_targets", "views_of"]
+__all__ = ["Tensors", "Views", "detached_targets", "one_per_sample", "views_of"]
 
 Tensors = Tensor | Sequence[Tensor]
 Pred = TypeVar("Pred")
@@ -91,7 +91,7 @@ def views_of(
     batch_shape = preds[0].shape[:-1]
     if kappas is None or all(k.shape == batch_shape for k in kappas):
         return views
-    return replace(views, kappas=[_one_per_sample(k, preds[0]) for k in kappas])
+    return replace(views, kappas=[one_per_sample(k, preds[0]) for k in kappas])
 
 
 def detached_targets(views: Views[Tensor, Tensor]) -> Sequence[Tensor]:
@@ -130,14 +130,14 @@ def _check_lists(given: tuple[Tensors, ...]) -> None:
         )
 
 
-def _one_per_sample(kappa: Tensor, pred: Tensor) -> Tensor:
+def one_per_sample(kappa: Tensor, pred: Tensor, name: str = "kappa", of: str = "pred") -> Tensor:
     """kappa (...) or (..., 1) as (...), for pred (..., d)."""
     batch_shape = tuple(pred.shape[:-1])
     if kappa.shape == (*batch_shape, 1):
         return kappa.squeeze(-1)
     if kappa.shape != batch_shape:
         raise ValueError(
-            f"kappa must have shape {batch_shape} or {(*batch_shape, 1)}, one for each sample of "
-            f"pred {tuple(pred.shape)}, got {tuple(kappa.shape)}"
+            f"{name} must have shape {batch_shape} or {(*batch_shape, 1)}, one for each sample of "
+            f"{of} {tuple(pred.shape)}, got {tuple(kappa.shape)}"
         )
     return kappa

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ops
-from .._tensors import everywhere, savable, wide
-from ..families import Family, family_named
+from .._tensors import savable, wide
+from ..families import family_named
 from ._autocast import autocast_disabled
 from ._checks import check_finite, check_matrices, values_are_cheap
 from ._distributed import gather as gather_rows
-from ._distributed import rank
 from ._domain import check_inside
+from ._pairs import check_temperature, directions, log_prob_ratio, own_indices
 from ._reduction import reduce
 from ._views import Tensors, views_of
 
@@ -81,14 +81,14 @@ def simclr_loss(
         Chen, Kornblith, Norouzi and Hinton, "A Simple Framework for Contrastive Learning", ICML
         2020; this form and its derivation: Nakamura, Okada and Taniguchi 2023, eq. 2, Claim 4.5.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     views = views_of(pred, target)
     dtype = ops.common_dtype(*views.preds, *views.targets)
     with autocast_disabled(views.preds[0].device):
         mus, zs = ([x.to(dtype) for x in xs] for xs in (views.preds, views.targets))
-        mus, zs = _directions(mus), _directions(zs)
+        mus, zs = directions(mus), directions(zs)
         all_mus = [gather_rows(mu) for mu in mus] if gather else mus
-        own = _own(mus[0], gather)
+        own = own_indices(mus[0], gather)
         losses = [
             F.cross_entropy(zs[j] @ all_mus[i].T / temperature, own, reduction="none")
             for i, j in views.pairs()
@@ -157,16 +157,16 @@ def vi_simclr_loss(
     dtype = ops.common_dtype(*views.preds, *views.targets, *kappas)
     with autocast_disabled(views.preds[0].device):
         preds, kappas = (list(savable(*(x.to(dtype) for x in xs))) for xs in (views.preds, kappas))
-        own, d = _own(preds[0], gather), preds[0].shape[-1]
+        own, d = own_indices(preds[0], gather), preds[0].shape[-1]
         if gather:
             preds, kappas = ([gather_rows(x) for x in xs] for xs in (preds, kappas))
         # A concentrated density varies over angles that are lost in the rounding of a float32
         # cosine, and of the direction of a vector.
-        mus, zs = _directions(map(wide, preds)), _directions(map(wide, views.targets))
+        mus, zs = directions(map(wide, preds)), directions(map(wide, views.targets))
         at_modes = [ops.log_prob_at_mode_over_uniform(k, d, family) for k in kappas]
         losses = []
         for i, j in views.pairs():
-            ratio = _log_prob_ratio(zs[j] @ mus[i].T, kappas[i], d, family)
+            ratio = log_prob_ratio(zs[j] @ mus[i].T, kappas[i], d, family)
             losses.append(F.cross_entropy(at_modes[i] + ratio, own, reduction="none"))
         return reduce(views.stacked(losses), reduction)
 
@@ -219,13 +219,13 @@ def nt_xent_loss(
     Source:
         Chen et al. 2020, eq. 1.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     check_matrices((("z1", [z1]), ("z2", [z2])))
     dtype = ops.common_dtype(z1, z2)
     with autocast_disabled(z1.device):
-        views = _directions((z1.to(dtype), z2.to(dtype)))
+        views = directions((z1.to(dtype), z2.to(dtype)))
         others = [gather_rows(z) if gather else z for z in views]
-        own = _own(views[0], gather)
+        own = own_indices(views[0], gather)
         losses = []
         for view in (0, 1):
             logits = views[view] @ torch.cat([others[1 - view], others[view]]).T / temperature
@@ -233,32 +233,3 @@ def nt_xent_loss(
             logits = logits.scatter(1, itself, -torch.inf)
             losses.append(F.cross_entropy(logits, own, reduction="none"))
         return reduce(torch.stack(losses), reduction)
-
-
-def _directions(vectors: Iterable[Tensor]) -> list[Tensor]:
-    return [F.normalize(x, dim=-1) for x in vectors]
-
-
-def _own(rows: Tensor, gathered: bool) -> Tensor:
-    """The indices of this process's rows among those of all processes, (N,)."""
-    n = len(rows)
-    own = torch.arange(n, device=rows.device) + (rank() * n if gathered else 0)
-    return everywhere(own, rows)
-
-
-def _log_prob_ratio(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
-    """log p(z_i) - log p(mu_k) for t[i, k] = mu_k . z_i, (N, K), in the dtype of kappa (K,).
-
-    Rounding of a matrix product carries t beyond -1 and 1, where no density is defined. At the
-    antipode, where a density may be 0, cos2 stays positive, so that the loss is finite; elsewhere
-    the added number is lost in rounding.
-    """
-    t = t + (t.clamp(-1, 1) - t).detach()  # a clamp with the gradient of t, which is faster
-    sin2, cos2 = ((1 - t) / 2).to(kappa.dtype), ((1 + t) / 2).to(kappa.dtype)
-    smallest = torch.finfo(kappa.dtype).tiny
-    return family.reference.log_prob_ratio(kappa, d, sin2, cos2 + smallest)
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")

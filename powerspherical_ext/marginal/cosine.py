@@ -31,7 +31,7 @@ from ..ops._dispatch import batch_shape, is_traced, python_op
 from ..reference import log_area
 from .tails import Density, masses, mode_of, move, tail_quantile
 
-__all__ = ["cdf", "icdf", "log_prob"]
+__all__ = ["cdf", "icdf", "jvp", "log_density_of_angle", "log_prob", "smaller_tail"]
 
 
 def log_prob(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
@@ -84,20 +84,34 @@ def _cdf(t: Tensor, kappa: Tensor, d: int, family: int, upper: bool, dtype: torc
     law = FAMILIES[family]
 
     def of_mass(t: Tensor, kappa: Tensor, mass: Tensor) -> Tensor:
-        tiny = torch.finfo(t.dtype).tiny
-        sin2, cos2 = ((1 - t) / 2).clamp(tiny, 1), ((1 + t) / 2).clamp(tiny, 1)
-        mode = mode_of(kappa, d, law)
-        h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
-        sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
-        start = Density(law, kappa, d, sin2, cos2)
-        smaller = start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass
-        result = torch.where((h < 0) != upper, smaller, 1 - smaller)
+        smaller, is_lower = smaller_tail((1 - t) / 2, (1 + t) / 2, kappa, d, law, mass, dtype)
+        result = torch.where(is_lower != upper, smaller, 1 - smaller)
         result = torch.where(t <= -1, 1.0 if upper else 0.0, result)
         result = torch.where(t >= 1, 0.0 if upper else 1.0, result)
         return torch.where(t.isnan() | kappa.isnan(), torch.nan, result)
 
     below, above = masses(kappa, d, law, dtype)
     return by_rows(of_mass, ROWS, t, kappa, below + above)
+
+
+def smaller_tail(
+    sin2: Tensor,
+    cos2: Tensor,
+    kappa: Tensor,
+    d: int,
+    family: Family,
+    mass: Tensor,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The probability on the side of t = cos2 - sin2 that is away from the mode of u, and whether
+    this is that of smaller t. ``mass`` is the sum of `masses`."""
+    tiny = torch.finfo(sin2.dtype).tiny
+    sin2, cos2 = sin2.clamp(tiny, 1), cos2.clamp(tiny, 1)
+    mode = mode_of(kappa, d, family)
+    h = (cos2 / mode.cos2).log() - (sin2 / mode.sin2).log()
+    sign = torch.where(h < 0, -1.0, 1.0).to(h.dtype)
+    start = Density(family, kappa, d, sin2, cos2)
+    return start.tail(sign, dtype) * mode.log_ratio(h, mode.slope()).exp() / mass, h < 0
 
 
 class _Cdf(torch.autograd.Function):
@@ -121,7 +135,7 @@ class _Cdf(torch.autograd.Function):
         sin2, cos2 = (1 - t) / 2, (1 + t) / 2
         speed = ops.implicit_gradient(kappa, sin2, cos2, ctx.d, ctx.family)
         family = FAMILIES[ctx.family]
-        dkappa = -sign * _density_u_twice(t, kappa, ctx.d, family) * speed
+        dkappa = -sign * log_density_of_angle(sin2, cos2, kappa, ctx.d, family).exp() * speed
         return sign * log_prob(t, kappa, ctx.d, family).exp(), dkappa
 
     @staticmethod
@@ -130,7 +144,7 @@ class _Cdf(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
-        return _jvp(_Cdf._slopes(ctx, *ctx.saved_tensors), dt, dkappa)
+        return jvp(_Cdf._slopes(ctx, *ctx.saved_tensors), dt, dkappa)
 
 
 @python_op("cosine_icdf(Tensor q, Tensor kappa, int d, int family, ScalarType dtype) -> Tensor")
@@ -176,7 +190,7 @@ class _Icdf(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
-        return _jvp(_Icdf._slopes(ctx, *ctx.saved_tensors), dq, dkappa)
+        return jvp(_Icdf._slopes(ctx, *ctx.saved_tensors), dq, dkappa)
 
 
 @register_autograd("cosine_cdf")
@@ -197,16 +211,17 @@ def _(x: Tensor, kappa: Tensor, *_: Any) -> Tensor:
     return x.new_empty(batch_shape(x.shape, kappa.shape))
 
 
-def _density_u_twice(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
-    """2 g(u) = (1 - t^2) f(t), finite at both ends for every d."""
-    sin2, cos2 = (1 - t) / 2, (1 + t) / 2
+def log_density_of_angle(
+    sin2: Tensor, cos2: Tensor, kappa: Tensor, d: int, family: Family
+) -> Tensor:
+    """log((1 - t^2) f(t)) = log(2 g(u)), which is finite at both ends for every d, or -infinity."""
     log_g: Tensor = (
         ops.log_prob_at_mode(kappa, d, family)
         + log_area(d - 1)
         + family.reference.log_prob_ratio(kappa, d, sin2, cos2)
         + (d - 1) / 2 * (4 * sin2 * cos2).log()
     )
-    return log_g.exp()
+    return log_g
 
 
 def _vjp(
@@ -217,6 +232,7 @@ def _vjp(
     return sum_to(grad * dx, x), sum_to(grad * dkappa, kappa)
 
 
-def _jvp(slopes: tuple[Tensor, Tensor], *tangents: Tensor | None) -> Tensor:
+def jvp(slopes: tuple[Tensor, Tensor], *tangents: Tensor | None) -> Tensor:
+    """The derivative along the tangents of two inputs, of which one may be None."""
     parts = [s * v for s, v in zip(slopes, tangents, strict=True) if v is not None]
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]

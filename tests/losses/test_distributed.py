@@ -13,6 +13,9 @@ from powerspherical_ext.losses import (
     DirectPred,
     VISimSiamLoss,
     barlow_twins_loss,
+    expected_likelihood_kernel_loss,
+    hedged_instance_loss,
+    mc_infonce_loss,
     nt_xent_loss,
     simclr_loss,
     vi_simclr_loss,
@@ -62,6 +65,20 @@ def losses_of(part, gather):
         + 2 * vi_simclr_loss([z1, z2], [z1, z2], [kappa, kappa], gather=gather)
         + 3 * nt_xent_loss(z1, z2, gather=gather)
         + 4 * barlow_twins_loss(z1, z2, gather=gather)
+        + stochastic_losses_of(z1, z2, kappa, gather)
+    )
+
+
+def stochastic_losses_of(z1, z2, kappa, gather):
+    """Each process draws the samples of all processes' views, here the same as the others."""
+    generator = torch.Generator().manual_seed(0)
+    views, options = (z1, z2, kappa, kappa), {"gather": gather, "generator": generator}
+    options["temperature"] = 0.5
+    return (
+        5 * mc_infonce_loss(*views, **options)
+        + 6 * expected_likelihood_kernel_loss(*views, **options)
+        + 7 * expected_likelihood_kernel_loss(*views, distribution="power_spherical", **options)
+        + 8 * hedged_instance_loss(*views, kl_weight=0.1, **options)
     )
 
 

@@ -8,7 +8,13 @@ import torch
 from cases import ignores_warnings_of_torch, path, unit
 from outside import assert_nan_outside, concentrations, each_law, is_outside, watchdog
 
-from powerspherical_ext.losses import VISimSiamLoss, vi_simclr_loss
+from powerspherical_ext.losses import (
+    VISimSiamLoss,
+    expected_likelihood_kernel_loss,
+    hedged_instance_loss,
+    mc_infonce_loss,
+    vi_simclr_loss,
+)
 
 pytestmark = pytest.mark.usefixtures(watchdog.__name__)
 
@@ -105,3 +111,22 @@ def test_vi_simclr_loss(law, wrong, monkeypatch):
     assert loss.isnan()
     assert kappa.grad.isnan().all()
     assert pred.grad.isnan().all()
+
+
+@each_law
+@pytest.mark.parametrize("wrong", [-1.0, float("inf"), float("nan"), 1e16])
+@pytest.mark.parametrize(
+    "loss_of", [mc_infonce_loss, expected_likelihood_kernel_loss, hedged_instance_loss]
+)
+def test_losses_of_stochastic_embeddings(loss_of, law, wrong, monkeypatch):
+    """All samples are compared with each other, here those of one view with NaN."""
+    for name in ("check_inside", "check_finite"):
+        monkeypatch.setattr(f"powerspherical_ext.losses._embeddings.{name}", lambda *_: None)
+    z1, z2 = (unit(4, 5, seed=seed).requires_grad_() for seed in (1, 2))
+    kappa = torch.tensor([0.5, wrong, 0.25, 0.1], dtype=torch.float64, requires_grad=True)
+    inside = torch.full((4,), 0.5, dtype=torch.float64)
+    losses = loss_of(z1, z2, inside, kappa, distribution=law.name, reduction="none")
+    assert losses.isnan().all()
+    losses.mean().backward()
+    assert kappa.grad[1].isnan()
+    assert z1.grad.isnan().all()

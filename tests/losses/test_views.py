@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +12,15 @@ from loss_inputs import D, N, assert_same, concentrations, features, unit
 from powerspherical_ext import PowerSpherical, VonMisesFisher
 from powerspherical_ext.losses import (
     DINOLoss,
+    MCInfoNCELoss,
     barlow_twins_loss,
+    expected_likelihood_kernel_loss,
+    hedged_instance_loss,
     j_align,
     j_kl,
     j_uniform,
     log_renormalizer,
+    mc_infonce_loss,
     nt_xent_loss,
     simclr_loss,
     simsiam_loss,
@@ -58,19 +63,36 @@ def two_views(criterion, kappa=KAPPA):
         "simclr": simclr_loss,
         "nt_xent": nt_xent_loss,
         "barlow_twins": barlow_twins_loss,
+        **{
+            name: lambda a, b, loss=loss: loss(a, b, kappa, kappa)
+            for name, loss in STOCHASTIC.items()
+        },
     }[criterion]
 
 
+def value(function, *arguments):
+    """With the same random numbers at every call."""
+    torch.manual_seed(0)
+    return function(*arguments)
+
+
+STOCHASTIC = {
+    "mc_infonce": mc_infonce_loss,
+    "elk": expected_likelihood_kernel_loss,
+    "elk, samples": partial(expected_likelihood_kernel_loss, distribution="power_spherical"),
+    "hib": partial(hedged_instance_loss, kl_weight=0.01),
+}
 CRITERIA = ("simsiam", "simclr", "vi_simclr", "vi_simsiam", "nt_xent", "dino", "barlow_twins")
+CRITERIA += (*STOCHASTIC,)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_half_precision_and_autocast_are_computed_in_float32(criterion):
     a, b = (features(N, D, seed=i, dtype=torch.float32).bfloat16().detach() for i in range(2))
-    expected = two_views(criterion)(a.float(), b.float())
-    assert two_views(criterion)(a, b).item() == expected.item()
+    expected = value(two_views(criterion), a.float(), b.float())
+    assert value(two_views(criterion), a, b).item() == expected.item()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = two_views(criterion)(a, b)
+        loss = value(two_views(criterion), a, b)
     assert loss.item() == expected.item()
     assert loss.dtype == torch.float32
 
@@ -81,10 +103,10 @@ def test_targets_made_in_inference_mode(criterion):
     pred, target = (features(N, D, seed=i, dtype=torch.float32) for i in range(2))
     with torch.inference_mode():
         made, kappa = target.clone(), KAPPA.clone()
-    expected = two_views(criterion)(pred, target)
-    assert_same(two_views(criterion, kappa)(pred, made), expected, (pred,))
+    expected = value(two_views(criterion), pred, target)
+    assert_same(value(two_views(criterion, kappa), pred, made), expected, (pred,))
     with torch.inference_mode():
-        assert two_views(criterion, kappa)(pred, made) == expected
+        assert value(two_views(criterion, kappa), pred, made) == expected
 
 
 # Dynamo itself instantiates the autograd.Function.
@@ -94,7 +116,7 @@ def test_targets_made_in_inference_mode(criterion):
 def test_compiles_without_a_graph_break(criterion):
     a, b = (features(N, D, seed=i, dtype=torch.float32) for i in range(2))
     compiled = torch.compile(two_views(criterion), backend="aot_eager", fullgraph=True)
-    assert_same(compiled(a, b), two_views(criterion)(a, b), (a,))
+    assert_same(value(compiled, a, b), value(two_views(criterion), a, b), (a,))
 
 
 # A batch without samples
@@ -106,6 +128,10 @@ EMPTY = {
     "nt_xent": lambda a, b, k, **options: nt_xent_loss(a, b, **options),
     "vi_simclr": vi_simclr_loss,
     "vi_simsiam": vi_simsiam_loss,
+    **{
+        name: lambda a, b, k, loss=loss, **options: loss(a, b, k, k, **options)
+        for name, loss in STOCHASTIC.items()
+    },
     "vi_simsiam, lists": lambda a, b, k, **options: vi_simsiam_loss(
         [a, a], [b, b], [k, k], **options
     ),
@@ -176,6 +202,26 @@ NAN = torch.full_like(X, math.nan)
         (lambda: vi_simclr_loss(X, X, [K]), TypeError, "three lists.*got Tensor, Tensor, list"),
         (lambda: vi_simclr_loss([X, X], [X, X], [K]), ValueError, "kappa .*2, got 1"),
         (lambda: vi_simclr_loss(X, X, K, distribution="normal"), ValueError, "got 'normal'"),
+        (lambda: mc_infonce_loss(X, X[:3], K, K), ValueError, r"z2 .*\(4, 3\) of z1, got"),
+        (lambda: mc_infonce_loss(NAN, X, K, K), ValueError, "z1 must be finite, got NaN"),
+        (lambda: mc_infonce_loss(X, X, K, K * math.nan), ValueError, "kappa2 must be finite"),
+        (lambda: mc_infonce_loss(X, X, -K, K), ValueError, "kappa must be > 0 .*got -5"),
+        (lambda: mc_infonce_loss(X, X, K, K[:3]), ValueError, r"kappa2 .*of z2 \(4, 3\).*\(3,\)"),
+        (lambda: mc_infonce_loss(X.long(), X, K, K), TypeError, "z1 .*floating-point.*int64"),
+        (lambda: mc_infonce_loss(X[0], X[0], K, K), ValueError, r"z1 .*\(N, d\).*got \(3,\)"),
+        (lambda: mc_infonce_loss(X, X, K, K, temperature=0.0), ValueError, "temperature .*got 0"),
+        (lambda: mc_infonce_loss(X, X, K, K, temperature=K), ValueError, r"one element.*\(4,\)"),
+        (lambda: mc_infonce_loss(X, X, K, K, n_samples=0), ValueError, "n_samples .*1 or more"),
+        (lambda: mc_infonce_loss(X, X, K, K, reduction="max"), ValueError, "reduction .*'max'"),
+        (lambda: mc_infonce_loss(X, X, K, K, distribution="normal"), ValueError, "got 'normal'"),
+        (
+            lambda: mc_infonce_loss(X, X, K, K, distribution="spherical_cauchy"),
+            ValueError,
+            "kappa must be < 1 for distribution='spherical_cauchy', got 5",
+        ),
+        (lambda: MCInfoNCELoss(temperature=-1.0), ValueError, "temperature .*got -1"),
+        (lambda: expected_likelihood_kernel_loss(X, NAN, K, K), ValueError, "z2 must be finite"),
+        (lambda: hedged_instance_loss(X, X, K, K, kl_weight=-1), ValueError, "kl_weight .*got -1"),
         (lambda: barlow_twins_loss(X[:1], X[:1]), ValueError, "two samples or more, got 1"),
         (lambda: barlow_twins_loss(X, NAN), ValueError, "z2 must be finite"),
         (lambda: barlow_twins_loss(X, X, redundancy_weight=-1), ValueError, "got -1"),

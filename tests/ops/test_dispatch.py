@@ -24,6 +24,7 @@ from op_calls import STATE, family, inputs, log_prob, raw
 
 from powerspherical_ext import HypersphericalUniform, ops, reference
 from powerspherical_ext.families import family_named
+from powerspherical_ext.inverse.concentration import largest
 
 both_paths = pytest.mark.usefixtures(path.__name__)
 each_family = pytest.mark.usefixtures(family.__name__)
@@ -85,6 +86,16 @@ def python_calls(kappa):
     yield raw.cosine_cdf.default, (y[:0], kappa[0], *law, False, kappa.dtype)
     yield raw.cosine_sample.default, (kappa, STATE, *law)
     yield raw.implicit_gradient.default, (kappa, y, 1 - y, *law)
+    for dtype in {kappa.dtype, torch.float32}:
+        yield raw.angle_quantile.default, (y, kappa, *law, dtype)
+        eps = torch.finfo(dtype).eps
+        yield (
+            raw.concentration_of_cap.default,
+            (y, y.mT, *law, largest(op_calls.FAMILY, dtype), eps),
+        )
+    for function in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.MEAN_RESULTANT_LENGTH):
+        last = largest(op_calls.FAMILY, kappa.dtype)
+        yield raw.concentration_of.default, (y.mT, function, *law, last, 0.0)
 
 
 @each_family

@@ -9,6 +9,7 @@ from cases import close, ignores_warnings_of_torch, needs_kernels, unit
 from op_calls import STATE, family, inputs, raw
 
 from powerspherical_ext import ops
+from powerspherical_ext.inverse.concentration import largest
 from powerspherical_ext.marginal import sampling
 
 pytestmark = [
@@ -136,6 +137,12 @@ def raw_calls():
     yield (lambda k: raw.cosine_entropy(k, *law, k.dtype)), (kappa,)
     yield (lambda k: raw.cosine_entropy_dkappa(k, *law, k.dtype)), (kappa,)
     yield (lambda k, x: raw.implicit_gradient(k, x, 1 - x, *law)), (kappa, sin2)
+    last, eps = largest(op_calls.FAMILY, sin2.dtype), torch.finfo(sin2.dtype).eps
+    yield (lambda p, k: raw.angle_quantile(p, k, *law, p.dtype)), (sin2, kappa)
+    angle = raw.angle_quantile(sin2, kappa.detach(), *law, sin2.dtype)
+    yield (lambda x, p: raw.concentration_of_cap(x, p, *law, last, eps)), (angle, sin2)
+    for function in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.MEAN_RESULTANT_LENGTH):
+        yield (lambda x, f=function: raw.concentration_of(x, int(f), *law, last, 0.0)), (sin2,)
 
 
 def test_raw_ops_called_directly_have_gradients():
