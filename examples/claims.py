@@ -3,6 +3,7 @@
     python examples/claims.py --jobs 2             # 42 trainings, in folders below runs/claims
     python examples/claims.py table --jobs 2       # one study alone
     python examples/evaluate.py runs/claims/*-*    # then evaluate them
+    python examples/claims.py --summary examples/results/claims.json    # the table of README.md
 
 All train the quick preset's network on Fashion-MNIST with the seeds 0, 1 and 2. The studies are:
 
@@ -18,12 +19,14 @@ folder that has results.json is finished.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from vi_simsiam.data import FASHION_MNIST
 
@@ -62,6 +65,32 @@ def train(name: str, options: str, seed: int, root: Path) -> int:
     return subprocess.run(command).returncode
 
 
+def summary(report: dict[str, Any]) -> str:
+    """The accuracy of each method, and how well its own confidence and the nearest similarity tell
+    right from wrong answers of the kNN classifier."""
+    head = ("method", "n", "kNN", "linear", "kNN, damaged", "its confidence")
+    own, nearest = ("AUROC, clean", "AUROC, damaged"), "nearest similarity, damaged"
+    rows = [(*head, *own, nearest)]
+    rows.append(tuple("---" for _ in rows[0]))
+    for label, group in report["groups"].items():
+        sections = group["sections"]
+        knn, linear = (sections[name]["accuracy"] for name in ("knn", "linear"))
+        aurocs = [sections["auroc"]["knn"][kind]["confidences"] for kind in ("clean", "damaged")]
+        name = next((x for x in ("kappa", "negative entropy", "norm of mu") if x in aurocs[0]), "")
+        name = name or "norm of z"
+        cells = [knn["clean"], linear["clean"], knn["damaged"]]
+        confidences = [a[name]["auroc"] for a in aurocs]
+        free = aurocs[1]["nearest similarity"]["auroc"]
+        words = [*map(spread, cells), name, *map(spread, confidences), spread(free)]
+        rows.append((label, str(group["n"]), *words))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def spread(x: dict[str, float]) -> str:
+    words = f"{x['mean']:.3f}" if x["sd"] is None else f"{x['mean']:.3f} ± {x['sd']:.3f}"
+    return words.replace("0.", ".")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -70,7 +99,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, on a core each")
     default = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
     parser.add_argument("--root", type=Path, default=default, help="folder of Fashion-MNIST")
+    parser.add_argument(
+        "--summary", type=Path, metavar="REPORT", help="print a table of report.json"
+    )
     args = parser.parse_args()
+    if args.summary:
+        try:
+            print(summary(json.loads(args.summary.read_text())))
+        except (OSError, ValueError, KeyError) as error:
+            parser.error(f"--summary {args.summary}: not a report.json of evaluate.py ({error!r})")
+        return
     unknown = set(args.study) - set(STUDIES)
     if unknown:
         parser.error(f"study must be of {', '.join(STUDIES)}, got {', '.join(sorted(unknown))}")
