@@ -38,11 +38,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from svae.options import POSITIVE, POSITIVE_INTEGER, Parser, number
-from svae.progress import progress
 from svae.report import COLORS, machine, spread
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+from vi_simsiam.options import Parser, number
+from vi_simsiam.progress import progress
 
 from powerspherical_ext import HypersphericalUniform, VonMisesFisher
 from powerspherical_ext.losses import mc_infonce_loss
@@ -351,16 +351,14 @@ def write(stem: Path, results: dict) -> None:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--dim", type=number(int, "an integer, 3 or more", 3), nargs="+", help="d (default 64)")
-    seed = number(int, "an integer from 0 to 10^6", 0, 10**6 - 1)
-    add("--seed", type=seed, nargs="+", help="default 0")
+    add("--dim", type=number(3), nargs="+", help="d (default 64)")
+    add("--seed", type=number(0, 10**6 - 1), nargs="+", help="default 0")
     add("--table", action="store_true", help="d = 8, 16, 64 and 3 seeds, to examples/results")
-    add("--steps", type=POSITIVE_INTEGER, default=1200, help="of training (default 1200)")
-    pairs = number(int, "an integer, 2 or more", 2)
-    add("--batch-size", type=pairs, default=96, help="pairs in a step (default 96)")
-    add("--samples", type=POSITIVE_INTEGER, default=16, help="of each posterior (default 16)")
-    add("--lr", type=POSITIVE, default=3e-3, help="of Adam (default 3e-3)")
-    add("--threads", type=POSITIVE_INTEGER, default=1, help="of the CPU (default 1)")
+    add("--steps", type=number(1), default=1200, help="of training (default 1200)")
+    add("--batch-size", type=number(2), default=96, help="pairs in a step (default 96)")
+    add("--samples", type=number(1), default=16, help="of each posterior (default 16)")
+    add("--lr", type=number(0.0, above=True), default=3e-3, help="of Adam (default 3e-3)")
+    add("--threads", type=number(1), default=1, help="of the CPU (default 1)")
     add(
         "--out", type=Path, default=Path("runs") / "mc-infonce-synthetic", help="folder to write to"
     )

@@ -109,11 +109,11 @@ def test_posteriors_of_the_process_are_the_true_ones(synthetic):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--dim", "2"], "--dim: must be an integer, 3 or more, got 2"),
-        (["--steps", "0"], "--steps: must be an integer, 1 or more, got 0"),
-        (["--batch-size", "1"], "--batch-size: must be an integer, 2 or more, got 1"),
-        (["--lr", "nan"], "--lr: must be a positive number, got nan"),
-        (["--seed", "-1"], "--seed: must be an integer from 0"),
+        (["--dim", "2"], "--dim: must be a whole number from 3 on, got 2"),
+        (["--steps", "0"], "--steps: must be a whole number from 1 on, got 0"),
+        (["--batch-size", "1"], "--batch-size: must be a whole number from 2 on, got 1"),
+        (["--lr", "nan"], "--lr: must be a number above 0.0, got nan"),
+        (["--seed", "-1"], "--seed: must be a whole number from 0 to 999999, got -1"),
         (["--what"], "unrecognized arguments: --what"),
     ],
 )
