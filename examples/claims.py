@@ -27,6 +27,7 @@ from pathlib import Path
 
 from vi_simsiam.data import FASHION_MNIST
 from vi_simsiam.methods import METHODS
+from vi_simsiam.options import Parser, number
 
 RUNS = Path("runs") / "claims"
 SEEDS = (0, 1, 2)
@@ -62,20 +63,19 @@ def train(name: str, options: str, seed: int, root: Path) -> int:
     return subprocess.run(command).returncode
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("study", nargs="*", help=f"of {', '.join(STUDIES)}; all if none is named")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, on a core each")
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("study", nargs="*", help=f"of {', '.join(STUDIES)}; all if none is named")
+    add("--jobs", type=number(1), default=1, help="trainings at a time, on a core each (default 1)")
     default = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
-    parser.add_argument("--root", type=Path, default=default, help="folder of Fashion-MNIST")
-    args = parser.parse_args()
+    add("--root", type=Path, default=default, help=f"folder of Fashion-MNIST (default {default})")
+    args = parser.parse_args(argv)
     unknown = set(args.study) - set(STUDIES)
     if unknown:
         parser.error(f"study must be of {', '.join(STUDIES)}, got {', '.join(sorted(unknown))}")
-    if args.jobs < 1:
-        parser.error(f"--jobs must be a whole number from 1 on, got {args.jobs}")
+    if not args.root.is_dir():
+        parser.error(f"--root {args.root}: no such folder; make fashion-mnist fetches the data")
     todo = [
         (name, options, seed, args.root)
         for study in args.study or STUDIES
