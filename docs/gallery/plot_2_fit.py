@@ -35,8 +35,9 @@ print(f"angle between the estimate and the true direction: {error.rad2deg():.1f}
 print(f"95 % of the bootstrap's concentrations: {low:.1f} to {high:.1f}")
 
 # %%
-# Another cone holds 95 % of the *samples*: ``angle_quantile`` is its angle. It is right if the family
-# describes the samples, which ``goodness_of_fit_test`` tests. The map below shows the whole sphere.
+# Another cone holds 95 % of the *samples*: ``angle_quantile`` is its angle. It is right if the
+# family describes the samples, which ``goodness_of_fit_test`` tests. The map below shows the whole
+# sphere.
 
 sample_cone = fitted.angle_quantile(0.95)
 test = goodness_of_fit_test(x, VonMisesFisher, n_simulations=99, generator=generator)
