@@ -4,12 +4,12 @@
     python examples/fit_mixture.py --data digits --components 5 10 20 40 --seed 1
     python examples/fit_mixture.py --family power_spherical
 
-An image counts by its direction: its principal components, divided by their length, are a point on
-the unit sphere. Mixtures of several sizes are fitted, each with a concentration for every component
-and with one for all. The Bayesian information criterion (BIC) chooses among them: the gain in
-likelihood must be worth the parameters. Prints the BIC of each, and how well its components agree
-with the labels, which the fit never sees. Draws the BIC and the mean images of the components of
-the best mixture in fit_mixture.png.
+Only the direction of an image counts: its principal components, divided by their length, are a
+point on the unit sphere. Mixtures of several sizes are fitted, each with a concentration for every
+component and with one for all. The Bayesian information criterion (BIC) chooses among them: the
+gain in likelihood must be worth the parameters. The script prints the BIC of each, and how well its
+components agree with the labels, which the fit never sees. It draws the BIC and the mean images of
+the components of the best mixture in fit_mixture.png.
 """
 
 from __future__ import annotations
