@@ -246,8 +246,8 @@ def train_and_evaluate(
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     plot.save(args.out / "results.png", f"{args.method} on {data.name}", run.history, evaluation)
     print(
-        f"\nthis call: {trained - start:.0f} s of training, {time.monotonic() - trained:.0f} s of evaluation; "
-        f"wrote {args.out / 'results.png'}"
+        f"\nthis call: {trained - start:.0f} s of training, {time.monotonic() - trained:.0f} s of "
+        f"evaluation; wrote {args.out / 'results.png'}"
     )
     print(f"all that the paper measures: python examples/evaluate.py {args.out}")
     if args.data == "mnist" and any(path.is_dir() for path in FASHION_MNIST):
