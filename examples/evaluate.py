@@ -231,7 +231,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     (args.out / "report.md").write_text(tables.document(report, pictures))
     print("\n" + tables.text(report))
     n_pictures = sum(map(len, pictures.values()))
-    print(f"\nwrote {args.out / 'report.md'}, report.json and {n_pictures} pictures")
+    print(
+        f"\nwrote {args.out / 'report.md'}, report.json and {n_pictures} picture{'s' * (n_pictures != 1)}"
+    )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def training_curve(axis: Axes, history: dict[str, list[float]]) -> None:
     axis.plot(steps, smooth(loss, window), color=BLUE)
     low, high = np.percentile(loss, [0, 95])
     axis.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
-    axis.set(title=f"Training (thick: mean of {window} steps)", xlabel="step")
+    averaged = f" (thick: mean of {window} steps)" if window > 1 else ""
+    axis.set(title=f"Training{averaged}", xlabel="step")
     axis.set_ylabel("loss", color=BLUE)
     right = axis.twinx()
     right.plot(steps, smooth(cosine, window), color=ORANGE)
@@ -101,7 +102,9 @@ def calibration_curve(axis: Axes, evaluation: Evaluation) -> None:
     both = [*calibration.predicted, *calibration.observed]
     ends = [min(both) - 0.05, max(both) + 0.05]
     axis.plot(ends, ends, color=GRAY, linestyle="--", label="calibrated")
-    axis.plot(calibration.predicted, calibration.observed, "o-", color=BLUE, label="a tenth of the images")
+    axis.plot(
+        calibration.predicted, calibration.observed, "o-", color=BLUE, label="a tenth of the images"
+    )
     axis.set(
         title=f"Calibration without labels, ECE {calibration.ece:.3f}",
         xlabel=r"cosine that kappa expects, $\kappa/(\kappa+d-1)$",
