@@ -1,7 +1,7 @@
 """Train VI-SimSiam, a SimSiam that also predicts its certainty kappa, and evaluate kappa.
 
     python examples/train_vi_simsiam.py                       # 5,000 MNIST digits, no download
-    python examples/train_vi_simsiam.py --method simsiam      # a baseline; --help lists all six
+    python examples/train_vi_simsiam.py --method simsiam      # a baseline; --help lists all
     python examples/train_vi_simsiam.py --data fashion-mnist --root /path/to/fashion-mnist
     python examples/train_vi_simsiam.py --preset paper --data cifar10 --root /path/to/data \\
         --device cuda --amp
@@ -16,7 +16,7 @@ One file of vi_simsiam/ for each job: methods.py has the losses of all methods, 
 network, augment.py the views, data.py the images, settings.py the presets, distributed.py torchrun.
 examples/evaluate.py measures all that the paper does on the runs that this script has made.
 
-Measured with the default settings for each --method, seed 0 (n = 1), one core of a shared 2-core
+Measured for the methods of Table 1 by default settings, seed 0 (n = 1), one core of a shared 2-core
 machine, 1240 steps on 4,000 MNIST images: kNN accuracy on 1,000 test images, clean and damaged; and
 AUROC of kappa, and of the norm of mu, against kNN's correctness on the damaged ones (chance .5, its
 standard deviation .007). Without a predictor mu is z.

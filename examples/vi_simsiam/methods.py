@@ -1,4 +1,5 @@
-"""The rows of the paper's Table 1: one class each, with its loss and what follows a step.
+"""The rows of the paper's Table 1, and the losses of stochastic embeddings that users compare with
+it: one class each, with its loss and what follows a step.
 
 A loss takes the heads' outputs of V views, of which the first two are large. DINO's also takes the
 images of these two, for its teacher.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from powerspherical_ext.losses import (
     DINOLoss,
     VISimSiamLoss,
     barlow_twins_loss,
+    expected_likelihood_kernel_loss,
+    hedged_instance_loss,
+    mc_infonce_loss,
     nt_xent_loss,
     simsiam_loss,
     vi_simclr_loss,
@@ -141,6 +145,59 @@ class BarlowTwins(Method):
         return mean_over_pairs(barlow_twins_loss, views.z, gather=True) / views.z[0].shape[-1]
 
 
+class Stochastic(Method):
+    """A loss of the distributions of two views, whose samples a generator of its own draws.
+
+    The generator is a part of the method's state, so that a resumed run draws the same samples.
+    Every process draws those of the whole batch.
+    """
+
+    has_kappa = True
+    pair_loss: Callable[..., Tensor]
+    n_samples = 8
+
+    def __init__(self, settings: Settings, network: Network) -> None:
+        super().__init__(settings, network)
+        self.distribution = settings["distribution"]
+        self.generator = torch.Generator().manual_seed(settings["seed"])
+
+    def loss(self, views: Views, large: Tensor) -> Tensor:
+        options = {"n_samples": self.n_samples, "generator": self.generator, "gather": True}
+        losses = [
+            self.pair_loss(
+                *(views.z[i], views.z[j], views.kappa[i], views.kappa[j]),
+                distribution=self.distribution,
+                **options,
+            )
+            for i, j in pairs(len(views.z))
+        ]
+        return torch.stack(losses).mean()
+
+    def get_extra_state(self) -> Tensor:
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())
+
+
+class MCInfoNCE(Stochastic):
+    """Kirchhof, Kasneci and Oh 2023: InfoNCE between samples."""
+
+    pair_loss = staticmethod(mc_infonce_loss)
+
+
+class ELK(Stochastic):
+    """Kirchhof et al. 2022: the expected likelihood kernel takes the place of the cosine."""
+
+    pair_loss = staticmethod(expected_likelihood_kernel_loss)
+
+
+class HIB(Stochastic):
+    """Oh et al. 2019: hedged instance embeddings, the probability that two samples match."""
+
+    pair_loss = staticmethod(hedged_instance_loss)
+
+
 METHODS: dict[str, type[Method]] = {
     "vi-simsiam": VISimSiam,
     "simsiam": SimSiam,
@@ -148,10 +205,16 @@ METHODS: dict[str, type[Method]] = {
     "vi-simclr": VISimCLR,
     "dino": DINO,
     "barlow-twins": BarlowTwins,
+    "mc-infonce": MCInfoNCE,
+    "elk": ELK,
+    "hib": HIB,
 }
 
 
 def mean_over_pairs(loss, z, **options) -> Tensor:
     """The mean of a symmetric loss over each large view with every later view."""
-    pairs = [(i, j) for i in range(2) for j in range(i + 1, len(z))]
-    return torch.stack([loss(z[i], z[j], **options) for i, j in pairs]).mean()
+    return torch.stack([loss(z[i], z[j], **options) for i, j in pairs(len(z))]).mean()
+
+
+def pairs(n_views: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(2) for j in range(i + 1, n_views)]

@@ -51,7 +51,8 @@ def test_a_report_of_every_method(evaluated):
 def test_each_method_has_its_own_confidence_and_the_free_ones(evaluated):
     _, report, _ = evaluated
     own = {"vi-simsiam": {"kappa", "norm of mu"}, "vi-simclr": {"kappa"}, "simsiam": {"norm of mu"},
-           "dino": {"negative entropy"}}  # fmt: skip
+           "dino": {"negative entropy"}, "mc-infonce": {"kappa"}, "elk": {"kappa"},
+           "hib": {"kappa"}}  # fmt: skip
     free = {"norm of z", "norm of y"}
     for method in METHODS:
         sections = report["runs"][method]["sections"]

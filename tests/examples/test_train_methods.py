@@ -16,6 +16,7 @@ MORE = {  # what a method's default does not reach
     "simsiam": ["--projector", "directpred", "--schedule", "constant"],
     "vi-simclr": ["--distribution", "spherical_cauchy", "--projector", "paper"],
     "dino": ["--network", "resnet18"],
+    "elk": ["--distribution", "von_mises_fisher"],
 }
 THREE = ["--stop-after", "3", "--crops", "2+2"]
 
@@ -152,6 +153,28 @@ def test_symmetric_losses_take_each_pair_once(example, method):
     loss = nt_xent_loss if method == "simclr" else barlow_twins_loss
     expected = sum(loss(z[i], z[j]) for i, j in ((0, 1), (0, 2), (1, 2))) / 3 / scale
     torch.testing.assert_close(method_of(example, method).loss(Views(z, z, None), None), expected)
+
+
+@pytest.mark.parametrize("method", ["mc-infonce", "elk", "hib"])
+def test_losses_of_stochastic_embeddings_take_each_pair_once(example, method):
+    from vi_simsiam.model import Views
+
+    from powerspherical_ext import losses
+
+    loss = {
+        "mc-infonce": losses.mc_infonce_loss,
+        "elk": losses.expected_likelihood_kernel_loss,
+        "hib": losses.hedged_instance_loss,
+    }[method]
+    z, _, kappa = views_of_three()
+    settings = {"distribution": "power_spherical", "seed": 3}
+    ours = method_of(example, method, **settings).loss(Views(z, z, kappa), None)
+    options = {"distribution": "power_spherical", "n_samples": 8}
+    options["generator"] = torch.Generator().manual_seed(3)
+    expected = [
+        loss(z[i], z[j], kappa[i], kappa[j], **options) for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+    torch.testing.assert_close(ours, sum(expected) / 3)
 
 
 # Precision, compilers, processes

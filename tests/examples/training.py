@@ -15,7 +15,10 @@ import powerspherical_ext
 ROOT = Path(powerspherical_ext.__file__).parents[1]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = EXAMPLES / "train_vi_simsiam.py"
-METHODS = ("vi-simsiam", "simsiam", "simclr", "vi-simclr", "dino", "barlow-twins")
+METHODS = (
+    *("vi-simsiam", "simsiam", "simclr", "vi-simclr", "dino", "barlow-twins"),
+    *("mc-infonce", "elk", "hib"),
+)
 # Eight channels: convolutions of four corrupt memory in torch 2.13 (oneDNN 3.12) on CPUs with AVX2.
 TINY = ["--data", "digits", "--batch-size", "32", "--width", "8", "--dim", "16", "--steps", "20"]
 

@@ -112,7 +112,7 @@ def test_workflows_run_what_exists(path: Path) -> None:
             made = ["make", "--dry-run", arguments[0], "TAG=v1.2.3"]
             done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-            assert re.search(r"wheels\.py|sphinx", done.stdout)
+            assert "wheels.py" in done.stdout or "sphinx" in done.stdout
         else:
             assert (ROOT / program).exists(), program
 
