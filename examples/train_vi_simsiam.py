@@ -29,8 +29,8 @@ standard deviation .007). Without a predictor mu is z.
     dino            .559     .365                 .583
     barlow-twins    .760     .534                 .729
 
-Nothing was tuned for a method, and one seed decides no order. --preset paper was run for single
-steps only: no GPU was at hand. From Appendix B it differs in the data, in the projector and
+Nothing was tuned for a method, and one seed does not decide an order. --preset paper was run for
+single steps only: no GPU was at hand. From Appendix B it differs in the data, in the projector and
 predictor, which are SimSiam's (--projector directpred has the others), in hue as a rotation of RGB,
 in one blur for all blurred images of a batch, and in small crops of 3/7 of the view's side. DINO's
 logits are cosines to prototypes, as in DINO itself; the paper does not describe its head.
@@ -246,8 +246,8 @@ def train_and_evaluate(
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     plot.save(args.out / "results.png", f"{args.method} on {data.name}", run.history, evaluation)
     print(
-        f"\n{trained - start:.0f} s of training, {time.monotonic() - trained:.0f} s of evaluation; "
-        f"wrote {args.out / 'results.png'}"
+        f"\nthis call: {trained - start:.0f} s of training, {time.monotonic() - trained:.0f} s of "
+        f"evaluation; wrote {args.out / 'results.png'}"
     )
     print(f"all that the paper measures: python examples/evaluate.py {args.out}")
     if args.data == "mnist" and any(path.is_dir() for path in FASHION_MNIST):

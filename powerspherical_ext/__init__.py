@@ -1,4 +1,5 @@
-"""Power Spherical and von Mises-Fisher distributions for PyTorch, with kernels of their own."""
+"""Power Spherical, von Mises-Fisher and spherical Cauchy distributions for PyTorch, with compiled
+kernels, and losses with a concentration for each sample."""
 
 from ._library import __version__, show_config
 from .distributions import HypersphericalUniform, PowerSpherical, SphericalCauchy, VonMisesFisher

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from powerspherical_ext import VonMisesFisher
+from powerspherical_ext.goodness_of_fit import goodness_of_fit_test
 
 generator = torch.Generator().manual_seed(1)
 truth = VonMisesFisher(torch.tensor([0.8, 0.0, 0.6]), 12.0)
@@ -34,10 +35,13 @@ print(f"angle between the estimate and the true direction: {error.rad2deg():.1f}
 print(f"95 % of the bootstrap's concentrations: {low:.1f} to {high:.1f}")
 
 # %%
-# Another cone holds 95 % of the *samples*. The cosine t to the mean direction has the distribution
-# ``marginal_t``, whose quantile function is ``icdf``. The map below shows the whole sphere.
+# Another cone holds 95 % of the *samples*: ``angle_quantile`` is its angle. It is right if the
+# family describes the samples, which ``goodness_of_fit_test`` tests. The map below shows the whole
+# sphere.
 
-sample_cone = torch.acos(fitted.marginal_t.icdf(torch.tensor(0.05)))
+sample_cone = fitted.angle_quantile(0.95)
+test = goodness_of_fit_test(x, VonMisesFisher, n_simulations=99, generator=generator)
+print(f"p-value of the von Mises-Fisher family: {test.p_value:.2f}")
 print(f"cone of the samples: {sample_cone.rad2deg():.1f} degrees")
 
 

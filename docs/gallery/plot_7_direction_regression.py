@@ -83,7 +83,7 @@ for (name, row), style in zip(found.items(), (("#0072b2", "o-"), ("#d55e00", "s-
     left.plot(coverage, row, style[1], ms=4, color=style[0], label=name)
 left.set(xlabel="coverage of the cone", ylabel="part of the events inside")
 left.legend()
-predicted = torch.acos(p.marginal_t.icdf(torch.tensor(0.5))).rad2deg()
+predicted = p.angle_quantile(0.5).rad2deg()
 actual = torch.acos(cosine.clamp(-1, 1)).rad2deg()
 groups = predicted.argsort().chunk(20)
 middle = torch.stack([predicted[g].median() for g in groups])

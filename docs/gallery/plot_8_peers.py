@@ -3,8 +3,8 @@ Coming from another library
 ===========================
 
 This page compares densities and samples of other libraries with those of this package, for those
-that are installed where the site was built. They are the same distributions, so code that uses them
-can change. :doc:`/migration` has tables of names, with code before and after.
+that are installed where the site was built. They are the same distributions.
+:doc:`/migration` has tables of names, with programs before and after.
 """
 
 import importlib.util

@@ -2,7 +2,8 @@
 
 Tried with lightly 1.6. What is new is marked; the rest is how lightly users write a SimSiam.
 Mind the order of arguments: lightly's examples write `criterion(z0, p1)`, target first. Here the
-prediction comes first, since the loss detaches the target; swapped, it raises.
+prediction comes first, since the loss stops the gradient at the target. z is detached below, so
+that the loss raises if the two are swapped.
 """
 
 from __future__ import annotations

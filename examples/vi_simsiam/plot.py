@@ -43,12 +43,13 @@ def smooth(values: list[float], window: int) -> np.ndarray:
 def training_curve(axis: Axes, history: dict[str, list[float]]) -> None:
     loss, cosine = history["loss"], history["cosine"]
     window = max(1, len(loss) // 50)
-    steps = np.arange(window, len(loss) + 1)
-    axis.plot(loss, color=BLUE, alpha=0.25, linewidth=0.8)
+    steps = np.arange(len(loss) - window + 1) + (window + 1) / 2  # the middle of each window
+    axis.plot(np.arange(1, len(loss) + 1), loss, color=BLUE, alpha=0.25, linewidth=0.8)
     axis.plot(steps, smooth(loss, window), color=BLUE)
     low, high = np.percentile(loss, [0, 95])
     axis.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
-    axis.set(title="Training", xlabel="step")
+    averaged = f" (thick: mean of {window} steps)" if window > 1 else ""
+    axis.set(title=f"Training{averaged}", xlabel="step")
     axis.set_ylabel("loss", color=BLUE)
     right = axis.twinx()
     right.plot(steps, smooth(cosine, window), color=ORANGE)
@@ -57,7 +58,8 @@ def training_curve(axis: Axes, history: dict[str, list[float]]) -> None:
 
 
 def auroc_bars(axis: Axes, evaluation: Evaluation) -> None:
-    table = {k: v for k, v in evaluation.results["auroc"].items() if k != "chance_sd"}
+    results = evaluation.results["auroc"]
+    table = {k: v for k, v in results.items() if k != "chance_sd"}
     places = np.arange(len(table))
     for shift, key, color, label in (
         (-0.2, "clean", GRAY, "clean test images"),
@@ -65,10 +67,15 @@ def auroc_bars(axis: Axes, evaluation: Evaluation) -> None:
     ):
         bars = axis.bar(places + shift, [row[key] for row in table.values()], 0.38, color=color)
         bars.set_label(label)
+        if results["chance_sd"][key] > 0:  # NaN where no AUROC exists
+            ends = 0.5 + np.array([-2, 2]) * results["chance_sd"][key]
+            for place in places + shift:
+                axis.fill_between(place + np.array([-0.19, 0.19]), *ends, color="black", alpha=0.4)
         axis.bar_label(bars, fmt="%.2f", fontsize=9)
-    axis.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+    axis.axhline(0.5, color="black", linewidth=0.8, linestyle=":", label="chance; dark: ± 2 sd")
     axis.set_xticks(places, list(table))
-    axis.set_ylim(0.3, 1)
+    axis.set_ylim(0, 1.25)
+    axis.set_yticks(np.linspace(0, 1, 6))
     axis.set(title="Does it know when kNN is wrong?", ylabel="AUROC against kNN correctness")
     axis.legend(loc="upper right", frameon=False)
 
@@ -95,7 +102,9 @@ def calibration_curve(axis: Axes, evaluation: Evaluation) -> None:
     both = [*calibration.predicted, *calibration.observed]
     ends = [min(both) - 0.05, max(both) + 0.05]
     axis.plot(ends, ends, color=GRAY, linestyle="--", label="calibrated")
-    axis.plot(calibration.predicted, calibration.observed, "o-", color=BLUE, label="tenths")
+    axis.plot(
+        calibration.predicted, calibration.observed, "o-", color=BLUE, label="a tenth of the images"
+    )
     axis.set(
         title=f"Calibration without labels, ECE {calibration.ece:.3f}",
         xlabel=r"cosine that kappa expects, $\kappa/(\kappa+d-1)$",

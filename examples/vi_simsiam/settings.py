@@ -141,7 +141,8 @@ def build_parser(description: str | None) -> Parser:
         "--preset",
         choices=("quick", "paper"),
         default="quick",
-        help="quick (default): minutes on a CPU; paper: Appendix B. Other options go before it",
+        help="defaults of the options below: quick takes minutes on a CPU (default), paper is that "
+        "of Appendix B",
     )
     families = [family.name for family in FAMILIES]
     add("--distribution", choices=families, help="of kappa (default power_spherical, the paper's)")
@@ -160,7 +161,7 @@ def build_parser(description: str | None) -> Parser:
 
     add = parser.add_argument_group("data").add_argument
     add("--data", choices=DATASETS, default="mnist")
-    add("--root", type=Path, help="folder of the data; mnist and digits need none")
+    add("--root", type=Path, help="folder of the data; mnist and digits have none")
     folders = " and ".join(FOLDERS)
     add("--image-size", type=number(16), default=64, help=f"of {folders} (default 64)")
     add("--crops", type=crops, help="views of an image: 2, or large+small as in 2+6")
@@ -174,9 +175,9 @@ def build_parser(description: str | None) -> Parser:
 
     add = parser.add_argument_group("optimisation").add_argument
     length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--epochs", type=number(1), help=f"default: {EPOCHS}, else {OTHER_EPOCHS}; paper: 500"
-    )
+    epochs = ", ".join(f"{n} for {data}" for data, n in EPOCHS.items())
+    epochs = f"default: {epochs}, {OTHER_EPOCHS} for other data; paper: 500"
+    length.add_argument("--epochs", type=number(1), help=epochs)
     length.add_argument("--steps", type=number(1), help="instead of --epochs")
     add("--batch-size", type=number(2), help="of all processes together")
     add("--optimizer", choices=("adamw", "sgd"), help="sgd has a momentum of 0.9")
@@ -199,7 +200,8 @@ def build_parser(description: str | None) -> Parser:
 
     add = parser.add_argument_group("run folder").add_argument
     add("--out", type=Path, help="folder to write to (default: runs/METHOD-DATA-SEED)")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    resume = "go on from the checkpoint in --out, if any; a finished run takes more --steps, too"
+    add("--resume", action="store_true", help=resume)
     add("--overwrite", action="store_true", help="start anew in a folder that has a checkpoint")
     add(
         "--save-every",

@@ -61,7 +61,7 @@ def feature_std(z: Tensor) -> Tensor:
         A detached scalar, float32 or better.
 
     Raises:
-        ValueError: z has another shape.
+        ValueError: z has another shape; TypeError: z is a list of views.
 
     Example:
 
@@ -73,6 +73,8 @@ def feature_std(z: Tensor) -> Tensor:
     Source:
         Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021, section 4.1.
     """
+    if isinstance(z, (list, tuple)):
+        raise TypeError(f"z must be one tensor of shape (N, d), got a {type(z).__name__}")
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"z must have shape (N, d) with N of 2 or more, got {tuple(z.shape)}")
     dtype = torch.promote_types(z.dtype, torch.float32)

@@ -98,7 +98,8 @@ def vi_simsiam_loss(
 
     The list form takes V predictions, T targets and V kappas. The first T predictions are views of
     the same crops as the T targets (in multi-crop training V counts all crops, and T the large
-    ones). The loss skips the pairs i == j and **averages** over the V T - T others.
+    ones). The loss skips the pairs i == j and **averages** over the V T - T others. Views that are
+    stacked in one tensor are a batch of samples instead, each compared with its own target.
 
     Weights: in the gradient of mu, kappa multiplies the cosine term. Samples that are certain
     already therefore dominate, and the others are given up (paper, section 6.6). ``beta`` from 0 to

@@ -1,7 +1,9 @@
 r"""Measures of a confidence: they tell whether right answers have a higher kappa than wrong ones.
 
-Each function takes a score, which is one number for each sample and higher for more confident, and
+Most functions take a score, which is one number for each sample and higher for more confident, and
 the correctness of each answer. kappa, the length of a feature and minus an entropy are such scores.
+`url_report` takes embeddings and labels, and gives all figures of the URL benchmark. `bootstrap`
+gives an interval to any of the measures.
 
 Inputs are tensors, NumPy arrays or sequences of N numbers. The computation runs in float64 on the
 device of the score, in plain torch, and nothing carries gradients. The package therefore does not

@@ -6,7 +6,10 @@ import importlib
 import shlex
 
 import pytest
-from training import EXAMPLES
+from training import EXAMPLES, refusal
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
@@ -30,8 +33,7 @@ def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path):
     (done / "results.json").write_text("{}")
     started = []
     monkeypatch.setattr(claims, "train", lambda *run: started.append(run) or 0)
-    monkeypatch.setattr("sys.argv", ["claims.py", "table", "--root", str(tmp_path)])
-    claims.main()
+    claims.main(["table", "--root", str(tmp_path)])
     assert len(started) == 17
     assert ("dino", "--method dino", 1, tmp_path) not in started
     assert ("dino", "--method dino", 2, tmp_path) in started
@@ -39,17 +41,17 @@ def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["tables"], "study must be of table, schedule, beta"), (["--jobs", "0"], "--jobs must be")],
+    [
+        (["tables"], "study must be of table, schedule, beta"),
+        (["--jobs", "0"], "--jobs: must be a whole number from 1 on, got 0"),
+        (["--root", "nowhere"], "--root nowhere: no such folder"),
+    ],
 )
-def test_bad_arguments(claims, monkeypatch, capsys, arguments, words):
-    monkeypatch.setattr("sys.argv", ["claims.py", *arguments])
-    with pytest.raises(SystemExit):
-        claims.main()
-    assert words in capsys.readouterr().err
+def test_what_is_refused(claims, capsys, arguments, words):
+    assert words in refusal(claims, arguments, capsys)
 
 
 def test_a_failed_training_is_reported(claims, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "train", lambda *run: 1)
-    monkeypatch.setattr("sys.argv", ["claims.py", "beta", "--root", str(tmp_path)])
     with pytest.raises(SystemExit, match="6 of 6 trainings failed"):
-        claims.main()
+        claims.main(["beta", "--root", str(tmp_path)])

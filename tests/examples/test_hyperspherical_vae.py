@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(example, tmp_path, capsys):
         (["--seed", "-1"], "--seed: must be a whole number from 0 to 1000000000, got -1"),
         (["--device", "tpu"], "--device: this torch cannot use tpu: "),
         (["--posterior", "cauchy"], "argument --posterior: invalid choice: 'cauchy'"),
-        (["--root", "nowhere"], "--root nowhere: --data mnist comes with a package"),
+        (["--root", "nowhere"], "--root nowhere: mnist is part of a package"),
         (["--data", "fashion-mnist", "--root", "nowhere"], "--root nowhere: no such folder"),
         (
             ["--data", "fashion-mnist", "--root", "."],

@@ -78,6 +78,8 @@ def test_help(example, capsys):
         (["--method", "simclr", "--predictor", "mlp"], "--method simsiam or vi-simsiam only"),
         (["--teacher-momentum", "0.9"], "--teacher-momentum is for --method dino only"),
         (["--distribution", "spherical_cauchy", "--beta-weighs", "loss"], "beta_weighs must be"),
+        (["--root", "."], "--root .: mnist is part of a package and has no folder"),
+        (["--data", "digits", "--root", "nowhere"], "--root nowhere: digits is part of a package"),
         (["--data", "cifar10"], "--data cifar10 needs --root"),
         (["--data", "cifar10", "--root", "nowhere"], "--root nowhere: no such folder"),
         (["--data", "cifar10", "--root", "."], "cifar-10-batches-py is not in it"),

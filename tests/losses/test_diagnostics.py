@@ -9,6 +9,11 @@ from loss_inputs import FAMILIES
 from powerspherical_ext.losses import feature_std, mean_resultant_length
 
 
+def test_feature_std_of_a_list_of_views():
+    with pytest.raises(TypeError, match="z must be one tensor"):
+        feature_std([torch.eye(3), torch.eye(3)])
+
+
 def test_feature_std():
     torch.manual_seed(0)
     spread = feature_std(torch.randn(4000, 64))

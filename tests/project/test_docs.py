@@ -13,12 +13,20 @@ import pytest
 from torch.distributions import Distribution
 
 import powerspherical_ext
-from powerspherical_ext import distributions, export, losses, metrics, mixtures
+from powerspherical_ext import (
+    distributions,
+    export,
+    goodness_of_fit,
+    losses,
+    metrics,
+    mixtures,
+)
 
 ROOT = Path(__file__).parents[2]
+MODULES = (powerspherical_ext, distributions, export, goodness_of_fit, losses, metrics, mixtures)
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (powerspherical_ext, distributions, export, losses, metrics, mixtures)
+    for module in MODULES
     for name in module.__all__
     if not name.startswith("__")
 }
@@ -65,7 +73,7 @@ def test_modules_say_what_they_are():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (powerspherical_ext, distributions, export, losses, metrics, mixtures):
+    for module in MODULES:
         assert sorted(module.__all__) == sorted(set(module.__all__))
         assert all(hasattr(module, name) for name in module.__all__)
 
