@@ -37,12 +37,8 @@ SEEDS = (0, 1, 2)
 STEPS_PER_EPOCH = 468
 TABLE_1 = ("vi-simsiam", "simsiam", "simclr", "vi-simclr", "dino", "barlow-twins")
 TRAIN = Path(__file__).with_name("train_vi_simsiam.py")
-CONFIDENCES = ("kappa", "negative entropy", "norm of mu", "norm of z")  # the first is the method's
-    "kappa",
-    "negative entropy",
-    "norm of mu",
-    "norm of z",
-)  # a method's own is the first
+# A method's own confidence is the first of these that it has.
+CONFIDENCES = ("kappa", "negative entropy", "norm of mu", "norm of z")
 STUDIES: dict[str, dict[str, str]] = {  # name of a run: its options
     "table": {method: f"--method {method}" for method in TABLE_1},
     "schedule": {
