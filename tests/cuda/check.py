@@ -2,13 +2,14 @@
 
 `make cuda-check` calls it; it needs nvcc. Registers that are spilled, or local memory, are errors.
 
-The bytes in flight are those that a thread has asked for and not yet used, at most, in the order of
-the instructions: by loads of 16 bytes, which float32 and float64 vectors take, and by loads of 8
+The bytes in flight are the most that a thread has asked for and not yet used, along any path through
+its instructions: by loads of 16 bytes, which float32 and float64 vectors take, and by loads of 8
 bytes, which half-precision vectors take. They need nvdisasm of the CUDA toolkit.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import shutil
@@ -82,17 +83,62 @@ def blocks_by_registers(registers: int, threads: int) -> int:
 
 def in_flight(instructions: str) -> dict[int, int]:
     """The most bytes on their way to a thread, by the size of a load: 16 or 8 bytes."""
-    most = {16: 0, 8: 0}
-    pending: dict[int, int] = {}  # the first register of a load, and its bytes
-    for line in instructions.splitlines():
-        registers = [int(r) for r in re.findall(r"\bR(\d+)\b", line)]
-        used = {r for r in pending if any(r <= x < r + pending[r] // 4 for x in registers)}
-        for r in used:
-            del pending[r]
-        if load := re.search(r"\bLDG\.E\.(128|64)\S* R(\d+),", line):
-            size = int(load[1]) // 8
-            pending[int(load[2])] = size
-            most[size] = max(most[size], sum(s for s in pending.values() if s == size))
+    return {size: _in_flight(_parsed(instructions), size) for size in (16, 8)}
+
+
+@dataclass(frozen=True)
+class Instruction:
+    registers: frozenset[int]  # that it names
+    loads: int  # bytes
+    to: int  # the first register that it loads
+    target: int | None  # where it may branch
+    goes_on: bool  # or go on to the next
+
+
+def _parsed(instructions: str) -> list[Instruction]:
+    lines = re.findall(
+        r"^(\.L_x_\d+):|^\s+/\*\w+\*/\s+(@!?U?P\w+ )?([^;]*);", instructions, re.MULTILINE
+    )
+    labels, code = {}, []
+    for label, predicate, text in lines:
+        if label:
+            labels[label] = len(code)
+        else:
+            code.append((predicate, text))
+    parsed = []
+    for predicate, text in code:
+        load = re.match(r"LDG\.E\.(128|64)\S* R(\d+),", text)
+        size, to = (int(load[1]) // 8, int(load[2])) if load else (0, -1)
+        branch = re.match(r"BRA\S* (.*)`\((\.L_x_\d+)\)", text)
+        conditional = predicate or (branch and branch[1].strip())
+        ends = branch or text.startswith(("EXIT", "RET"))
+        registers = frozenset(int(r) for r in re.findall(r"\bR(\d+)\b", text))
+        target = labels[branch[2]] if branch else None
+        parsed.append(Instruction(registers, size, to, target, bool(conditional or not ends)))
+    return parsed
+
+
+def _in_flight(code: list[Instruction], size: int) -> int:
+    """The most along any path. Of what may be pending before an instruction only sets that are in
+    no other set are kept: those lead to no less."""
+    most = 0
+    before: list[list[frozenset[int]]] = [[] for _ in code]  # the first registers of loads
+    waiting = [(0, frozenset[int]())]
+    while waiting:
+        at, pending = heapq.heappop(waiting)
+        if at >= len(code) or any(pending <= other for other in before[at]):
+            continue
+        before[at] = [other for other in before[at] if not other <= pending] + [pending]
+        instruction = code[at]
+        names = instruction.registers
+        pending = frozenset(r for r in pending if names.isdisjoint(range(r, r + size // 4)))
+        if instruction.loads == size:
+            pending |= {instruction.to}
+            most = max(most, size * len(pending))
+        if instruction.target is not None:
+            heapq.heappush(waiting, (instruction.target, pending))
+        if instruction.goes_on:
+            heapq.heappush(waiting, (at + 1, pending))
     return most
 
 
