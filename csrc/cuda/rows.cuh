@@ -90,41 +90,39 @@ template <class T, int width> struct alignas(width * sizeof(T)) PackOf {
 };
 template <class T> using Pack = PackOf<T, kPackWidth<T>>;
 
-// A pack of the row that begins there. Elements that do not exist are 0. The loops have constant
+// A pack whose first element is there. Elements that do not exist are 0. The loops have constant
 // strides, so that one address serves.
 template <int width, class T>
-__device__ __forceinline__ PackOf<T, width> load(const T *row, const Place &at) {
+__device__ __forceinline__ PackOf<T, width> load(const T *first, const Place &at) {
   PackOf<T, width> pack{};
-  row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      pack = *reinterpret_cast<const PackOf<T, width> *>(row);
+      pack = *reinterpret_cast<const PackOf<T, width> *>(first);
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k * 32];
+        pack.element[k] = first[k * 32];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k];
+        pack.element[k] = first[k];
   }
   return pack;
 }
 
 template <int width, class T>
-__device__ __forceinline__ void store(T *row, const Place &at, const PackOf<T, width> &pack) {
-  row += at.first;
+__device__ __forceinline__ void store(T *first, const Place &at, const PackOf<T, width> &pack) {
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      *reinterpret_cast<PackOf<T, width> *>(row) = pack;
+      *reinterpret_cast<PackOf<T, width> *>(first) = pack;
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k * 32] = pack.element[k];
+        first[k * 32] = pack.element[k];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k] = pack.element[k];
+        first[k] = pack.element[k];
   }
 }
 
@@ -140,15 +138,17 @@ __device__ __forceinline__ BitsOf<T> load(const RowOperands<T, I, O> &operands, 
                                           const Place &at) {
   using Bits = BitsOf<T>;
   constexpr int width = kPackWidth<T>;
-  const void *data = operands.inputs[k];
+  // One address, whatever the size of an element: two would take registers of every loop.
+  const int shift = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
+  const void *first = static_cast<const char *>(operands.inputs[k]) + ((row + at.first) << shift);
   if constexpr (is_float32<T>) {
     if (!operands.is_native(k)) {
-      const uint16_t *halves = static_cast<const uint16_t *>(data) + row;
+      const uint16_t *halves = static_cast<const uint16_t *>(first);
       Bits bits{};
       if (at.layout == Layout::wide) {
         PackOf<uint32_t, width / 2> words{};
         if (at.left > 0)
-          words = *reinterpret_cast<const PackOf<uint32_t, width / 2> *>(halves + at.first);
+          words = *reinterpret_cast<const PackOf<uint32_t, width / 2> *>(halves);
         for (int j = 0; j < width / 2; ++j)
           bits.element[j] = words.element[j];
       } else {
@@ -158,9 +158,9 @@ __device__ __forceinline__ BitsOf<T> load(const RowOperands<T, I, O> &operands, 
       }
       return bits;
     }
-    return load<width>(static_cast<const uint32_t *>(data) + row, at);
+    return load<width>(static_cast<const uint32_t *>(first), at);
   } else {
-    return load<width>(static_cast<const T *>(data) + row, at);
+    return load<width>(static_cast<const T *>(first), at);
   }
 }
 
@@ -196,20 +196,26 @@ template <class T, int I, int O>
 __device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                       const Place &at, const Pack<T> &pack) {
   constexpr int width = kPackWidth<T>;
-  void *data = operands.results[k - I];
+  const int shift = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
+  void *first = static_cast<char *>(operands.results[k - I]) + ((row + at.first) << shift);
   if constexpr (is_float32<T>)
     if (!operands.is_native(k)) {
       PackOf<uint16_t, width> stored;
-      for (int j = 0; j < width; ++j) {
-        BFloat16 bfloat16;
-        Float16 float16;
-        convert(pack.element[j], bfloat16);
-        convert(pack.element[j], float16);
-        stored.element[j] = operands.storage[k] == Storage::bfloat16 ? bfloat16.bits : float16.bits;
-      }
-      return store(static_cast<uint16_t *>(data) + row, at, stored);
+      if (operands.storage[k] == Storage::bfloat16)
+        for (int j = 0; j < width; ++j) {
+          BFloat16 bfloat16;
+          convert(pack.element[j], bfloat16);
+          stored.element[j] = bfloat16.bits;
+        }
+      else
+        for (int j = 0; j < width; ++j) {
+          Float16 float16;
+          convert(pack.element[j], float16);
+          stored.element[j] = float16.bits;
+        }
+      return store(static_cast<uint16_t *>(first), at, stored);
     }
-  store(static_cast<T *>(data) + row, at, pack);
+  store(static_cast<T *>(first), at, pack);
 }
 
 // A pack of step times the part of a that is orthogonal to b.

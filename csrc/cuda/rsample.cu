@@ -17,16 +17,21 @@ template <class Family, class Element> struct Forward {
 
   struct Row {
     int64_t mu; // where its row begins
-    T *x;       // [d]
+    int64_t i;  // its number
     T kappa;
     RowStream stream;
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[2];
     args.operands.rows.offsets(i, at);
-    return {at[args.kMu], args.operands.array(args.kSample) + i * args.operands.rows.d,
+    return {at[args.kMu], i,
             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             args.stream(i)};
+  }
+
+  // Where the first element of a pack of the sample is.
+  __device__ __forceinline__ T *sample(const Row &row, const Place &at) const {
+    return args.operands.array(args.kSample) + (row.i * args.operands.rows.d + at.first);
   }
 
   struct Held {
@@ -38,7 +43,7 @@ template <class Family, class Element> struct Forward {
     BitsOf<T> mu;
   };
   __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass pass) const {
-    return {pass == Pass::second ? spherical::load<kPackWidth<T>>(row.x, at) : Pack<T>{},
+    return {pass == Pass::second ? spherical::load<kPackWidth<T>>(sample(row, at), at) : Pack<T>{},
             spherical::load(args.operands, args.kMu, row.mu, at)};
   }
   __device__ __forceinline__ Held held(const Row &row, const Place &at, const Stored &stored,
@@ -53,7 +58,7 @@ template <class Family, class Element> struct Forward {
     return held;
   }
   __device__ __forceinline__ void keep(const Row &row, const Place &at, const Held &held) const {
-    store(row.x, at, held.g);
+    store(sample(row, at), at, held.g);
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
     const T g = held.g.element[k], mu = held.mu.element[k];
@@ -108,7 +113,7 @@ template <class Family, class Element> struct Forward {
     Pack<T> out;
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
-    store(row.x, at, out);
+    store(sample(row, at), at, out);
   }
   __device__ void write_scalar(const Row &, int64_t, const T (&)[3], const Scalars &) const {}
 };
