@@ -72,7 +72,7 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   using Base = ChordSums<LogProb<T>, T>;
   using Base::args;
   using typename Base::Held, typename Base::Row;
-  static constexpr int kMinBlocks = is_float32<T> ? 3 : 2;
+  static constexpr int kMinBlocks = is_float32<T> ? 4 : 2;
 
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];

@@ -131,6 +131,15 @@ __device__ __forceinline__ void store(T *first, const Place &at, const PackOf<T,
 template <class T>
 using BitsOf = PackOf<std::conditional_t<is_float32<T>, uint32_t, T>, kPackWidth<T>>;
 
+// The first byte of an element of operand k, whose data begin there. One address serves elements of
+// either size; one for each would take registers of every loop.
+template <class Byte, class T, int I, int O>
+__device__ __forceinline__ Byte *address(Byte *data, const RowOperands<T, I, O> &operands, int k,
+                                         int64_t element) {
+  const int log2_size = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
+  return data + (element << log2_size);
+}
+
 // Begins to load a pack of input k, whose row begins at its element `row`. Nothing here uses what is
 // loaded, so the loads of several packs and operands are under way together.
 template <class T, int I, int O>
@@ -138,9 +147,8 @@ __device__ __forceinline__ BitsOf<T> load(const RowOperands<T, I, O> &operands, 
                                           const Place &at) {
   using Bits = BitsOf<T>;
   constexpr int width = kPackWidth<T>;
-  // One address, whatever the size of an element: two would take registers of every loop.
-  const int shift = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
-  const void *first = static_cast<const char *>(operands.inputs[k]) + ((row + at.first) << shift);
+  const void *first =
+      address(static_cast<const char *>(operands.inputs[k]), operands, k, row + at.first);
   if constexpr (is_float32<T>) {
     if (!operands.is_native(k)) {
       const uint16_t *halves = static_cast<const uint16_t *>(first);
@@ -196,8 +204,7 @@ template <class T, int I, int O>
 __device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                       const Place &at, const Pack<T> &pack) {
   constexpr int width = kPackWidth<T>;
-  const int shift = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
-  void *first = static_cast<char *>(operands.results[k - I]) + ((row + at.first) << shift);
+  void *first = address(static_cast<char *>(operands.results[k - I]), operands, k, row + at.first);
   if constexpr (is_float32<T>)
     if (!operands.is_native(k)) {
       PackOf<uint16_t, width> stored;
@@ -340,7 +347,7 @@ template <class Kernel> struct RowWorker {
   __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
     sum_parts(item.first, item.last, sums, [this](int32_t p, T(&part)[kSums]) { add(p, part); });
   }
-  // Further sums over the row, of terms that need its first sums. All threads of the team call it,
+  // Further sums over the row, of terms that need its first sums. Such rows are rare. All threads of the team call it,
   // or none. Each team that has a part of a split row sums the whole row, so few rows may need that.
   template <class S, int N, class Terms>
   __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
@@ -348,6 +355,7 @@ template <class Kernel> struct RowWorker {
       sums[s] = 0;
     sum_parts(0, work.plan.parts, sums,
               [&, this](int32_t p, S(&part)[N]) { add_again(p, part, terms); });
+    // The chunk that was held is read again, so that its registers are free until here.
     read(work.plan.begin(item.first), Pass::second);
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {

@@ -122,7 +122,7 @@ template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
   static constexpr bool kMaySplit = true;
-  static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
+  static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;
 

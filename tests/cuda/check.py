@@ -2,9 +2,9 @@
 
 `make cuda-check` calls it; it needs nvcc. Registers that are spilled, or local memory, are errors.
 
-The bytes in flight are the most that a thread has asked for and not yet used, along any path through
-its instructions: by loads of 16 bytes, which float32 and float64 vectors take, and by loads of 8
-bytes, which half-precision vectors take. They need nvdisasm of the CUDA toolkit.
+The bytes in flight are the most that a thread has asked for and not yet used, along any path of its
+instructions: by loads of 16 bytes, which float32 and float64 vectors take, and by loads of 8 bytes,
+which half-precision vectors take. They need nvdisasm of the CUDA toolkit.
 """
 
 from __future__ import annotations
