@@ -3,7 +3,8 @@
 # make test-fast takes a minute on two idle cores: it leaves out the tests marked slow.
 # make docs builds the site in build/docs, without a network; open build/docs/index.html.
 # make sanitize runs the CPU kernels under the sanitizers of GCC; make sanitize-fast takes two minutes.
-# make cuda-check compiles the CUDA kernels, where there is an nvcc, and fails on register spills;
+# make cuda-check compiles the CUDA kernels, where there is an nvcc, prints what each takes
+# of a multiprocessor, and fails on register spills;
 # make cuda-sanitize runs them under compute-sanitizer, where there is a GPU.
 # make wheel builds and checks what goes to PyPI, in dist/, with CUDA kernels where there is an nvcc;
 # make wheel-test TORCH=2.13.0 tries each wheel beside that torch. make aarch64-check compiles the CPU
@@ -60,7 +61,7 @@ sanitize-fast: .venv/test
 	$(BIN)/python tests/sanitizers.py --fast
 
 cuda-check:
-	$(PYTHON) csrc/build_backend.py 80 90 100
+	$(PYTHON) tests/cuda/check.py 80 90 100
 
 cuda-sanitize: .venv/test
 	$(BIN)/python tests/cuda/sanitize.py

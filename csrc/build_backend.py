@@ -15,8 +15,6 @@ Environment variables:
                                     library and with newer ones (default: with that of this machine)
     CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
 
-`python csrc/build_backend.py 80 90` compiles csrc/cuda alone, and fails on register spills.
-
 A build may be killed, or fail, at any time. The library is replaced first, by a rename, and then
 BUILD_INFO, which holds a checksum of the library. So a library that does not belong to its
 BUILD_INFO, or is damaged, is built again. One build at a time runs in a tree.
@@ -164,11 +162,11 @@ def _build_library(package: Path) -> None:
         _do_without_kernels(package, reason)
         return
     assert cxx is not None
-    nvcc = None if _torch_lacks_cuda() else _find_nvcc()
+    nvcc = None if _torch_lacks_cuda() else find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
     compilers = {".cpp": [*cxx, *CXX_FLAGS, *_words("CXXFLAGS")]}
     if nvcc:
-        compilers[".cu"] = _cuda_compiler(nvcc, archs, cxx)
+        compilers[".cu"] = [*cuda_compiler(nvcc, archs, cxx), "--threads=0"]
     libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
     glibc = _wanted_glibc()
     info = {
@@ -176,7 +174,7 @@ def _build_library(package: Path) -> None:
         "instruction_sets": _instruction_sets(compilers[".cpp"]),
         "nvcc": _output([nvcc, "--version"]).splitlines()[-1] if nvcc else None,
         "cuda_archs": archs,
-        "missing": {} if nvcc else {"cuda": _why_no_nvcc()},
+        "missing": {} if nvcc else {"cuda": why_no_nvcc()},
     }
     info["digest"] = _digest(info, compilers, libraries, glibc)
     library = package / LIBRARY
@@ -262,20 +260,6 @@ def _fingerprint(library: Path) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def check_cuda(wanted: list[str]) -> None:
-    """Compile csrc/cuda for these architectures; spilled registers or local memory are errors."""
-    cxx, nvcc = find_cxx(), _find_nvcc()
-    if cxx is None or nvcc is None:
-        print(f"cuda-check skipped: {'no C++ compiler' if nvcc else _why_no_nvcc()}")
-        return
-    archs = [arch for arch in wanted if arch in _known_archs(nvcc)]
-    strict = "-Xptxas=-v,-warn-spills,-warn-lmem-usage,-Werror"
-    compiler = [*_cuda_compiler(nvcc, archs, cxx), strict, f"-I{SOURCES}", "-o", os.devnull, "-c"]
-    sources = sorted(SOURCES.glob("cuda/*.cu"))
-    _run_all([*compiler, str(source)] for source in sources)
-    print(f"cuda-check passed: {len(sources)} files for {', '.join('sm_' + a for a in archs)}")
-
-
 def _why_no_kernels(cxx: list[str] | None) -> str | None:
     if _switch("POWERSPHERICAL_KERNELS") is False:
         return "it was built with POWERSPHERICAL_KERNELS=0"
@@ -305,7 +289,7 @@ def find_cxx() -> list[str] | None:
     return wanted or ([found] if found else None)
 
 
-def _find_nvcc() -> str | None:
+def find_nvcc() -> str | None:
     wanted = _switch("POWERSPHERICAL_CUDA")
     if wanted is False:
         return None
@@ -331,7 +315,7 @@ def _torch_lacks_cuda() -> bool:
     return version.exists() and bool(re.search(r"^cuda\b.*= None$", version.read_text(), re.M))
 
 
-def _why_no_nvcc() -> str:
+def why_no_nvcc() -> str:
     if _switch("POWERSPHERICAL_CUDA") is False:
         return "it was installed with POWERSPHERICAL_CUDA=0"
     if _torch_lacks_cuda():
@@ -339,12 +323,12 @@ def _why_no_nvcc() -> str:
     return "no nvcc was found when it was installed"
 
 
-def _known_archs(nvcc: str) -> list[str]:
+def known_archs(nvcc: str) -> list[str]:
     return re.findall(r"sm_(\w+)", _output([nvcc, "--list-gpu-code"]))
 
 
 def _cuda_archs(nvcc: str) -> list[str]:
-    known = _known_archs(nvcc)
+    known = known_archs(nvcc)
     variable = os.environ.get("POWERSPHERICAL_CUDA_ARCHS", "").replace(".", "")
     wanted = re.findall(r"[\w-]+", variable)
     if not {arch.removesuffix("-virtual") for arch in wanted} <= set(known):
@@ -357,7 +341,7 @@ def _cuda_archs(nvcc: str) -> list[str]:
     return wanted or [a for a in DEFAULT_ARCHS if a.removesuffix("-virtual") in known]
 
 
-def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
+def cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     # One front end for the oldest architecture, then machine code for each from its PTX: the
     # kernels use nothing newer, and the front end takes as long as ptxas for one architecture. An
     # architecture like "75-virtual" gets PTX alone.
@@ -367,7 +351,7 @@ def _cuda_compiler(nvcc: str, archs: list[str], cxx: list[str]) -> list[str]:
     targets = [f"-gencode=arch=compute_{oldest},code=[{codes}]"]
     targets += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in special]
     host = os.environ.get("CUDAHOSTCXX") or shlex.join(cxx)
-    return [nvcc, f"-ccbin={host}", "--threads=0", *NVCC_FLAGS, *targets]
+    return [nvcc, f"-ccbin={host}", *NVCC_FLAGS, *targets]
 
 
 def _libraries(nvcc: str | None) -> list[str]:
@@ -498,7 +482,3 @@ def _switch(variable: str) -> bool | None:
 
 def _fail(message: str) -> NoReturn:
     raise SystemExit(f"powerspherical_ext: {message}")
-
-
-if __name__ == "__main__":
-    check_cuda(sys.argv[1:])

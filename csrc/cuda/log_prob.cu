@@ -21,11 +21,18 @@ template <class Arguments, class Element> struct ChordSums {
     Pack<T> x;
     Pack<T> mu;
   };
-  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load(args.operands, args.kValue, row.x, at), load(args.operands, args.kMu, row.mu, at)};
+  struct Stored {
+    BitsOf<T> x;
+    BitsOf<T> mu;
+  };
+  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass) const {
+    return {spherical::load(args.operands, args.kValue, row.x, at),
+            spherical::load(args.operands, args.kMu, row.mu, at)};
   }
-  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return read(row, at);
+  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
+                                       Pass) const {
+    return {numbers(args.operands, args.kValue, at.layout, stored.x),
+            numbers(args.operands, args.kMu, at.layout, stored.mu)};
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kChordSums]) const {
@@ -65,7 +72,7 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   using Base = ChordSums<LogProb<T>, T>;
   using Base::args;
   using typename Base::Held, typename Base::Row;
-  static constexpr int kMinBlocks = is_float32<T> ? 3 : 2;
+  static constexpr int kMinBlocks = is_float32<T> ? 4 : 2;
 
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
@@ -95,12 +102,12 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   using Base = ChordSums<LogProbBackward<T>, T>;
   using Base::args;
   using typename Base::Held;
-  static constexpr int kMinBlocks = 2;
+  static constexpr int kMinBlocks = is_float32<T> ? 3 : 2;
 
   struct Row : Base::Row {
     T kappa;
     T upstream;
-    int64_t out; // where the gradients of the row begin
+    int64_t i; // its number: the gradients have a row for each of the batch
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
@@ -108,7 +115,7 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
     return {{at[args.kValue], at[args.kMu]},
             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             args.operands.scalar(args.kGrad, at[args.kGrad]),
-            i * args.operands.rows.d};
+            i};
   }
 
   struct Scalars {
@@ -136,10 +143,10 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const Scalars &s) const {
     if (args.operands.needs(args.kGradValue))
-      store(args.operands, args.kGradValue, row.out, at,
+      store(args.operands, args.kGradValue, row.i * args.operands.rows.d, at,
             elements(s.cosine.mu_part, s.step, held.mu, held.x));
     if (args.operands.needs(args.kGradMu))
-      store(args.operands, args.kGradMu, row.out, at,
+      store(args.operands, args.kGradMu, row.i * args.operands.rows.d, at,
             elements(s.cosine.x_part, s.step, held.x, held.mu));
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kChordSums],

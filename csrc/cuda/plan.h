@@ -49,15 +49,14 @@ struct RowPlan {
   Layout layout;
   int32_t width; // of a pack
   int32_t team;  // threads that share a row or a part of it, a power of two
+  int32_t log2_team;
+  int64_t teams; // of a block
   bool resident; // the registers of a team hold a row
 
   // The rows are few, and long: their parts go to teams of their own, not one after another.
   bool is_split() const { return parts > 1 && n < kEnoughBlocks; }
   HD_INLINE int32_t threads() const { return team > 32 ? team : kThreads; } // of a block
-  int64_t blocks(int64_t items) const {
-    const int64_t teams = threads() / team;
-    return (items + teams - 1) / teams;
-  }
+  int64_t blocks(int64_t items) const { return (items + teams - 1) / teams; }
 
   HD_INLINE Item row(int64_t i) const { return {i, 0, parts}; }
   HD_INLINE Item part(int64_t i) const { // of n * parts
@@ -75,11 +74,12 @@ struct RowPlan {
   // The number of elements of a part that a team reads at once.
   HD_INLINE int32_t chunk() const { return team * width * kPacks; }
 
-  // The q-th of kPacks packs that a thread reads of the chunk that begins there.
-  HD_INLINE Place place(int64_t chunk, int64_t end, int rank, int q) const {
+  // The q-th of kPacks packs that a thread reads of the chunk that begins there. All parts but the
+  // last are whole chunks, so only the end of the row cuts a chunk short.
+  HD_INLINE Place place(int64_t chunk, int rank, int q) const {
     const int pack = q * team + rank, lane = pack % 32;
     const int first = layout == Layout::strided ? (pack - lane) * width + lane : pack * width;
-    const int64_t left = end - chunk - first;
+    const int64_t left = d - chunk - first;
     return {layout, static_cast<int32_t>(left < width * 32 ? left : width * 32), chunk + first};
   }
 };
@@ -87,9 +87,10 @@ struct RowPlan {
 // A team is the fewest threads with a pack each, up to a warp; from there on the fewest that hold a
 // row in their registers, up to kMaxTeam.
 template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
-  RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, true};
+  RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, 0, 1, true};
   while (plan.team < 32 ? plan.team * plan.width < d : plan.chunk() < d && plan.team < kMaxTeam<T>)
-    plan.team *= 2;
+    plan.team = 1 << ++plan.log2_team;
+  plan.teams = plan.threads() / plan.team;
   plan.resident = d <= plan.chunk();
   if (layout == Layout::strided && plan.team < 32)
     plan.layout = Layout::neighbours;

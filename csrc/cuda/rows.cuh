@@ -7,9 +7,10 @@
 //   kMinBlocks                     blocks of the most threads to a multiprocessor: bounds registers
 //   kMaySplit                      whether parts of a long row may go to different blocks
 //   Row row(i)                     where row i of each operand begins, and its scalars
-//   Held read(row, place)          a pack of all that the sums need; 0 where no element is
+//   Stored load(row, place, pass)  begins to read a pack of what the sums need, or on the second
+//                                  pass the results; waits for nothing
+//   Held held(row, place, stored, pass)  that pack as T; 0 where no element is
 //   void keep(row, place, held)    stores what is to be read again, if it is not an input
-//   Held read_again(row, place)    the same pack, for the results
 //   void terms(held, k, out)       what element k of a pack adds to the sums
 //   Scalars scalars(worker, sums)  what the results need of the sums
 //   bool writes() const            whether there are results for each element
@@ -32,9 +33,9 @@ struct Team {
   int rank;  // of this thread in its team
   int index; // of the team in its block
 
-  explicit __device__ Team(int size)
-      : size(size), rank(static_cast<int>(threadIdx.x) & (size - 1)),
-        index(static_cast<int>(threadIdx.x) / size) {}
+  explicit __device__ Team(const RowPlan &plan)
+      : size(plan.team), rank(static_cast<int>(threadIdx.x) & (size - 1)),
+        index(static_cast<int>(threadIdx.x) >> plan.log2_team) {}
 
   // Replaces each value by its sum over the team: the same bits in every thread.
   template <class T, int N> __device__ void sum(T (&values)[N]) const {
@@ -89,62 +90,113 @@ template <class T, int width> struct alignas(width * sizeof(T)) PackOf {
 };
 template <class T> using Pack = PackOf<T, kPackWidth<T>>;
 
-// A pack of the row that begins there. Elements that do not exist are 0. The loops have constant
+// A pack whose first element is there. Elements that do not exist are 0. The loops have constant
 // strides, so that one address serves.
 template <int width, class T>
-__device__ __forceinline__ PackOf<T, width> load(const T *row, const Place &at) {
+__device__ __forceinline__ PackOf<T, width> load(const T *first, const Place &at) {
   PackOf<T, width> pack{};
-  row += at.first;
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      pack = *reinterpret_cast<const PackOf<T, width> *>(row);
+      pack = *reinterpret_cast<const PackOf<T, width> *>(first);
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k * 32];
+        pack.element[k] = first[k * 32];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        pack.element[k] = row[k];
+        pack.element[k] = first[k];
   }
   return pack;
 }
 
 template <int width, class T>
-__device__ __forceinline__ void store(T *row, const Place &at, const PackOf<T, width> &pack) {
-  row += at.first;
+__device__ __forceinline__ void store(T *first, const Place &at, const PackOf<T, width> &pack) {
   if (at.layout == Layout::wide) {
     if (at.left > 0)
-      *reinterpret_cast<PackOf<T, width> *>(row) = pack;
+      *reinterpret_cast<PackOf<T, width> *>(first) = pack;
   } else if (at.layout == Layout::strided) {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k * 32] = pack.element[k];
+        first[k * 32] = pack.element[k];
   } else {
     for (int k = 0; k < width; ++k)
       if (at.has(k))
-        row[k] = pack.element[k];
+        first[k] = pack.element[k];
   }
 }
 
-// Returns a pack of input k, whose row begins at its element `row`, as T. Float kernels also read
-// and write half precision; the branches are the same for all threads.
+// The bits of a pack. Half precision has two elements in each of the first words, if the layout is
+// wide, and else one in each word.
+template <class T>
+using BitsOf = PackOf<std::conditional_t<is_float32<T>, uint32_t, T>, kPackWidth<T>>;
+
+// The first byte of an element of operand k, whose data begin there. One address serves elements of
+// either size; one for each would take registers of every loop.
+template <class Byte, class T, int I, int O>
+__device__ __forceinline__ Byte *address(Byte *data, const RowOperands<T, I, O> &operands, int k,
+                                         int64_t element) {
+  const int log2_size = is_float32<T> ? operands.is_native(k) ? 2 : 1 : 3;
+  return data + (element << log2_size);
+}
+
+// Begins to load a pack of input k, whose row begins at its element `row`. Nothing here uses what is
+// loaded, so the loads of several packs and operands are under way together.
 template <class T, int I, int O>
-__device__ __forceinline__ Pack<T> load(const RowOperands<T, I, O> &operands, int k, int64_t row,
-                                        const Place &at) {
+__device__ __forceinline__ BitsOf<T> load(const RowOperands<T, I, O> &operands, int k, int64_t row,
+                                          const Place &at) {
+  using Bits = BitsOf<T>;
   constexpr int width = kPackWidth<T>;
-  const void *data = operands.inputs[k];
-  if constexpr (is_float32<T>)
+  const void *first =
+      address(static_cast<const char *>(operands.inputs[k]), operands, k, row + at.first);
+  if constexpr (is_float32<T>) {
     if (!operands.is_native(k)) {
-      const auto stored = load<width>(static_cast<const uint16_t *>(data) + row, at);
-      const bool bfloat16 = operands.storage[k] == Storage::bfloat16;
-      Pack<T> pack;
+      const uint16_t *halves = static_cast<const uint16_t *>(first);
+      Bits bits{};
+      if (at.layout == Layout::wide) {
+        PackOf<uint32_t, width / 2> words{};
+        if (at.left > 0)
+          words = *reinterpret_cast<const PackOf<uint32_t, width / 2> *>(halves);
+        for (int j = 0; j < width / 2; ++j)
+          bits.element[j] = words.element[j];
+      } else {
+        const auto elements = load<width>(halves, at);
+        for (int j = 0; j < width; ++j)
+          bits.element[j] = elements.element[j];
+      }
+      return bits;
+    }
+    return load<width>(static_cast<const uint32_t *>(first), at);
+  } else {
+    return load<width>(static_cast<const T *>(first), at);
+  }
+}
+
+// The numbers of a pack of input k. The branches are the same for all threads.
+template <class T, int I, int O>
+__device__ __forceinline__ Pack<T> numbers(const RowOperands<T, I, O> &operands, int k,
+                                           Layout layout, BitsOf<T> bits) {
+  if constexpr (is_float32<T>) {
+    constexpr int width = kPackWidth<T>;
+    Pack<T> pack;
+    if (operands.is_native(k)) {
       for (int j = 0; j < width; ++j)
-        pack.element[j] =
-            bfloat16 ? to_float(BFloat16{stored.element[j]}) : to_float(Float16{stored.element[j]});
+        pack.element[j] = from_bits(bits.element[j]);
       return pack;
     }
-  return load<width>(static_cast<const T *>(data) + row, at);
+    if (layout == Layout::wide)
+      for (int j = width - 1; j >= 0; --j)
+        bits.element[j] = bits.element[j / 2] >> 16 * (j % 2);
+    if (operands.storage[k] == Storage::bfloat16)
+      for (int j = 0; j < width; ++j)
+        pack.element[j] = to_float(BFloat16{static_cast<uint16_t>(bits.element[j])});
+    else
+      for (int j = 0; j < width; ++j)
+        pack.element[j] = to_float(Float16{static_cast<uint16_t>(bits.element[j])});
+    return pack;
+  } else {
+    return bits;
+  }
 }
 
 // Stores a pack of result k, whose row begins at its element `row`.
@@ -152,20 +204,25 @@ template <class T, int I, int O>
 __device__ __forceinline__ void store(const RowOperands<T, I, O> &operands, int k, int64_t row,
                                       const Place &at, const Pack<T> &pack) {
   constexpr int width = kPackWidth<T>;
-  void *data = operands.results[k - I];
+  void *first = address(static_cast<char *>(operands.results[k - I]), operands, k, row + at.first);
   if constexpr (is_float32<T>)
     if (!operands.is_native(k)) {
       PackOf<uint16_t, width> stored;
-      for (int j = 0; j < width; ++j) {
-        BFloat16 bfloat16;
-        Float16 float16;
-        convert(pack.element[j], bfloat16);
-        convert(pack.element[j], float16);
-        stored.element[j] = operands.storage[k] == Storage::bfloat16 ? bfloat16.bits : float16.bits;
-      }
-      return store(static_cast<uint16_t *>(data) + row, at, stored);
+      if (operands.storage[k] == Storage::bfloat16)
+        for (int j = 0; j < width; ++j) {
+          BFloat16 bfloat16;
+          convert(pack.element[j], bfloat16);
+          stored.element[j] = bfloat16.bits;
+        }
+      else
+        for (int j = 0; j < width; ++j) {
+          Float16 float16;
+          convert(pack.element[j], float16);
+          stored.element[j] = float16.bits;
+        }
+      return store(static_cast<uint16_t *>(first), at, stored);
     }
-  store(static_cast<T *>(data) + row, at, pack);
+  store(static_cast<T *>(first), at, pack);
 }
 
 // A pack of step times the part of a that is orthogonal to b.
@@ -178,6 +235,7 @@ __device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step, c
   return out;
 }
 
+enum class Pass { first, second };           // over a row: for its sums, then for its results
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
 template <class T> struct Work {
@@ -198,21 +256,31 @@ template <class Kernel> struct RowWorker {
   const typename Kernel::Row row;
   typename Kernel::Held held[kPacks]; // the chunk read last
 
-  __device__ __forceinline__ Place place(int64_t chunk, int64_t end, int q) const {
-    return work.plan.place(chunk, end, team.rank, q);
+  __device__ __forceinline__ Place place(int64_t chunk, int q) const {
+    return work.plan.place(chunk, team.rank, q);
   }
 
-  // Adds this thread's terms of elements [begin, end) of the row: those of a pack, then pack by
-  // pack.
-  __device__ __forceinline__ void add(int64_t begin, int64_t end, T (&sums)[kSums]) {
-    for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
+  // Reads a chunk. All loads are under way before the first is waited for.
+  __device__ __forceinline__ void read(int64_t chunk, Pass pass) {
+    typename Kernel::Stored stored[kPacks];
 #pragma unroll
-      for (int q = 0; q < kPacks; ++q)
-        held[q] = kernel.read(row, place(chunk, end, q));
+    for (int q = 0; q < kPacks; ++q)
+      stored[q] = kernel.load(row, place(chunk, q), pass);
+#pragma unroll
+    for (int q = 0; q < kPacks; ++q)
+      held[q] = kernel.held(row, place(chunk, q), stored[q], pass);
+  }
+
+  // Adds this thread's terms of part p of the row: those of a pack, then pack by pack.
+  __device__ __forceinline__ void add(int32_t p, T (&sums)[kSums]) {
+    int64_t chunk = work.plan.begin(p);
+#pragma unroll 1
+    for (int c = 0; c < kChunksPerPart && chunk < work.plan.d; ++c, chunk += work.plan.chunk()) {
+      read(chunk, Pass::first);
       if (!work.plan.resident)
 #pragma unroll
         for (int q = 0; q < kPacks; ++q)
-          kernel.keep(row, place(chunk, end, q), held[q]);
+          kernel.keep(row, place(chunk, q), held[q]);
 #pragma unroll
       for (int q = 0; q < kPacks; ++q) {
         T pack_sums[kSums] = {};
@@ -230,13 +298,14 @@ template <class Kernel> struct RowWorker {
   // The same for other sums. terms(held, k, out) gives the terms of element k of a pack. Packs are
   // read one by one, since registers are few.
   template <class S, int N, class Terms>
-  __device__ __forceinline__ void add_again(int64_t begin, int64_t end, S (&sums)[N],
-                                            const Terms &terms) {
+  __device__ __forceinline__ void add_again(int32_t p, S (&sums)[N], const Terms &terms) {
+    int64_t chunk = work.plan.begin(p);
 #pragma unroll 1
-    for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk())
+    for (int c = 0; c < kChunksPerPart && chunk < work.plan.d; ++c, chunk += work.plan.chunk())
 #pragma unroll 1
       for (int q = 0; q < kPacks; ++q) {
-        const typename Kernel::Held pack = kernel.read_again(row, place(chunk, end, q));
+        const Place at = place(chunk, q);
+        const auto pack = kernel.held(row, at, kernel.load(row, at, Pass::second), Pass::second);
         for (int k = 0; k < kPackWidth<T>; ++k) {
           S out[N];
           terms(pack, k, out);
@@ -250,17 +319,15 @@ template <class Kernel> struct RowWorker {
   __device__ __forceinline__ void write(int64_t begin, int64_t end, const Scalars &scalars) {
     for (int64_t chunk = begin; chunk < end; chunk += work.plan.chunk()) {
       if (!work.plan.resident)
-#pragma unroll
-        for (int q = 0; q < kPacks; ++q)
-          held[q] = kernel.read_again(row, place(chunk, end, q));
+        read(chunk, Pass::second);
 #pragma unroll
       for (int q = 0; q < kPacks; ++q)
-        kernel.write(row, place(chunk, end, q), held[q], scalars);
+        kernel.write(row, place(chunk, q), held[q], scalars);
     }
   }
 
-  // The sums over parts [first, last) of the row, in every thread; add(begin, end, sums) adds this
-  // thread's terms. Thread r of the team adds parts r, r + size, ..., then a tree adds the threads.
+  // The sums over parts [first, last) of the row, in every thread; add(p, sums) adds this thread's
+  // terms. Thread r of the team adds parts r, r + size, ..., then a tree adds the threads.
   // sum_of_part_sums does the same, so both give the same bits.
   template <class S, int N, class Add>
   __device__ __forceinline__ void sum_parts(int32_t first, int32_t last, S (&sums)[N],
@@ -268,7 +335,7 @@ template <class Kernel> struct RowWorker {
     const bool one = last - first == 1;
     for (int32_t p = first; p < last; ++p) {
       S part[N] = {};
-      add(work.plan.begin(p), work.plan.begin(p + 1), part);
+      add(p, part);
       team.sum(part);
       if (one || p % team.size == team.rank)
         for (int s = 0; s < N; ++s)
@@ -278,18 +345,18 @@ template <class Kernel> struct RowWorker {
       team.sum(sums);
   }
   __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
-    sum_parts(item.first, item.last, sums,
-              [this](int64_t begin, int64_t end, T(&part)[kSums]) { add(begin, end, part); });
+    sum_parts(item.first, item.last, sums, [this](int32_t p, T(&part)[kSums]) { add(p, part); });
   }
-  // Further sums over the row, of terms that need its first sums. All threads of the team call it,
+  // Further sums over the row, of terms that need its first sums. Such rows are rare. All threads of the team call it,
   // or none. Each team that has a part of a split row sums the whole row, so few rows may need that.
   template <class S, int N, class Terms>
   __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
     for (int s = 0; s < N; ++s)
       sums[s] = 0;
-    sum_parts(0, work.plan.parts, sums, [&, this](int64_t begin, int64_t end, S(&part)[N]) {
-      add_again(begin, end, part, terms);
-    });
+    sum_parts(0, work.plan.parts, sums,
+              [&, this](int32_t p, S(&part)[N]) { add_again(p, part, terms); });
+    // The chunk that was held is read again, so that its registers are free until here.
+    read(work.plan.begin(item.first), Pass::second);
   }
   __device__ __forceinline__ void sum_of_part_sums(T (&sums)[kSums]) {
     for (int32_t p = team.rank; p < work.plan.parts; p += team.size)
@@ -329,9 +396,9 @@ __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kMinBloc
     for_each_row(const __grid_constant__ Kernel kernel,
                  const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
-  const Team team(plan.team);
-  const int64_t teams = plan.threads() / team.size;
-  for (int64_t i = blockIdx.x * teams + team.index; i < work.items; i += gridDim.x * teams) {
+  const Team team(plan);
+  for (int64_t i = blockIdx.x * plan.teams + team.index; i < work.items;
+       i += gridDim.x * plan.teams) {
     const Item item = work.phase == Phase::rows ? plan.row(i) : plan.part(i);
     RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
   }

@@ -9,7 +9,7 @@ using namespace spherical;
 // that a block fills a pack. A row of g that is too long for registers is kept in the result.
 template <class Family, class Element> struct Forward {
   using T = Element;
-  static constexpr int kSums = 3, kMinBlocks = is_float32<T> ? 2 : 1; // g . mu, |mu|^2, |g|^2
+  static constexpr int kSums = 3, kMinBlocks = is_float32<T> ? 3 : 1; // g . mu, |mu|^2, |g|^2
   static constexpr bool kMaySplit = true;
   static constexpr Layout kUnalignedLayout = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
@@ -17,24 +17,40 @@ template <class Family, class Element> struct Forward {
 
   struct Row {
     int64_t mu; // where its row begins
-    T *x;       // [d]
+    int64_t i;  // its number
     T kappa;
     RowStream stream;
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[2];
     args.operands.rows.offsets(i, at);
-    return {at[args.kMu], args.operands.array(args.kSample) + i * args.operands.rows.d,
+    return {at[args.kMu], i,
             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             args.stream(i)};
+  }
+
+  // Where the first element of a pack of the sample is.
+  __device__ __forceinline__ T *sample(const Row &row, const Place &at) const {
+    return args.operands.array(args.kSample) + (row.i * args.operands.rows.d + at.first);
   }
 
   struct Held {
     Pack<T> g;
     Pack<T> mu;
   };
-  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    Held held{{}, load(args.operands, args.kMu, row.mu, at)};
+  struct Stored {
+    Pack<T> g; // of the second pass
+    BitsOf<T> mu;
+  };
+  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass pass) const {
+    return {pass == Pass::second ? spherical::load<kPackWidth<T>>(sample(row, at), at) : Pack<T>{},
+            spherical::load(args.operands, args.kMu, row.mu, at)};
+  }
+  __device__ __forceinline__ Held held(const Row &row, const Place &at, const Stored &stored,
+                                       Pass pass) const {
+    Held held{stored.g, numbers(args.operands, args.kMu, at.layout, stored.mu)};
+    if (pass == Pass::second)
+      return held;
     if (at.has(0))
       normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
     for (int k = 1; k < kPackWidth<T>; ++k)
@@ -42,10 +58,7 @@ template <class Family, class Element> struct Forward {
     return held;
   }
   __device__ __forceinline__ void keep(const Row &row, const Place &at, const Held &held) const {
-    store(row.x, at, held.g);
-  }
-  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load<kPackWidth<T>>(row.x, at), load(args.operands, args.kMu, row.mu, at)};
+    store(sample(row, at), at, held.g);
   }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[3]) const {
     const T g = held.g.element[k], mu = held.mu.element[k];
@@ -100,7 +113,7 @@ template <class Family, class Element> struct Forward {
     Pack<T> out;
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
-    store(row.x, at, out);
+    store(sample(row, at), at, out);
   }
   __device__ void write_scalar(const Row &, int64_t, const T (&)[3], const Scalars &) const {}
 };
@@ -109,7 +122,7 @@ template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
   static constexpr bool kMaySplit = true;
-  static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
+  static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;
 
@@ -118,14 +131,13 @@ template <class Family, class Element> struct Backward {
     int64_t x;
     int64_t mu;
     T kappa;
-    int64_t out; // and the gradient of mu
+    int64_t i; // its number: the gradient of mu has a row for each of the batch
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {at[args.kGrad], at[args.kSample], at[args.kMu],
-            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
-            i * args.operands.rows.d};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]), i};
   }
 
   struct Held {
@@ -133,24 +145,31 @@ template <class Family, class Element> struct Backward {
     Pack<T> x;
     Pack<T> mu;
   };
-  __device__ __forceinline__ Pack<T> load_grad(const Row &row, const Place &at) const {
-    if (!args.uniform_grad)
-      return load(args.operands, args.kGrad, row.grad, at);
-    auto pack = load(args.operands, args.kGrad, row.grad, Place{Layout::neighbours, 1, 0});
-    for (int k = 1; k < kPackWidth<T>; ++k) // also where no element is: x and mu are 0 there
-      pack.element[k] = pack.element[0];
-    return pack;
+  struct Stored {
+    BitsOf<T> grad;
+    BitsOf<T> x;
+    BitsOf<T> mu; // of the first pass: it is in the sums alone
+  };
+  // The elements of grad that are read: of a row of one value, that value.
+  __device__ __forceinline__ Place place_of_grad(const Place &at) const {
+    return args.uniform_grad ? Place{Layout::neighbours, 1, 0} : at;
   }
-  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load_grad(row, at), load(args.operands, args.kSample, row.x, at),
-            load(args.operands, args.kMu, row.mu, at)};
+  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass pass) const {
+    return {spherical::load(args.operands, args.kGrad, row.grad, place_of_grad(at)),
+            spherical::load(args.operands, args.kSample, row.x, at),
+            pass == Pass::first ? spherical::load(args.operands, args.kMu, row.mu, at)
+                                : BitsOf<T>{}};
+  }
+  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
+                                       Pass) const {
+    Held held{numbers(args.operands, args.kGrad, place_of_grad(at).layout, stored.grad),
+              numbers(args.operands, args.kSample, at.layout, stored.x),
+              numbers(args.operands, args.kMu, at.layout, stored.mu)};
+    for (int k = 1; k < kPackWidth<T>; ++k) // also where no element is: x and mu are 0 there
+      held.grad.element[k] = args.uniform_grad ? held.grad.element[0] : held.grad.element[k];
+    return held;
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
-  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return {load_grad(row, at),
-            load(args.operands, args.kSample, row.x, at),
-            {}}; // mu is in the sums alone
-  }
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSampleSums]) const {
     sample_terms(held.grad.element[k], held.x.element[k], held.mu.element[k], out);
   }
@@ -169,7 +188,7 @@ template <class Family, class Element> struct Backward {
     Pack<T> out;
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
-    store(args.operands, args.kGradMu, row.out, at, out);
+    store(args.operands, args.kGradMu, row.i * args.operands.rows.d, at, out);
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
                                                const T (&sums)[kSampleSums],

@@ -9,7 +9,7 @@ using namespace spherical;
 template <class Family, class Element> struct Loss {
   using T = Element;
   static constexpr int kSums = kAngleProducts;
-  static constexpr int kMinBlocks = is_float32<T> ? 2 : 1;
+  static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   static constexpr bool kMaySplit = false; // many rows may be near a pole, and summed again
   VISimSiamLoss<T> args;
@@ -19,26 +19,31 @@ template <class Family, class Element> struct Loss {
     int64_t target;
     T upstream;
     T kappa;
-    int64_t out; // where the gradients of the row begin
+    int64_t i; // its number: the gradients have a row for each of the batch
   };
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {at[args.kPred], at[args.kTarget], args.operands.scalar(args.kGrad, at[args.kGrad]),
-            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
-            i * args.operands.rows.d};
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]), i};
   }
 
   struct Held {
     Pack<T> mu;
     Pack<T> x;
   };
-  __device__ __forceinline__ Held read(const Row &row, const Place &at) const {
-    return {load(args.operands, args.kPred, row.pred, at),
-            load(args.operands, args.kTarget, row.target, at)};
+  struct Stored {
+    BitsOf<T> mu;
+    BitsOf<T> x;
+  };
+  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass) const {
+    return {spherical::load(args.operands, args.kPred, row.pred, at),
+            spherical::load(args.operands, args.kTarget, row.target, at)};
   }
-  __device__ __forceinline__ Held read_again(const Row &row, const Place &at) const {
-    return read(row, at);
+  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
+                                       Pass) const {
+    return {numbers(args.operands, args.kPred, at.layout, stored.mu),
+            numbers(args.operands, args.kTarget, at.layout, stored.x)};
   }
   __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSums]) const {
@@ -72,10 +77,10 @@ template <class Family, class Element> struct Loss {
   __device__ __forceinline__ void write(const Row &row, const Place &at, const Held &held,
                                         const Scalars &s) const {
     if (args.operands.needs(args.kGradPred))
-      store(args.operands, args.kGradPred, row.out, at,
+      store(args.operands, args.kGradPred, row.i * args.operands.rows.d, at,
             elements(s.cosine.x_part, s.step, held.x, held.mu));
     if (args.operands.needs(args.kGradTarget))
-      store(args.operands, args.kGradTarget, row.out, at,
+      store(args.operands, args.kGradTarget, row.i * args.operands.rows.d, at,
             elements(s.cosine.mu_part, s.step, held.mu, held.x));
   }
   __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kSums],

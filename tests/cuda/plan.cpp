@@ -26,13 +26,13 @@ extern "C" void item(bool is_float, int64_t n, int64_t d, int64_t i, int64_t *ou
   out[3] = plan.begin(item.last);
 }
 
-// The elements that a thread reads in the q-th pack of the chunk at `begin` of a part that ends at
-// `end`; returns how many there are.
-extern "C" int pack(bool is_float, int64_t d, int layout, int64_t begin, int64_t end, int rank,
-                    int q, int64_t *out) {
+// The elements that a thread reads in the q-th pack of the chunk at `begin`; returns how many there
+// are.
+extern "C" int pack(bool is_float, int64_t d, int layout, int64_t begin, int rank, int q,
+                    int64_t *out) {
   const auto wanted = static_cast<Layout>(layout);
   const RowPlan plan = is_float ? plan_rows<float>(1, d, wanted) : plan_rows<double>(1, d, wanted);
-  const Place place = plan.place(begin, end, rank, q);
+  const Place place = plan.place(begin, rank, q);
   int count = 0;
   for (int k = 0; k < plan.width; ++k)
     if (place.has(k))

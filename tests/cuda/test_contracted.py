@@ -46,7 +46,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def library(tmp_path_factory: pytest.TempPathFactory) -> None:
-    emulated.build(tmp_path_factory.mktemp("contracted"), CONTRACTED, *fused())
+    emulated.build(tmp_path_factory, CONTRACTED, *fused())
 
 
 @pytest.fixture(autouse=True)

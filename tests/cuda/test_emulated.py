@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from cases import concentration_at
+from compiling import once
 from outside import assert_nan_outside, concentrations, each_law, is_outside, row_ops, watchdog
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -61,27 +63,31 @@ each_float = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 each_index = pytest.mark.parametrize("family", range(len(FAMILIES)))
 
 
-def build(folder: Path, namespace: str, *flags: str) -> None:
-    """Loads the kernels as the ops of torch.ops.<namespace>."""
+def build(factory: pytest.TempPathFactory, namespace: str, *flags: str) -> Path:
+    """Loads the kernels as the ops of torch.ops.<namespace>, and returns their library."""
     flags = (*FLAGS, *flags, f'-DEMULATED_NAMESPACE="{namespace}"')
     sources = [CSRC / "library.cpp", EMULATOR / "emulator.cpp", *sorted(CSRC.glob("cuda/*.cu"))]
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    compilers = [
-        subprocess.Popen(["c++", *flags, "-x", "c++", "-c", source, "-o", output])
-        for source, output in zip(sources, objects, strict=True)
-    ]
-    statuses = [compiler.wait() for compiler in compilers]
-    assert not any(statuses)
-    result = folder / f"{namespace}.so"
-    link = ["c++", "-shared", "-o", result, *objects, f"-L{TORCH}", "-ltorch_cpu"]
-    subprocess.run(link, check=True)
+
+    def compile_and_link(result: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            objects = [Path(folder, f"{source.stem}.o") for source in sources]
+            compilers = [
+                subprocess.Popen(["c++", *flags, "-x", "c++", "-c", source, "-o", output])
+                for source, output in zip(sources, objects, strict=True)
+            ]
+            statuses = [compiler.wait() for compiler in compilers]
+            assert not any(statuses)
+            link = ["c++", "-shared", "-o", result, *objects, f"-L{TORCH}", "-ltorch_cpu"]
+            subprocess.run(link, check=True)
+
+    result = once(factory, f"{namespace}.so", compile_and_link)
     torch.ops.load_library(str(result))
+    return result
 
 
 @pytest.fixture(scope="module", autouse=True)
-def library(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("emulated_cuda")
-    build(folder, "powerspherical_ext_emulated", "-ffp-contract=off")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory, "powerspherical_ext_emulated", "-ffp-contract=off")
 
 
 @pytest.fixture(autouse=True)

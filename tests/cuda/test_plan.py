@@ -56,8 +56,8 @@ class Plan:
         row, part, begin, end = self._call(4, "item", self.single, self.n, self.d, i)
         return row, part, begin, end
 
-    def pack(self, begin: int, end: int, rank: int, q: int) -> list[int]:
-        found = self._call(4, "pack", self.single, self.d, self.wanted, begin, end, rank, q)
+    def pack(self, begin: int, rank: int, q: int) -> list[int]:
+        found = self._call(4, "pack", self.single, self.d, self.wanted, begin, rank, q)
         return found[: self.returned]
 
     def elements(self, begin: int, end: int) -> Iterator[int]:
@@ -65,7 +65,7 @@ class Plan:
         for chunk in range(begin, end, self.chunk):
             for rank in range(self.team):
                 for q in range(self.packs):
-                    yield from self.pack(chunk, end, rank, q)
+                    yield from self.pack(chunk, rank, q)
 
 
 @pytest.mark.parametrize(("d", "layout", "single"), ROWS)
@@ -102,7 +102,7 @@ def test_part_of_a_long_row(
     assert (part, begin, end) == (p, p * plan.length, min((p + 1) * plan.length, d))
     chunk = data.draw(st.sampled_from(range(begin, end, plan.chunk)))
     stop = min(chunk + plan.chunk, end)
-    packs = [plan.pack(chunk, end, r, q) for r in range(plan.team) for q in range(plan.packs)]
+    packs = [plan.pack(chunk, r, q) for r in range(plan.team) for q in range(plan.packs)]
     assert sorted(x for pack in packs for x in pack) == list(range(chunk, stop))
     if layout == WIDE:
         assert all(not pack or (len(pack) == width and pack[0] % width == 0) for pack in packs)
@@ -113,7 +113,7 @@ def test_threads_of_a_warp_read_side_by_side(plans: ctypes.CDLL, single: bool) -
     """Where rows are not aligned: element k of the packs of 32 threads is 32 neighbours."""
     plan = Plan(plans, 1, 1001, STRIDED, single)
     for q in range(plan.packs):
-        packs = [plan.pack(0, 1001, rank, q) for rank in range(32)]
+        packs = [plan.pack(0, rank, q) for rank in range(32)]
         for k in range(4 if single else 2):
             column = [pack[k] for pack in packs]
             assert column == list(range(column[0], column[0] + 32))

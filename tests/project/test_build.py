@@ -425,7 +425,7 @@ def test_plan_of_a_build_names_the_shorter_ways() -> None:
 def test_machine_code_of_each_architecture(tmp_path: Path) -> None:
     """From one PTX, but for architectures with features of their own."""
     (tmp_path / "empty.cu").write_text("__global__ void nothing() {}\n")
-    code = "b._cuda_compiler('nvcc', ['75-virtual', '80', '90', '90a'], ['c++'])"
+    code = "b.cuda_compiler('nvcc', ['75-virtual', '80', '90', '90a'], ['c++'])"
     script = f"from csrc import build_backend as b; print(*{code}, sep=chr(10))"
     command = run_python(script, cwd=ROOT).stdout.splitlines()
     run(*command, "--fatbin", "empty.cu", "-o", "fat", cwd=tmp_path)

@@ -42,6 +42,7 @@ ucontext_t scheduler;
 const std::function<void()> *body;
 bool progress;
 int guards;
+int64_t launches;
 
 void run_thread() {
   (*body)();
@@ -117,6 +118,7 @@ cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
   require(grid.x > 0 && block.x > 0 && block.x % 32 == 0 && block.x <= 1024,
           "a launch that CUDA rejects, or a block of incomplete warps");
   require(shared_bytes == 0, "dynamic shared memory, which this does not emulate");
+  ++launches;
   body = &thread;
   blockDim = block;
   gridDim = dim3(std::min(grid.x, kBlocks));
@@ -131,6 +133,9 @@ cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
 const char *cudaGetErrorString(cudaError_t) { return "emulated CUDA: threads wait forever"; }
 
 extern "C" {
+// The kernels that have been launched since the library was loaded.
+__attribute__((visibility("default"))) int64_t emulated_launches() { return launches; }
+
 AOTITorchError emulated_current_stream(int32_t, void **stream) {
   *stream = &guards;
   return 0;
