@@ -21,6 +21,8 @@ __all__ = [
     "check_float",
     "check_unit",
     "check_value",
+    "copy_validation",
+    "validates",
 ]
 
 
@@ -107,9 +109,10 @@ def check_float(owner: str, argument: str, value: object) -> None:
 
 def check_unit(owner: str, argument: str, x: Tensor, remedy: str = "") -> None:
     """ValueError, with one more remedy, unless ``x`` (..., d) holds unit vectors."""
-    wrong = ~sphere.check(x)
-    if not wrong.any():
+    right = sphere.check(x)
+    if torch._is_all_true(right):  # which vmap takes, too
         return
+    wrong = ~right
     lengths = whole(torch.linalg.vector_norm(wide(x.detach()), dim=-1))
     off = (lengths - 1).abs().nan_to_num(torch.inf).masked_fill(~wrong, 0.0)
     at = int(off.argmax())
@@ -123,6 +126,20 @@ def check_unit(owner: str, argument: str, x: Tensor, remedy: str = "") -> None:
         f"torch.nn.functional.normalize({argument}, dim=-1) divides vectors by their lengths"
         f"{remedy}"
     ) from None
+
+
+def validates(p: Distribution, value: Tensor) -> bool:
+    """Whether p checks ``value``: where its maker asked for it by name, or else where that can be
+    done."""
+    asked = vars(p).get("_validate_args") is True  # torch sets it only where it is given
+    return bool(p._validate_args) and (asked or can_validate(value))
+
+
+def copy_validation(p: Distribution, new: Distribution) -> None:
+    """Makes ``new`` validate as ``p`` does, by name or by default."""
+    vars(new).pop("_validate_args", None)
+    if "_validate_args" in vars(p):
+        new._validate_args = p._validate_args
 
 
 def can_validate(x: Tensor) -> bool:

@@ -12,7 +12,7 @@ from .. import ops
 from .._tensors import savable
 from ..families import Family
 from ..marginal import cosine, entropy, sampling
-from ._arguments import as_size, can_validate, check_float
+from ._arguments import as_size, check_float, copy_validation, validates
 from ._variances import variances
 
 __all__ = ["CosineMarginal"]
@@ -99,7 +99,7 @@ class CosineMarginal(Distribution):
         new.concentration = self.concentration.expand(batch_shape)
         new.dim, new._family = self.dim, self._family
         super(CosineMarginal, new).__init__(batch_shape, Size(), validate_args=False)
-        new._validate_args = self._validate_args
+        copy_validation(self, new)
         return new
 
     def rsample(
@@ -210,7 +210,7 @@ class CosineMarginal(Distribution):
                 f"{type(self).__name__}.{method}: value must be on the device of concentration, "
                 f"{self.concentration.device}, got {value.device}"
             )
-        if self._validate_args and can_validate(value):
+        if validates(self, value):
             support = self.support if support is None else support
             if not bool(support.check(value).all()):
                 raise ValueError(

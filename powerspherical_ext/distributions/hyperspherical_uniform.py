@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from .. import ops, reference
 from ..constraints import sphere
 from ..families import FAMILIES
-from ._arguments import as_size, can_validate, check_unit, check_value
+from ._arguments import as_size, check_unit, check_value, copy_validation, validates
 
 __all__ = ["HypersphericalUniform"]
 
@@ -95,7 +95,7 @@ class HypersphericalUniform(Distribution):
         super(HypersphericalUniform, new).__init__(
             batch_shape, self.event_shape, validate_args=False
         )
-        new._validate_args = self._validate_args
+        copy_validation(self, new)
         return new
 
     def rsample(
@@ -133,7 +133,7 @@ class HypersphericalUniform(Distribution):
             tensor([-2.5310])
         """
         check_value(self, value, self._pole.device)
-        if self._validate_args and can_validate(value):
+        if validates(self, value):
             check_unit(f"{type(self).__name__}.log_prob", "value", value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         dtype = ops.common_dtype(value, self._pole)

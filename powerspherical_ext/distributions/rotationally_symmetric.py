@@ -24,6 +24,8 @@ from ._arguments import (
     check_float,
     check_unit,
     check_value,
+    copy_validation,
+    validates,
 )
 from ._concentration_from import (
     angle_of_cap,
@@ -184,7 +186,7 @@ class RotationallySymmetric(Distribution):
         )
         new._unbroadcasted_loc = self._unbroadcasted_loc
         new._set_parameters(self.loc, self.concentration)
-        new._validate_args = self._validate_args
+        copy_validation(self, new)
         return new
 
     def rsample(
@@ -280,7 +282,7 @@ class RotationallySymmetric(Distribution):
                 result = ops.log_prob_on_sphere(value, loc, concentration, family, tolerance)
                 if result is not None:
                     return result
-            if can_validate(value):
+            if validates(self, value):
                 self._validate_sample(value)
         return ops.log_prob(value, loc, concentration, family)
 

@@ -6,7 +6,7 @@ import torch
 
 from powerspherical_ext.reference import half_angle
 from powerspherical_ext.reference.normal import row_normals
-from powerspherical_ext.reference.sphere import _orthogonal, _rows, _sample
+from powerspherical_ext.reference.sphere import _orthogonal, _rows, sample
 
 
 def rsample_fixed_noise(mu, kappa, rng_state, family):
@@ -22,7 +22,7 @@ def rsample_fixed_noise(mu, kappa, rng_state, family):
     """
     d = mu.shape[-1]
     with torch.no_grad():
-        sin2, cos2 = half_angle(_sample(mu, kappa, rng_state, family), mu)
+        sin2, cos2 = half_angle(sample(mu, kappa, rng_state, family), mu)
         speed = family.implicit_gradient(kappa, d, sin2, cos2)
         radius = 2 * (sin2 * cos2).sqrt()
     step = speed * (kappa - kappa.detach())

@@ -75,7 +75,7 @@ def test_one_value_off_the_sphere_is_found(family, shapes):
             changed[round(place * (len(rows) - 1))] *= factor
             changed = changed.view(value.shape)
             for x in (changed, changed.clone().requires_grad_()):
-                with pytest.raises(ValueError, match=r"value argument .*shape .*Sphere\(\)"):
+                with pytest.raises(ValueError, match="value must be unit vectors"):
                     p.log_prob(x)
 
 
@@ -130,9 +130,9 @@ def test_validation_in_compiled_programs(family):
     loc, kappa, x = unit(4, 3), family.at(torch.ones(4).double()), unit(4, 3, seed=1)
     expected = family.make(loc, kappa).log_prob(x) + 1
     torch.testing.assert_close(log_p(loc, kappa, x), expected)
-    with pytest.raises(ValueError, match="value argument"):
+    with pytest.raises(ValueError, match="value must be unit"):
         log_p(loc, kappa, 2 * x)
-    with pytest.raises(ValueError, match="parameter loc"):
+    with pytest.raises(ValueError, match="loc must be unit"):
         log_p(2 * loc, kappa, x)
 
 
@@ -149,7 +149,7 @@ def test_within_transforms_validation_changes_no_value(family):
     value, tangent = torch.func.jvp(lambda x: log_p(loc, kappa, x), (x,), (loc,))
     torch.testing.assert_close(value, expected)
     assert tangent.isfinite().all()
-    with pytest.raises(ValueError, match="value argument"):
+    with pytest.raises(ValueError, match="value must be unit"):
         torch.func.jvp(lambda x: log_p(loc, kappa, x), (2 * x,), (loc,))
 
 
