@@ -6,6 +6,8 @@ to its inside, which excludes 0.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..families import Family
@@ -19,6 +21,11 @@ def check_inside(kappa: Tensor, family: Family) -> None:
         return
     smallest, largest = (x.item() for x in kappa.detach().aminmax())
     head = "sigmoid" if family.is_bounded else "softplus, and clamp it"
+    if math.isnan(smallest):
+        raise ValueError(
+            "kappa must be > 0 and not NaN, got nan: training may have diverged; look at the "
+            "features and the parameters of the head, and try a lower learning rate or clipping"
+        )
     if not smallest > 0:
         raise ValueError(
             f"kappa must be > 0 and not NaN, got {smallest}: "
