@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._p_values import simulated_p_value
+from ..distributions._arguments import check_float, check_unit, check_value, validates
 from ..distributions.rotationally_symmetric import RotationallySymmetric
-from .result import HypothesisTest, check_simulations, simulated_p_value
+from .result import HypothesisTest, check_simulations
 
 __all__ = ["goodness_of_fit_test"]
 
@@ -46,7 +48,7 @@ def goodness_of_fit_test(
         A^2 and its p-value, of shape (...) in float64.
 
     Raises:
-        TypeError: distribution is neither of these.
+        TypeError: distribution is neither of these, or x no tensor of a floating-point dtype.
         ValueError: n_simulations is below 1, or what ``fit`` and ``log_prob`` raise for x.
 
     Example:
@@ -65,8 +67,16 @@ def goodness_of_fit_test(
         Presedo Quindimil, "Bootstrap based goodness-of-fit-tests", 1993.
     """
     check_simulations(n_simulations)
-    x = x.detach()
+    check_float("goodness_of_fit_test", "x", x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"goodness_of_fit_test: x must have shape (..., n, d), got {tuple(x.shape)}"
+        )
     if isinstance(distribution, RotationallySymmetric):
+        check_value(distribution, x.movedim(-2, 0), distribution.loc.device)
+        if validates(distribution, x):
+            check_unit("goodness_of_fit_test", "x", x)
+        x = x.detach()
         observed = _anderson_darling(x, distribution)
         shape = (n_simulations, x.shape[-2])
         u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
@@ -76,6 +86,7 @@ def goodness_of_fit_test(
             "distribution must be a distribution such as VonMisesFisher(loc, concentration), or "
             f"its class, got {distribution!r}"
         )
+    x = x.detach()
     fitted = distribution.fit(x)
     observed, n = _anderson_darling(x, fitted), x.shape[-2]
     null = []
@@ -86,9 +97,9 @@ def goodness_of_fit_test(
 
 
 def _anderson_darling(x: Tensor, q: RotationallySymmetric) -> Tensor:
-    loc, kappa = q.loc.double(), q.concentration.double()
-    t = (x.double() * loc.unsqueeze(-2)).sum(-1).clamp(-1, 1).movedim(-1, 0)
-    return _of_uniform(type(q)(loc, kappa, validate_args=False).marginal_t.cdf(t).movedim(0, -1))
+    q = q._in_float64()
+    t = (x.double() * q.loc.unsqueeze(-2)).sum(-1).clamp(-1, 1).movedim(-1, 0)
+    return _of_uniform(q.marginal_t.cdf(t).movedim(0, -1))
 
 
 def _of_uniform(u: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._p_values import simulated_p_value
 from ..distributions import HypersphericalUniform
-from .result import HypothesisTest, check_simulations, simulated_p_value
+from .result import HypothesisTest, check_simulations
 
 __all__ = ["bingham_test", "rayleigh_test"]
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._p_values import simulated_p_value
+
 __all__ = ["PermutationTest", "permutation_test"]
 
 
@@ -98,6 +100,5 @@ def permutation_test(
     elif alternative == "two-sided":
         centre = null.mean().item()
         extreme, reached = (null - centre).abs(), abs(observed - centre)
-    # A permutation that gives the same value up to rounding is as extreme.
-    at_least = int((extreme >= reached - 1e-12 * max(1.0, abs(reached))).sum())
-    return PermutationTest(observed, (1 + at_least) / (1 + n_shuffles), null)
+    p_value = simulated_p_value(torch.tensor(reached, dtype=torch.float64), extreme)
+    return PermutationTest(observed, p_value.item(), null)

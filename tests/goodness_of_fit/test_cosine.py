@@ -72,5 +72,15 @@ def test_bad_input():
         goodness_of_fit_test(x, HypersphericalUniform(4))
     with pytest.raises(ValueError, match="n_simulations must be at least 1, got 0"):
         goodness_of_fit_test(x, PowerSpherical, n_simulations=0)
-    with pytest.raises(ValueError, match="unit vectors"):
-        goodness_of_fit_test(2 * x, PowerSpherical)
+    with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., n, d\), got \(4,\)"):
+        goodness_of_fit_test(x[0], PowerSpherical)
+    with pytest.raises(TypeError, match="x must be a tensor, got list"):
+        goodness_of_fit_test([[1.0, 0.0]], PowerSpherical)
+    p = PowerSpherical(torch.eye(4)[0], 5.0)
+    for which in (PowerSpherical, p):
+        with pytest.raises(ValueError, match="unit vectors"):
+            goodness_of_fit_test(2 * x, which)
+    with pytest.raises(ValueError, match=r"log_prob: value must have a shape"):
+        goodness_of_fit_test(x[:, :3], p)
+    unchecked = PowerSpherical(p.loc, 5.0, validate_args=False)
+    assert goodness_of_fit_test(x * torch.nan, unchecked).p_value.isnan()
