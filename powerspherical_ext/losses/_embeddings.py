@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -115,18 +115,43 @@ def check_options(temperature: float | Tensor, n_samples: int, reduction: str) -
 
 
 class StochasticLoss(nn.Module):
-    """The options of a loss of stochastic embeddings, and its temperature, which may be learnt."""
+    """A loss of stochastic embeddings: its options, and its temperature, which may be learnt."""
 
+    function: ClassVar[Callable[..., Tensor]]  # the loss, as a static method
     log_temperature: nn.Parameter | None
 
-    def __init__(self, temperature: float, learnable: bool, options: Mapping[str, Any]) -> None:
+    def __init__(self, temperature: float, learnable: bool, **options: Any) -> None:
         super().__init__()
         check_options(temperature, options["n_samples"], options["reduction"])
         family_named(options["distribution"])
         self._temperature = temperature
         log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learnable else None
         self.register_parameter("log_temperature", log_temperature)
-        self.options = dict(options)
+        self.options = options
+
+    def forward(
+        self,
+        z1: Tensor,
+        z2: Tensor,
+        kappa1: Tensor,
+        kappa2: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The loss of two views, by the function that the class names. It also says what is raised.
+
+        Args:
+            z1, z2: mean directions of the two views before normalisation, ``(N, d)``.
+            kappa1, kappa2: their concentrations, inside the domain, ``(N,)`` or ``(N, 1)``.
+            generator: of the random numbers; torch's own by default.
+
+        Returns:
+            A scalar; with ``reduction="none"`` the loss of each view, ``(2, N)``.
+        """
+        return self.function(z1, z2, kappa1, kappa2, generator=generator, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the function takes beside the views: the options, and what may be learnt."""
+        return {"temperature": self.temperature, **self.options}
 
     @property
     def temperature(self) -> float | Tensor:

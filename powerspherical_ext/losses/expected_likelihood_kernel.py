@@ -168,6 +168,8 @@ class ExpectedLikelihoodKernelLoss(StochasticLoss):
         torch.Size([])
     """
 
+    function = staticmethod(expected_likelihood_kernel_loss)
+
     def __init__(
         self,
         *,
@@ -178,29 +180,11 @@ class ExpectedLikelihoodKernelLoss(StochasticLoss):
         gather: bool = False,
         learnable: bool = False,
     ) -> None:
-        options = {
-            "n_samples": n_samples,
-            "distribution": distribution,
-            "reduction": reduction,
-            "gather": gather,
-        }
-        super().__init__(temperature, learnable, options)
-
-    def forward(
-        self,
-        z1: Tensor,
-        z2: Tensor,
-        kappa1: Tensor,
-        kappa2: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The loss of :func:`expected_likelihood_kernel_loss`."""
-        return expected_likelihood_kernel_loss(
-            z1,
-            z2,
-            kappa1,
-            kappa2,
-            temperature=self.temperature,
-            generator=generator,
-            **self.options,
+        super().__init__(
+            temperature,
+            learnable,
+            n_samples=n_samples,
+            distribution=distribution,
+            reduction=reduction,
+            gather=gather,
         )

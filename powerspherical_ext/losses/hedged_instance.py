@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +127,8 @@ class HedgedInstanceLoss(StochasticLoss):
         ['bias', 'log_temperature']
     """
 
+    function = staticmethod(hedged_instance_loss)
+
     def __init__(
         self,
         *,
@@ -138,32 +141,16 @@ class HedgedInstanceLoss(StochasticLoss):
         gather: bool = False,
         learnable: bool = True,
     ) -> None:
-        options = {
-            "n_samples": n_samples,
-            "kl_weight": kl_weight,
-            "distribution": distribution,
-            "reduction": reduction,
-            "gather": gather,
-        }
-        super().__init__(temperature, learnable, options)
+        super().__init__(
+            temperature,
+            learnable,
+            n_samples=n_samples,
+            kl_weight=kl_weight,
+            distribution=distribution,
+            reduction=reduction,
+            gather=gather,
+        )
         self.bias: float | Tensor = nn.Parameter(torch.tensor(float(bias))) if learnable else bias
 
-    def forward(
-        self,
-        z1: Tensor,
-        z2: Tensor,
-        kappa1: Tensor,
-        kappa2: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The loss of :func:`hedged_instance_loss`."""
-        return hedged_instance_loss(
-            z1,
-            z2,
-            kappa1,
-            kappa2,
-            temperature=self.temperature,
-            bias=self.bias,
-            generator=generator,
-            **self.options,
-        )
+    def _arguments(self) -> dict[str, Any]:
+        return {"bias": self.bias, **super()._arguments()}

@@ -111,6 +111,8 @@ class MCInfoNCELoss(StochasticLoss):
         torch.Size([])
     """
 
+    function = staticmethod(mc_infonce_loss)
+
     def __init__(
         self,
         *,
@@ -121,29 +123,11 @@ class MCInfoNCELoss(StochasticLoss):
         gather: bool = False,
         learnable: bool = False,
     ) -> None:
-        options = {
-            "n_samples": n_samples,
-            "distribution": distribution,
-            "reduction": reduction,
-            "gather": gather,
-        }
-        super().__init__(temperature, learnable, options)
-
-    def forward(
-        self,
-        z1: Tensor,
-        z2: Tensor,
-        kappa1: Tensor,
-        kappa2: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The loss of :func:`mc_infonce_loss`."""
-        return mc_infonce_loss(
-            z1,
-            z2,
-            kappa1,
-            kappa2,
-            temperature=self.temperature,
-            generator=generator,
-            **self.options,
+        super().__init__(
+            temperature,
+            learnable,
+            n_samples=n_samples,
+            distribution=distribution,
+            reduction=reduction,
+            gather=gather,
         )
