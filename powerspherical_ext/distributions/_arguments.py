@@ -16,9 +16,11 @@ from ..constraints import sphere
 __all__ = [
     "as_number",
     "as_size",
+    "at_index",
     "broadcast_shapes",
     "can_validate",
     "check_float",
+    "check_loc",
     "check_unit",
     "check_value",
     "copy_validation",
@@ -107,6 +109,20 @@ def check_float(owner: str, argument: str, value: object) -> None:
         )
 
 
+def check_loc(owner: str, loc: Tensor) -> None:
+    """Whether ``loc`` can hold directions: its type and shape, but not its entries."""
+    check_float(owner, "loc", loc)
+    if loc.dim() == 0 or loc.shape[-1] < 2:
+        raise ValueError(
+            f"{owner}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
+        )
+
+
+def at_index(index: tuple[int, ...]) -> str:
+    """Where an entry of a batch is, for an error; nothing where there is no batch."""
+    return f" at index {index[0] if len(index) == 1 else index}" if index else ""
+
+
 def check_unit(owner: str, argument: str, x: Tensor, remedy: str = "") -> None:
     """ValueError, with one more remedy, unless ``x`` (..., d) holds unit vectors."""
     right = sphere.check(x)
@@ -117,7 +133,7 @@ def check_unit(owner: str, argument: str, x: Tensor, remedy: str = "") -> None:
     off = (lengths - 1).abs().nan_to_num(torch.inf).masked_fill(~wrong, 0.0)
     at = int(off.argmax())
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), off.shape))
-    where = f", at index {index[0] if len(index) == 1 else index}," if index else ""
+    where = f",{at_index(index)}," if index else ""
     length = float(lengths.reshape(-1)[at])
     raise ValueError(
         f"{owner}: {argument} must be unit vectors, to within {sphere.tolerance(x):.2g} in "

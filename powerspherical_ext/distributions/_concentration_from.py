@@ -15,7 +15,7 @@ from ..inverse.cap import angle_quantile, concentration_of_cap
 from ..inverse.concentration import concentration_of, largest
 from ..ops import ScalarFunction
 from ..reference import log_area
-from ._arguments import as_number, broadcast_shapes, check_float
+from ._arguments import as_number, at_index, broadcast_shapes, check_loc
 
 __all__ = ["angle_of_cap", "from_angle", "from_entropy", "from_kl", "from_mean_cosine"]
 
@@ -92,11 +92,7 @@ def angle_of_cap(
 
 def _prepare(owner: str, loc: Tensor, **given: Any) -> tuple[int, tuple[Tensor, ...]]:
     """d, and the numbers as tensors of the dtype that they share with loc, and on its device."""
-    check_float(owner, "loc", loc)
-    if loc.dim() == 0 or loc.shape[-1] < 2:
-        raise ValueError(
-            f"{owner}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
-        )
+    check_loc(owner, loc)
     tensors = [as_number(owner, name, x, loc) for name, x in given.items()]
     for name, x in zip(given, tensors, strict=True):
         if x.device != loc.device:
@@ -124,10 +120,9 @@ def _check(
         return
     index = tuple(wrong.nonzero()[0].tolist())
     low, high = ends(index)
-    where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
     raise ValueError(
         f"{owner}: {name} must be from {low:.6g} to {high:.6g}, which are those of the most "
-        f"concentrated and of the uniform distribution, got {x[index].item():.6g}{where}"
+        f"concentrated and of the uniform distribution, got {x[index].item():.6g}{at_index(index)}"
     )
 
 

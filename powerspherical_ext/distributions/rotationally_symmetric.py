@@ -22,6 +22,7 @@ from ._arguments import (
     broadcast_shapes,
     can_validate,
     check_float,
+    check_loc,
     check_unit,
     check_value,
     copy_validation,
@@ -103,11 +104,7 @@ class RotationallySymmetric(Distribution):
         normalize: bool = False,
     ) -> None:
         name = type(self).__name__
-        check_float(name, "loc", loc)
-        if loc.dim() == 0 or loc.shape[-1] < 2:
-            raise ValueError(
-                f"{name}: loc must have shape (..., d) with d >= 2, got {tuple(loc.shape)}"
-            )
+        check_loc(name, loc)
         kappa = scale if concentration is None else concentration
         if kappa is None or (concentration is not None and scale is not None):
             raise TypeError(f"{name}: give exactly one of concentration and scale (its other name)")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from .. import ops
 from .._kernels import register_autograd, register_fake
-from .._tensors import ROWS, by_rows, sum_to, wide
+from .._tensors import ROWS, by_rows, wide
 from ..families import FAMILIES, Family
-from ..marginal.cosine import jvp, log_density_of_angle, smaller_tail
+from ..marginal.cosine import jvp, log_density_of_angle, smaller_tail, vjp
 from ..marginal.tails import masses, mode_of, move, tail_quantile
 from ..ops._dispatch import batch_shape, is_traced, python_op
 from .concentration import largest, mean_cosine_slope_at_0
@@ -91,20 +91,17 @@ class _Angle(torch.autograd.Function):
         ctx.save_for_forward(p, kappa, output)
 
     @staticmethod
-    def _slopes(ctx: Any) -> tuple[Tensor, Tensor]:
-        _, kappa, angle = ctx.saved_tensors
+    def _slopes(ctx: Any, _: Tensor, kappa: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         density, speed = _density_and_speed(angle, kappa, ctx.d, ctx.family)
         return angle.sin() / density, -angle.sin() * speed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        p, kappa, _ = ctx.saved_tensors
-        dp, dkappa = _Angle._slopes(ctx)
-        return sum_to(grad * dp, p), sum_to(grad * dkappa, kappa), None, None, None
+        return *vjp(ctx, grad, _Angle._slopes), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dp: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
-        return jvp(_Angle._slopes(ctx), dp, dkappa)
+        return jvp(_Angle._slopes(ctx, *ctx.saved_tensors), dp, dkappa)
 
 
 @python_op(
@@ -168,20 +165,17 @@ class _Concentration(torch.autograd.Function):
         ctx.save_for_forward(angle, p, output)
 
     @staticmethod
-    def _slopes(ctx: Any) -> tuple[Tensor, Tensor]:
-        angle, _, kappa = ctx.saved_tensors
+    def _slopes(ctx: Any, angle: Tensor, _: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         density, speed = _density_and_speed(angle, kappa, ctx.d, ctx.family)
         return -1 / (angle.sin() * speed), 1 / (density * speed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        angle, p, _ = ctx.saved_tensors
-        dangle, dp = _Concentration._slopes(ctx)
-        return sum_to(grad * dangle, angle), sum_to(grad * dp, p), None, None, None, None
+        return *vjp(ctx, grad, _Concentration._slopes), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dangle: Tensor | None, dp: Tensor | None, *_: Any) -> Tensor:
-        return jvp(_Concentration._slopes(ctx), dangle, dp)
+        return jvp(_Concentration._slopes(ctx, *ctx.saved_tensors), dangle, dp)
 
 
 @register_autograd("angle_quantile")

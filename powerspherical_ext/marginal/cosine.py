@@ -31,7 +31,7 @@ from ..ops._dispatch import batch_shape, is_traced, python_op
 from ..reference import log_area
 from .tails import Density, masses, mode_of, move, tail_quantile
 
-__all__ = ["cdf", "icdf", "jvp", "log_density_of_angle", "log_prob", "smaller_tail"]
+__all__ = ["cdf", "icdf", "jvp", "log_density_of_angle", "log_prob", "smaller_tail", "vjp"]
 
 
 def log_prob(t: Tensor, kappa: Tensor, d: int, family: Family) -> Tensor:
@@ -140,7 +140,7 @@ class _Cdf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return *_vjp(ctx, grad, _Cdf._slopes), None, None, None, None
+        return *vjp(ctx, grad, _Cdf._slopes), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dt: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
@@ -186,7 +186,7 @@ class _Icdf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return *_vjp(ctx, grad, _Icdf._slopes), None, None, None
+        return *vjp(ctx, grad, _Icdf._slopes), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor | None, dkappa: Tensor | None, *_: Any) -> Tensor:
@@ -224,9 +224,10 @@ def log_density_of_angle(
     return log_g
 
 
-def _vjp(
+def vjp(
     ctx: Any, grad: Tensor, slopes: Callable[..., tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
+    """The gradients of two inputs, which are saved first; ``slopes`` takes all that is saved."""
     x, kappa, *_ = ctx.saved_tensors
     dx, dkappa = slopes(ctx, *ctx.saved_tensors)
     return sum_to(grad * dx, x), sum_to(grad * dkappa, kappa)
