@@ -46,6 +46,7 @@ from vi_simsiam.progress import progress
 
 from powerspherical_ext import HypersphericalUniform, VonMisesFisher
 from powerspherical_ext.losses import mc_infonce_loss
+from powerspherical_ext.metrics import rank_correlation
 
 TABLE_DIMS, TABLE_SEEDS = (8, 16, 64), (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "mc_infonce_synthetic"
@@ -224,7 +225,7 @@ def evaluate(encoder: Encoder, process: Process, n: int = 4000) -> dict:
     uniform = HypersphericalUniform(process.d)
     shown = slice(None, 300)
     return {
-        "rank_correlation": correlation(ranks(kappa), ranks(own_kappa)),
+        "rank_correlation": rank_correlation(kappa, own_kappa),
         "kappa_ratio": (own_kappa / kappa).median().item(),
         "kappa_ratio_low": (own_kappa / kappa)[low].median().item(),
         "claimed_cosine": learnt.mean_resultant_length().mean().item(),
@@ -234,14 +235,6 @@ def evaluate(encoder: Encoder, process: Process, n: int = 4000) -> dict:
         "kl_uniform": kl_divergence(true, uniform).mean().item(),
         "kappas": [kappa[shown].tolist(), own_kappa[shown].tolist()],
     }
-
-
-def ranks(x: Tensor) -> Tensor:
-    return x.argsort().argsort().double()
-
-
-def correlation(x: Tensor, y: Tensor) -> float:
-    return torch.corrcoef(torch.stack([x, y]))[0, 1].item()
 
 
 # Report

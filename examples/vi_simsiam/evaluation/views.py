@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
+
+from powerspherical_ext.metrics import rank_correlation
 
 from ..evaluate import by_tenths
 from ..knn import neighbours, vote
@@ -106,7 +107,7 @@ def calibration(features: Features) -> dict[str, Any]:
     result: dict[str, Any] = {
         "n": len(part["cosine"]),
         "correlation": {
-            name: rank_correlation(score, part["cosine"]) for name, score in part["scores"].items()
+            name: correlation(score, part["cosine"]) for name, score in part["scores"].items()
         },
     }
     if "expected" in part:
@@ -117,8 +118,6 @@ def calibration(features: Features) -> dict[str, Any]:
     return result
 
 
-def rank_correlation(x: Tensor, y: Tensor) -> float | None:
+def correlation(x: Tensor, y: Tensor) -> float | None:
     """None for a constant confidence, such as the vote share of one neighbour."""
-    if x.min() == x.max():
-        return None
-    return float(spearmanr(x.numpy(), y.numpy()).statistic)
+    return None if x.min() == x.max() else rank_correlation(x, y)
