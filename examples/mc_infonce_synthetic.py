@@ -28,7 +28,6 @@ are usually judged, does not show it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
 import sys
@@ -38,7 +37,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from svae.report import COLORS, machine, spread
+from mc_infonce.report import EXACT, WRONG, summary, tables, write
+from svae.report import machine
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from vi_simsiam.options import Parser, number
@@ -52,8 +52,6 @@ TABLE_DIMS, TABLE_SEEDS = (8, 16, 64), (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "mc_infonce_synthetic"
 CODE = 4  # coordinates of the observation that tell its quality
 LOWEST, HIGHEST = 0.3, 0.8  # mean cosine of the latent to mu, for the worst and the best quality
-EXACT, WRONG = "exact", "s-vae style"
-TITLES = {EXACT: "exact sampler (this package)", WRONG: "s-vae style sampler (wrong law)"}
 
 
 # The process
@@ -235,110 +233,6 @@ def evaluate(encoder: Encoder, process: Process, n: int = 4000) -> dict:
         "kl_uniform": kl_divergence(true, uniform).mean().item(),
         "kappas": [kappa[shown].tolist(), own_kappa[shown].tolist()],
     }
-
-
-# Report
-
-
-NOTES = """Means ± standard deviations over n seeds, for 4,000 new observations. The rank
-correlation (Spearman) and the median ratio compare learnt and true kappa; the second ratio is that
-of the quarter with the lowest true kappa. The claimed cosine is the mean of E[mu . z] under the
-learnt posteriors, and the real one is the mean of mu . z of the true latents: they are equal if the
-encoder knows how right it is. KL is that from the true to the learnt posterior in nats, beside that
-to the uniform distribution, which knows nothing. Even with exact samples a kappa is learnt that is
-too large where the negatives of a batch are few, and one too small where the mean direction is not
-learnt well; for d = 64 the two nearly cancel."""
-
-
-def tables(rows: Sequence[dict], laws: Sequence[dict]) -> str:
-    lines = [
-        "| d | sampler | n | rank correlation | learnt / true kappa | of the lowest quarter "
-        "| claimed cosine | real cosine | KL | KL of the uniform |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for d, sampler in dict.fromkeys((row["dim"], row["sampler"]) for row in rows):
-        group = [row for row in rows if (row["dim"], row["sampler"]) == (d, sampler)]
-        ratios = ("kappa_ratio", "kappa_ratio_low")
-        keys = ("rank_correlation", *ratios, "claimed_cosine", "true_cosine", "kl")
-        cells = [spread(group, key, 3) for key in keys] + [spread(group, "kl_uniform", 2)]
-        lines.append(f"| {d} | {TITLES[sampler]} | {len(group)} | {' | '.join(cells)} |")
-    cosines = list(dict.fromkeys(row["cosine"] for row in laws))
-    lines += [
-        "",
-        "E[mu . x] of 20,000 samples of the s-vae style sampler. The heads of the columns are the "
-        "exact values for the kappa in brackets.",
-        "",
-        f"| d | {' | '.join(map(str, cosines))} |",
-        f"| --- {'| --- ' * len(cosines)}|",
-    ]
-    for d in dict.fromkeys(row["dim"] for row in laws):
-        cells = [f"{row[WRONG]:.3f} (kappa {row['kappa']:.3g})" for row in laws if row["dim"] == d]
-        lines.append(f"| {d} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def summary(row: dict) -> str:
-    return (
-        f"rank correlation {row['rank_correlation']:.3f}, learnt/true kappa "
-        f"{row['kappa_ratio']:.3f}, cosine {row['claimed_cosine']:.3f} claimed, "
-        f"{row['true_cosine']:.3f} real, KL {row['kl']:.3f} of {row['kl_uniform']:.2f}"
-    )
-
-
-def picture(path: Path, rows: Sequence[dict], laws: Sequence[dict]) -> None:
-    """Learnt against true kappa for each d of the first seed, and the laws of the samplers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    dims = list(dict.fromkeys(row["dim"] for row in rows))
-    width = 3.1 * (len(dims) + 1)
-    figure, axes = plt.subplots(1, len(dims) + 1, figsize=(width, 3.9), layout="constrained")
-    style = {EXACT: (COLORS[0], "o"), WRONG: (COLORS[1], "x")}
-    for axis, d in zip(axes, dims, strict=False):
-        group = [row for row in rows if row["dim"] == d and row["seed"] == rows[0]["seed"]]
-        for row in group:
-            true, learnt = row["kappas"]
-            color, marker = style[row["sampler"]]
-            label = f"{row['sampler']}, rank corr. {row['rank_correlation']:.3f}"
-            axis.scatter(true, learnt, s=14, c=color, marker=marker, linewidths=0.8, label=label)
-        ends = [min(true), max(true)]
-        axis.plot(ends, ends, "k--", linewidth=1.2, label="true")
-        axis.set(xscale="log", yscale="log", title=f"d = {d}", xlabel="true kappa")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            side.set_major_formatter(StrMethodFormatter("{x:g}"))
-            side.set_minor_formatter(NullFormatter())
-        axis.legend(fontsize=7, frameon=False, loc="lower right")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("learnt kappa")
-    lines = ("-", "--", "-.", ":")
-    for k, d in enumerate(dims):
-        mine = [row for row in laws if row["dim"] == d]
-        x, y = [row["cosine"] for row in mine], [row[WRONG] for row in mine]
-        axes[-1].plot(
-            x, y, lines[k % 4], color=COLORS[1], marker="x", label=f"s-vae style, d = {d}"
-        )
-    ends = [min(x), max(x)]
-    axes[-1].plot(ends, ends, color=COLORS[0], marker="o", label="exact")
-    axes[-1].set(title="laws of the samplers", xlabel="E[mu . x], true", ylabel="of samples")
-    axes[-1].legend(fontsize=7, frameon=False)
-    axes[-1].grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def write(stem: Path, results: dict) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{k: v for k, v in row.items() if k != "kappas"} for row in results["results"]]
-    kept = {**results, "results": rows}
-    stem.with_suffix(".json").write_text(json.dumps(kept, indent=1) + "\n")
-    text = tables(results["results"], results["laws"])
-    made = f"Made by `{results['command']}` on {results['machine']['machine']}."
-    stem.with_suffix(".md").write_text(f"{made}\n\n{NOTES}\n\n{text}")
-    picture(stem.with_suffix(".png"), results["results"], results["laws"])
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

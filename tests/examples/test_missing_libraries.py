@@ -14,13 +14,16 @@ pytest.importorskip("matplotlib")
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
+PARTS = ("vi_simsiam", "svae", "mc_infonce")  # the packages of examples/
+
+
 @pytest.fixture
 def without(monkeypatch):
     """Hides a library from a script that starts; the parts of the examples are imported anew."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
     def parts():
-        return [name for name in sys.modules if name.partition(".")[0] in ("vi_simsiam", "svae")]
+        return [name for name in sys.modules if name.partition(".")[0] in PARTS]
 
     def hide(library):
         for name in parts():

@@ -1,0 +1,1 @@
+"""The parts of mc_infonce_synthetic.py."""
