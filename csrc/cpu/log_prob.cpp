@@ -142,8 +142,11 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
     tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
   };
   std::atomic<bool> on_sphere{true};
-  const auto check = [&](double inverse_length) {
-    if (!(std::fabs(1 / inverse_length - 1) <= tolerance))
+  const auto check = [&](const double *inverse_lengths, int64_t n) {
+    bool all = true;
+    for (int64_t i = 0; i < n; ++i)
+      all &= std::fabs(1 / inverse_lengths[i] - 1) <= tolerance;
+    if (!all)
       on_sphere.store(false, std::memory_order_relaxed);
   };
   if (log_prob_of_pairs<Family>(args, again, check))

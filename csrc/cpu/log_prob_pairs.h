@@ -81,7 +81,7 @@ SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padde
 SIMD_CLONES inline void fill(float value, int64_t n, float *to) { std::fill_n(to, n, value); }
 
 // The product of two sides. again(x, mu, n, kappa, log_prob_at_mode, log_prob) computes n <= kTile
-// pairs as rows. check(inverse_length) is called for each value.
+// pairs as rows. check(inverse_lengths, n) is called for all values.
 template <class Family, class T, class Again, class Check> class LogProbOfPairs {
 public:
   using Args = LogProb<T>;
@@ -103,8 +103,7 @@ public:
       tiles.pack(first, some, set_laws);
       if (tiles.columns.vector == Args::kValue)
         for (int64_t g = 0; g < some; ++g)
-          std::for_each_n(tiles.scalars[static_cast<size_t>(g)].inverse_length,
-                          tiles.count(first + g), check);
+          check(tiles.scalars[static_cast<size_t>(g)].inverse_length, tiles.count(first + g));
       const int64_t cost = kPairRows * kPairColumns * some * (d + 64); // in units of 0.03 ns
       parallel_for((n + kPairRows - 1) / kPairRows, std::max<int64_t>(1, 1000000 / cost),
                    [&](int64_t begin, int64_t end) {
@@ -114,7 +113,7 @@ public:
                      for (int64_t i = begin; i < end; ++i) {
                        tiles.read(i * kPairRows, *x, set_laws);
                        if (tiles.rows.vector == Args::kValue)
-                         std::for_each_n(x->scalars.inverse_length, x->n, check);
+                         check(x->scalars.inverse_length, x->n);
                        for (int64_t g = 0; g < some; ++g)
                          tile(*x, first, g, *s, column_tile);
                      }
@@ -181,7 +180,9 @@ private:
     const ColumnScalars &y = tiles.scalars[static_cast<size_t>(g)];
     T *to = static_cast<T *>(tiles.rows.operands.results[0]) + x.begin * row_stride +
             (first + g) * kPairColumns * column_stride;
-    spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
+    if (tiles.rows.has_kappa || s.group != first + g) // else s holds the laws of these columns
+      spread_laws(x.n, m, tiles.rows.has_kappa, x.scalars, y, s);
+    s.group = first + g;
     int64_t bad = x.n * m;
     float allowed = kAllowedInFloat;
     if constexpr (is_float32<T>)

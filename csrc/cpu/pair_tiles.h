@@ -43,7 +43,8 @@ struct PairTile {
   double sums[size],
       spread[size]; // rows are padded to whole vectors; spread has the type summed in
   double sin2[room], kappa[room], at_mode[room], log_p[room];
-  float error[room]; // of sin2, then of log_p relative to max(|log_p|, 1)
+  float error[room];  // of sin2, then of log_p relative to max(|log_p|, 1)
+  int64_t group = -1; // of columns, whose laws were spread last
 };
 
 // Sets the length, and the flatness, of vector i, and copies it to `to` as double, if that is not
@@ -167,7 +168,10 @@ SIMD_CLONES void read_pairs(const T *from, int64_t row_stride, int64_t column_st
 template <class S, class T>
 SIMD_CLONES void write_pairs(const S *from, int64_t rows, int64_t columns, T *to,
                              int64_t row_stride, int64_t column_stride) {
-  if (column_stride == 1) {
+  if (column_stride == 1 && row_stride == columns) {
+    for (int64_t i = 0; i < rows * columns; ++i)
+      to[i] = static_cast<T>(from[i]);
+  } else if (column_stride == 1) {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < columns; ++c)
         to[r * row_stride + c] = static_cast<T>(from[r * columns + c]);
@@ -208,7 +212,7 @@ public:
     int64_t begin, n;
     TileRows<T> tile;
     RowScalars scalars;
-    const T *row[kPairRows]; // the last row is repeated
+    const T *row[kPairRows]; // up to a multiple of kRowsAtOnce, the last row is repeated
     // The same as double, once they are needed.
     bool is_wide;
     const double *wide[kPairRows];
@@ -273,13 +277,15 @@ public:
     to.is_wide = !in_float;
     if constexpr (is_float32<T>)
       to.buffer.resize(static_cast<size_t>(kPairRows * d));
-    for (int64_t r = 0; r < kPairRows; ++r) {
-      const int64_t held = std::min(r, n - 1);
-      to.row[r] = x[held];
+    std::copy(x, x + n, to.row);
+    for (int64_t r = 0; r < n; ++r)
       if constexpr (is_float32<T>)
-        to.wide[r] = to.buffer.data() + held * d;
+        to.wide[r] = to.buffer.data() + r * d;
       else
-        to.wide[r] = x[held];
+        to.wide[r] = x[r];
+    for (int64_t r = n; r % kRowsAtOnce != 0; ++r) {
+      to.row[r] = to.row[n - 1];
+      to.wide[r] = to.wide[n - 1];
     }
     const bool native = rows.operands.is_native(rows.vector);
     const int64_t ahead = native ? kPairRows * rows.stride(rows.vector) : 0;

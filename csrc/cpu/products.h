@@ -10,20 +10,15 @@ constexpr int64_t kRowsAtOnce = 6; // rows whose sums with two vectors of column
 // Terms that are added up in T, before double: fewer where the error is estimated from `spread`.
 template <bool spreads> constexpr int64_t kProductBlock = spreads ? 32 : 128;
 
-// sums[l] += v[l], in double.
+// sums[l] += v[l], in double: as many vectors as v has in it.
 template <class T, int bytes>
-HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *sums) {
-  using Wide = VectorOf<double, bytes>;
-  using Part = VectorOf<T, bytes *int(sizeof(T)) / int(sizeof(double))>;
-  constexpr int64_t parts = sizeof(double) / sizeof(T);
-  typename Part::type part[parts];
+HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v,
+                          typename VectorOf<double, bytes>::type *sums) {
+  constexpr int parts = sizeof(double) / sizeof(T);
+  typename VectorOf<T, bytes / parts>::type part[parts];
   memcpy(part, &v, sizeof v);
-  for (int64_t h = 0; h < parts; ++h) {
-    typename Wide::type sum;
-    memcpy(&sum, sums + h * Wide::width, sizeof sum);
-    sum += __builtin_convertvector(part[h], typename Wide::type);
-    memcpy(sums + h * Wide::width, &sum, sizeof sum);
-  }
+  for (int h = 0; h < parts; ++h)
+    sums[h] += __builtin_convertvector(part[h], typename VectorOf<double, bytes>::type);
 }
 
 // sums[r, l] = the sum over i in [0, n) of rows[r][i step] panel[i, l], for kRowsAtOnce rows and the
@@ -36,7 +31,12 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
   using Lanes = VectorOf<T, bytes>;
   using V = typename Lanes::type;
   constexpr int64_t lanes = P * Lanes::width;
-  double total[kRowsAtOnce][lanes] = {};
+  constexpr int parts = sizeof(double) / sizeof(T); // vectors of double for one of T
+  using Wide = typename VectorOf<double, bytes>::type;
+  Wide total[kRowsAtOnce][P * parts];
+  unrolled<kRowsAtOnce * P * parts>([&](int k) __attribute__((always_inline)) {
+    total[k / (P * parts)][k % (P * parts)] = Wide{};
+  });
   V square[kRowsAtOnce][P] = {};
   for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
     V block[kRowsAtOnce][P] = {};
@@ -58,7 +58,7 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
     }
     unrolled<kRowsAtOnce>([&](int r) __attribute__((always_inline)) {
       unrolled<P>([&](int p) __attribute__((always_inline)) {
-        add_vector<T, bytes>(block[r][p], total[r] + p * Lanes::width);
+        add_vector<T, bytes>(block[r][p], total[r] + p * parts);
         if constexpr (spreads)
           square[r][p] += block[r][p] * block[r][p];
       });
