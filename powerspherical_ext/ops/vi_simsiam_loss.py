@@ -158,8 +158,7 @@ class _VISimSiamLoss(torch.autograd.Function):
             ahead = _kernel(upstream, *tensors, family, beta, needs_grad)[1:]
         # Asking a GPU would make the CPU wait.
         elif not (grad.is_cpu and values_are_readable(grad) and grad.item() == 1):
-            for g in ahead:
-                g.mul_(grad)
+            torch._foreach_mul_(ahead, grad)  # one kernel for gradients of one type
         grads = [
             sum_to(g, x) if needed else None
             for g, x, needed in zip(ahead, tensors, ctx.needs_input_grad, strict=False)
