@@ -11,7 +11,7 @@
 namespace spherical {
 
 // The least sin2 and cos2 of a pair that is no row: its part along x is up to 8 times its gradient.
-constexpr double kNearPole = 0x1p-8;
+constexpr double kNearPoleInDouble = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 1024;             // that are packed at a time
@@ -264,7 +264,7 @@ private:
     }
     if (count > 0) {
       tiles.set_half_angles(x, g, false, s);
-      count = set_weights<Family>(dim, x.n, m, kNearPole, x.scalars, y, s);
+      count = set_weights<Family>(dim, x.n, m, kNearPoleInDouble, x.scalars, y, s);
     }
     write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {
@@ -273,7 +273,7 @@ private:
                   tiles.rows.stride(Args::kGradKappa), tiles.columns.stride(Args::kGradKappa));
     }
     for (int64_t i = 0; count > 0 && i < x.n * m; ++i)
-      if (!(s.sin2[i] >= kNearPole && 1 - s.sin2[i] >= kNearPole))
+      if (!(s.sin2[i] >= kNearPoleInDouble && 1 - s.sin2[i] >= kNearPoleInDouble))
         near.push_back({x.begin + i / m, begin + i % m, static_cast<T>(s.kappa[i]), s.upstream[i],
                         static_cast<T>(s.at_mode[i])});
   }
