@@ -12,13 +12,9 @@ template <class T> int64_t padded(int64_t d) {
 }
 
 // g[i, ...] = the normals of block i, from its words [n, 4].
-SIMD_CLONES inline void normals_of_words(const uint32_t *words, int64_t n, float *g) {
-  for (int64_t i = 0; i < 2 * n; ++i)
-    normal_pair(words[2 * i], words[2 * i + 1], g[2 * i], g[2 * i + 1]);
-}
-inline void normals_of_words(const uint32_t *words, int64_t n, double *g) {
+template <class T> SIMD_CLONES void normals_of_words(const uint32_t *words, int64_t n, T *g) {
   for (int64_t i = 0; i < n; ++i)
-    normals(words_at(words, i), g + 2 * i);
+    normals(words + 4 * i, g + i * kNormalsPerBlock<T>);
 }
 
 // g[r, j] ~ N(0, 1), element j from word j mod 4 (float32) of block j / 4 of the stream of row r.

@@ -13,13 +13,6 @@ struct WordBlocks {
   uint64_t block[kMaxWordBlocks]; // its number in the row
 };
 
-// The words of block i, from words [n, 4].
-HD_INLINE Words words_at(const uint32_t *words, int64_t i) {
-  Words w;
-  memcpy(w.w, words + 4 * i, sizeof w.w);
-  return w;
-}
-
 #ifdef SIMD_VERSIONS
 // One word of the counter (math/philox.h) of several blocks: two vectors of `bytes` each, whose
 // latencies overlap.

@@ -85,15 +85,10 @@ SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t
 }
 
 // The exponentials of the first proposal of each row, from its words [n, 4].
-SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<float> &s) {
-  for (int64_t r = 0; r < n; ++r) {
-    s.exponential[r] = minus_two_log(words[4 * r]);
-    s.exponential2[r] = minus_two_log(words[4 * r + 1]);
-  }
-}
-void first_exponentials(const uint32_t *words, int64_t n, Samples<double> &s) {
+template <class T>
+SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    minus_two_logs(words_at(words, r), s.exponential[r], s.exponential2[r]);
+    minus_two_logs(words + 4 * r, s.exponential[r], s.exponential2[r]);
 }
 
 // The noise of the proposals of a row. The exponentials of the first one are computed beforehand.

@@ -52,7 +52,8 @@ template <class Family, class Element> struct Forward {
     if (pass == Pass::second)
       return held;
     if (at.has(0))
-      normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)), held.g.element);
+      normals(row.stream.words(0, static_cast<uint32_t>(at.first / kPackWidth<T>)).w,
+              held.g.element);
     for (int k = 1; k < kPackWidth<T>; ++k)
       held.g.element[k] = at.has(k) ? held.g.element[k] : T(0);
     return held;

@@ -4,6 +4,7 @@
 // correctly rounded, so that every CPU (and, with the intrinsics below, every GPU) returns the same
 // bits. Polynomials: weighted minimax fits made by csrc/math/fit_normal.py.
 #pragma once
+#include "elementary.h"
 #include "philox.h"
 
 namespace spherical {
@@ -82,52 +83,68 @@ HD_INLINE void normal_pair(uint32_t radius, uint32_t angle, float &n0, float &n1
   n1 = product(r, s);
 }
 
-// (k + 1/2) 2^-64 read as a uniform in (0, 1), k = high word, low word.
+// (k + 1/2) 2^-53, rounded, for the first 53 of 64 bits: a uniform in (0, 1]. Each part is converted
+// by its bits behind those of 2^52, which vectors can do.
 HD_INLINE double uniform64(uint32_t high, uint32_t low) {
-  const uint64_t k = static_cast<uint64_t>(high) << 32 | low;
-  return (static_cast<double>(k >> 11) + 0.5) * 0x1p-53;
+  constexpr uint64_t bits_of_unit = 0x4330000000000000u;
+  const double first = from_bits(bits_of_unit | high) - 0x1p52;
+  const double rest = from_bits(bits_of_unit | (low >> 11)) - 0x1p52;
+  return first * 0x1p-32 + (rest + 0.5) * 0x1p-53;
 }
 
 HD_INLINE double minus_two_log(uint32_t high, uint32_t low) {
-  return -2.0 * std::log(uniform64(high, low));
+  return -2.0 * log_of(uniform64(high, low));
 }
 
-// sin and cos of 2 pi u. CUDA's sin and cos would need local memory, to reduce any argument.
+// sin and cos of 2 pi u, 0 <= u <= 1. On the host by Taylor series in |x| <= pi/4, which leave out
+// less than 1/20 of a rounding, as the functions of elementary.h. CUDA's sin and cos would need
+// local memory, to reduce any argument.
 HD_INLINE void sincos_turn(double u, double &sine, double &cosine) {
 #ifdef __CUDA_ARCH__
   sincospi(2.0 * u, &sine, &cosine);
 #else
-  sine = std::sin(6.283185307179586477 * u);
-  cosine = std::cos(6.283185307179586477 * u);
+  constexpr double round = 0x1.8p52; // a sum with it is a whole number
+  const double quadrant = (4.0 * u + round) - round;
+  const double x = 6.283185307179586477 * (u - 0.25 * quadrant), x2 = x * x;
+  double s = 1.0, c = 1.0;
+  UNROLL
+  for (int k = 8; k >= 1; --k) {
+    s = 1.0 - s * (x2 * (1.0 / (2 * k * (2 * k + 1))));
+    c = 1.0 - c * (x2 * (1.0 / (2 * k * (2 * k - 1))));
+  }
+  s *= x;
+  const bool swapped = quadrant == 1.0 || quadrant == 3.0;
+  const double signed_s = quadrant == 2.0 || quadrant == 3.0 ? -1.0 : 1.0;
+  const double signed_c = quadrant == 1.0 || quadrant == 2.0 ? -1.0 : 1.0;
+  sine = signed_s * (swapped ? c : s);
+  cosine = signed_c * (swapped ? s : c);
 #endif
 }
 
-HD_INLINE void normal_pair(const Words &words, double &n0, double &n1) {
-  const double r = std::sqrt(minus_two_log(words.w[0], words.w[1]));
-  double s, c;
-  sincos_turn(uniform64(words.w[2], words.w[3]), s, c);
-  n0 = r * c;
-  n1 = r * s;
-}
-
-// Normals that one Philox block yields: 4 in float32, 2 in float64.
+// Normals that the four words of a Philox block yield: 4 in float32, 2 in float64.
 template <class T> constexpr int kNormalsPerBlock = is_float32<T> ? 4 : 2;
 
-HD_INLINE void normals(const Words &words, float *n) {
-  normal_pair(words.w[0], words.w[1], n[0], n[1]);
-  normal_pair(words.w[2], words.w[3], n[2], n[3]);
+HD_INLINE void normals(const uint32_t *words, float *n) {
+  normal_pair(words[0], words[1], n[0], n[1]);
+  normal_pair(words[2], words[3], n[2], n[3]);
 }
-HD_INLINE void normals(const Words &words, double *n) { normal_pair(words, n[0], n[1]); }
+HD_INLINE void normals(const uint32_t *words, double *n) {
+  const double r = std::sqrt(minus_two_log(words[0], words[1]));
+  double s, c;
+  sincos_turn(uniform64(words[2], words[3]), s, c);
+  n[0] = r * c;
+  n[1] = r * s;
+}
 
 // The trial-th proposal of a rejection sampler draws one normal (block 0), and two independent
 // exponentials (block 1). These are -2 log U, which is chi-squared with 2 degrees of freedom.
-HD_INLINE void minus_two_logs(const Words &words, float &first, float &second) {
-  first = minus_two_log(words.w[0]);
-  second = minus_two_log(words.w[1]);
+HD_INLINE void minus_two_logs(const uint32_t *words, float &first, float &second) {
+  first = minus_two_log(words[0]);
+  second = minus_two_log(words[1]);
 }
-HD_INLINE void minus_two_logs(const Words &words, double &first, double &second) {
-  first = minus_two_log(words.w[0], words.w[1]);
-  second = minus_two_log(words.w[2], words.w[3]);
+HD_INLINE void minus_two_logs(const uint32_t *words, double &first, double &second) {
+  first = minus_two_log(words[0], words[1]);
+  second = minus_two_log(words[2], words[3]);
 }
 
 template <class T> struct ProposalNoise {
@@ -136,11 +153,11 @@ template <class T> struct ProposalNoise {
 
   HD T normal(uint32_t trial) const {
     T n[kNormalsPerBlock<T>];
-    normals(stream.words(number(trial), 0), n);
+    normals(stream.words(number(trial), 0).w, n);
     return n[0];
   }
   HD void minus_two_logs(uint32_t trial, T &first, T &second) const {
-    spherical::minus_two_logs(stream.words(number(trial), 1), first, second);
+    spherical::minus_two_logs(stream.words(number(trial), 1).w, first, second);
   }
 };
 

@@ -122,6 +122,11 @@ ELEMENTARY(log1p_of)
 ELEMENTARY(exp_of)
 ELEMENTARY(expm1_of)
 
+extern "C" void sincos_turns(int64_t n, const double *u, double *sine, double *cosine) {
+  for (int64_t i = 0; i < n; ++i)
+    sincos_turn(u[i], sine[i], cosine[i]);
+}
+
 // words [n, 4] of n <= kMaxWordBlocks blocks. These are two functions because GCC 12 confuses the versions
 // of block_words where a function of C calls it.
 void random_words_of(int64_t n, uint64_t seed, uint32_t stream, const WordBlocks &blocks,

@@ -170,6 +170,23 @@ def test_random_words(n: int, compiled: ctypes.CDLL) -> None:
     np.testing.assert_array_equal(words, torch.stack(expected, -1).numpy())
 
 
+def test_sincos_turn(compiled: ctypes.CDLL) -> None:
+    """sin and cos of 2 pi u in float64 keep their relative accuracy near their zeros."""
+    rng, quarters = np.random.default_rng(0), np.arange(5) / 4
+    near = np.clip(quarters + 2.0 ** rng.uniform(-53, -2, (200, 5)) * rng.choice([-1, 1], 5), 0, 1)
+    u = np.concatenate([rng.uniform(0, 1, 1000), near.ravel(), quarters])
+    results = {name: np.empty_like(u) for name in ("sin", "cos")}
+    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (u, *results.values())]
+    compiled.sincos_turns(ctypes.c_int64(len(u)), *pointers)
+    for name, result in results.items():
+        with mpmath.workdps(40):
+            exact = getattr(mpmath, f"{name}pi")
+            true = [exact(2 * mpmath.mpf(float(v))) for v in u]
+            error = [float(abs(float(r) - t)) for r, t in zip(result, true, strict=True)]
+        assert (error / np.spacing(np.abs([float(t) for t in true]))).max() < 2.5
+    np.testing.assert_array_equal(results["cos"][-5:], [1, 0, -1, 0, 1])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("function", "ulps"), [("log_of", 1.1), ("log1p_of", 1.5), ("exp_of", 1.3), ("expm1_of", 2.6)]
