@@ -97,7 +97,7 @@ class RotationallySymmetric(Distribution):
 
     def __new__(cls: type[_Self], *args: Any, **kwargs: Any) -> _Self:
         """An object for ``__init__``, whose own error for a wrong keyword would name this class."""
-        unknown = kwargs.keys() - _ARGUMENTS
+        unknown = [name for name in kwargs if name not in _ARGUMENTS]
         if unknown and cls.__init__ is RotationallySymmetric.__init__:
             raise TypeError(_wrong_arguments(cls.__name__, unknown))
         return super().__new__(cls)
@@ -683,7 +683,7 @@ _ARGUMENTS = tuple(_SIGNATURE.parameters)[1:]
 RotationallySymmetric.__new__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
 
 
-def _wrong_arguments(owner: str, names: set[str]) -> str:
+def _wrong_arguments(owner: str, names: list[str]) -> str:
     """The message for names that are no arguments of a distribution."""
     hints = {name: ARGUMENTS_ELSEWHERE.get(name) for name in sorted(names)}
     shown = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
