@@ -77,13 +77,13 @@ class VonMisesFisher(RotationallySymmetric):
         value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa
         return value.to(ops.common_dtype(self.concentration))
 
-    @classmethod
-    def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:
+    def product(*experts: VonMisesFisher) -> VonMisesFisher:
         r"""The normalised product of densities, :math:`\prod_j p_j(x) / \int \prod_j p_j`.
 
         It is von Mises-Fisher itself, with :math:`\kappa\mu = \sum_j \kappa_j \mu_j`; where the sum
         vanishes it is uniform, and its mean direction that of the first expert. The batches of the
-        experts broadcast, and their dtypes are promoted.
+        experts broadcast, and their dtypes are promoted. ``VonMisesFisher.product(p, q)`` and
+        ``p.product(q)`` are the same.
 
         Args:
             experts: one or more distributions on one sphere.
@@ -112,11 +112,12 @@ class VonMisesFisher(RotationallySymmetric):
             )
         dtype = reduce(torch.promote_types, (p.loc.dtype for p in experts))
         first, *others = (
-            cls._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
+            p._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
         )
         total = sum(others, start=first)
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0
         loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
         validates = any(p._validate_args for p in experts)
+        cls = type(experts[0])
         return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=validates)

@@ -37,6 +37,8 @@ def test_product_is_the_normalised_product_of_densities(d, dtype):
     size = 100 * torch.finfo(dtype).eps
     close(constant, constant[:1].expand(50, 3, 4), rtol=size, atol=size)
     close(VonMisesFisher.product(p).loc, p.loc)
+    first, *others = experts
+    close(first.product(*others).concentration, p.concentration, rtol=0, atol=0)
 
 
 def test_product_of_opposites_is_uniform():
