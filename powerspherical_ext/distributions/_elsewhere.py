@@ -11,6 +11,7 @@ ATTRIBUTES_ELSEWHERE = {
     "device": "take p.loc.device",
     "dtype": "take p.loc.dtype",
     # TensorFlow Probability
+    "covariance": "take p.covariance_matrix",
     "cross_entropy": "take kl_divergence(p, q) + p.entropy()",
     "kl_divergence": "take torch.distributions.kl_divergence(p, q)",
     "mean_direction": "take p.loc",

@@ -82,6 +82,7 @@ def test_names_that_exist_in_other_packages_say_what_takes_their_place():
     p = PowerSpherical(torch.eye(3), 2.0)
     for name, replacement in {
         "base_dist": r"p\.marginal_t",
+        "covariance": r"p\.covariance_matrix",
         "device": r"p\.loc\.device",
         "mean_direction": r"p\.loc",
         "rvs": r"p\.sample",
