@@ -149,7 +149,9 @@ def run(session, arguments):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporter
 @each_concentrated
-@pytest.mark.parametrize(("d", "dtype"), [(3, torch.float32), (8, torch.float64)], ids=str)
+@pytest.mark.parametrize(
+    ("d", "dtype"), [(2, torch.float32), (3, torch.float32), (8, torch.float64)], ids=str
+)
 def test_onnxruntime_has_the_same_values(family, d, dtype):
     """Samples as well, for one state; and for a batch of another size."""
     module, arguments = Everything(family), (*parameters(family, d, dtype), STATE)
