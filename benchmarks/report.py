@@ -68,7 +68,8 @@ def summary(folder: Path = RESULTS) -> str:
                 shown += [_cell(cells.get(peer), times=False) for peer in peers]
                 lines.append(f"| {family} {work} | " + " | ".join(shown) + " |")
         if len(lines) > 2:
-            parts += [f"Times of the others over ours, on {_head(results)}", "\n".join(lines)]
+            sentence = "30x means that the other takes 30 times as long as ours. Measured on "
+            parts += [sentence + _head(results), "\n".join(lines)]
     parts.append(
         "**Bold** is where ours is slower, and ~~struck~~ where the result of the other is wrong. "
         "All tables, and how they are measured: [benchmarks/README.md](benchmarks/README.md)."
