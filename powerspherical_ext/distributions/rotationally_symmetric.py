@@ -220,6 +220,8 @@ class RotationallySymmetric(Distribution):
                 random numbers from these. The same two integers give the same samples again.
 
         Raises:
+            TypeError: ``sample_shape`` is neither a shape nor a number, or ``generator`` something
+                else than a `torch.Generator`.
             RuntimeError: a second derivative of a sample is asked for.
 
         Example:

@@ -130,6 +130,11 @@ def test_programs_hold_operations_of_torch_alone(family):
     )
 
 
+def test_a_module_is_no_program():
+    with pytest.raises(TypeError, match=r"program must be what torch\.export\.export.*got Linear"):
+        decompose(nn.Linear(2, 2))
+
+
 def session(module, arguments, dynamic_shapes=None):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
