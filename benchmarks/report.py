@@ -68,7 +68,8 @@ def summary(folder: Path = RESULTS) -> str:
                 shown += [_cell(cells.get(peer), times=False) for peer in peers]
                 lines.append(f"| {family} {work} | " + " | ".join(shown) + " |")
         if len(lines) > 2:
-            parts += [f"Times of the others over ours, on {_head(results)}", "\n".join(lines)]
+            sentence = "30x means that the other takes 30 times as long as ours. Measured on "
+            parts += [sentence + _head(results), "\n".join(lines)]
     parts.append(
         "**Bold** is where ours is slower, and ~~struck~~ where the result of the other is wrong. "
         "All tables, and how they are measured: [benchmarks/README.md](benchmarks/README.md)."
@@ -174,12 +175,13 @@ def _stability(maps: dict[str, Any]) -> str:
 def tables(results: dict[str, Any]) -> str:
     """One file of results as markdown."""
     parts = [
+        f"# Benchmarks on {results['machine']}",
         _head(results),
-        "Median times. The column of another has its time over ours, both from the same "
-        "alternating rounds; bold where ours is slower. The floor is the least time that the work "
-        "can take (see benchmarks/README.md), and in brackets its share of ours. Every result is "
-        "checked against float64, and samples against the moments of their law, before it is "
-        "timed; what failed is struck.",
+        "All times are medians. A column of another package has its time, ours beside it from the "
+        "same alternating rounds, and their quotient, in bold where ours is slower. The floor is "
+        "the least time that the work can take (see benchmarks/README.md), and the brackets have "
+        "its share of ours. Every result is compared with float64, and samples with the moments "
+        "of their law, before it is timed. Wrong results are struck.",
         "\n".join(f"- {peer}: {note}" for peer, note in results["peers"].items() if note),
     ]
     kinds: dict[tuple[Any, ...], list[Row]] = {}
@@ -199,7 +201,7 @@ def tables(results: dict[str, Any]) -> str:
     rivals = [row for row in results["rows"] if row["peer"] not in yardsticks]
     parts.append("\n".join(_slower(rivals)))
     parts.append("\n".join(_wrong(results["rows"])))
-    return f"# {results['machine']}\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _table(rows: list[Row]) -> Iterator[str]:

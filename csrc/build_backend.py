@@ -72,12 +72,14 @@ try:
     import setuptools
     from setuptools import build_meta
     from setuptools.command.bdist_wheel import bdist_wheel
+    from setuptools.command.egg_info import egg_info
 
     if int(setuptools.__version__.split(".")[0]) < SETUPTOOLS:
         raise ImportError(f"setuptools >= {SETUPTOOLS} wanted, found {setuptools.__version__}")
     no_setuptools = None
 except ImportError as error:
-    no_setuptools, build_meta, bdist_wheel = error, None, object
+    no_setuptools, build_meta = error, None
+    bdist_wheel = egg_info = object
 
 
 class PlatformWheel(bdist_wheel):  # type: ignore[misc,valid-type]
@@ -89,6 +91,28 @@ class PlatformWheel(bdist_wheel):  # type: ignore[misc,valid-type]
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
+
+
+class LinkedMetadata(egg_info):  # type: ignore[misc,valid-type]
+    """README.md with links that hold on PyPI, which has no files beside it."""
+
+    def finalize_options(self) -> None:
+        metadata = self.distribution.metadata
+        repository = metadata.project_urls["Homepage"]
+        metadata.long_description = _with_whole_links(
+            metadata.long_description, repository, f"v{metadata.version}"
+        )
+        super().finalize_options()
+
+
+def _with_whole_links(text: str, repository: str, tag: str) -> str:
+    """Markdown whose links to files of the tree lead to these files in a repository, at a tag."""
+
+    def whole(link: re.Match[str]) -> str:
+        start, path = link.groups()
+        return f"{start}{repository}/{'raw' if start[0] == '!' else 'blob'}/{tag}/{path}"
+
+    return re.sub(r"(!?\[[^]]*\]\()(?!\w+:|#)(\S+?\))", whole, text)
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:

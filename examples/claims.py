@@ -115,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, options in STUDIES[study].items()
         if not (RUNS / f"{name}-{seed}" / "results.json").exists()
     ]
+    print(f"{len(todo)} trainings in folders below {RUNS}, {args.jobs} at a time", flush=True)
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = sum(status != 0 for status in pool.map(lambda run: train(*run), todo))
     if failed:

@@ -1,7 +1,12 @@
 """Power Spherical, von Mises-Fisher and spherical Cauchy distributions for PyTorch, with compiled
 kernels, and losses with a concentration for each sample."""
 
-from ._library import __version__, show_config
+from ._library import __version__, show_config  # first: its warnings name who imports the package
+
+# isort: split
+from . import export as export
+from . import goodness_of_fit as goodness_of_fit
+from . import metrics as metrics
 from .distributions import HypersphericalUniform, PowerSpherical, SphericalCauchy, VonMisesFisher
 from .losses import KappaHead, VISimSiamLoss, vi_simsiam_loss
 from .mixtures import FittedMixture, fit_mixture

@@ -35,6 +35,9 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
         dtypes that the kernels compute in, so that most scalar functions of a float32 concentration
         are evaluated in float64.
 
+    Raises:
+        TypeError: ``program`` is something else, such as the module itself.
+
     Example:
         >>> import torch
         >>> from powerspherical_ext import SphericalCauchy
@@ -47,6 +50,11 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
         >>> any("powerspherical_ext" in str(node.target) for node in program.graph.nodes)
         False
     """
+    if not isinstance(program, ExportedProgram):
+        raise TypeError(
+            "decompose: program must be what torch.export.export(module, inputs) returns, got "
+            f"{type(program).__name__}"
+        )
     with warnings.catch_warnings():  # torch deprecates what its own exporter calls
         warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
         result: ExportedProgram = program.run_decompositions(DECOMPOSITIONS)

@@ -94,7 +94,7 @@ def picture(path: Path, rows: Sequence[dict], laws: Sequence[dict]) -> None:
         )
     ends = [min(x), max(x)]
     axes[-1].plot(ends, ends, color=COLORS[0], marker="o", label="exact")
-    axes[-1].set(title="laws of the samplers", xlabel="E[mu . x], true", ylabel="of samples")
+    axes[-1].set(title="the samplers", xlabel="exact E[mu . x]", ylabel="mean of mu . x of samples")
     axes[-1].legend(fontsize=7, frameon=False)
     axes[-1].grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -23,14 +23,13 @@ def save(path: Path, title: str, history: dict[str, list[float]], evaluation: Ev
     figure = plt.figure(figsize=(14, 12.5), layout="constrained")
     figure.suptitle(title, fontsize=15, fontweight="bold")
     curves, images = figure.subfigures(2, 1, height_ratios=[7, 5.5])
-    axes = curves.subplots(2, 2)
-    training_curve(axes[0, 0], history)
-    auroc_bars(axes[0, 1], evaluation)
-    confidence_histograms(axes[1, 0], evaluation)
-    if evaluation.calibration is None:
-        axes[1, 1].axis("off")
-    else:
-        calibration_curve(axes[1, 1], evaluation)
+    last = "damage" if evaluation.calibration is None else "calibration"
+    axes = curves.subplot_mosaic([["training", "auroc"], ["damage", last]])
+    training_curve(axes["training"], history)
+    auroc_bars(axes["auroc"], evaluation)
+    confidence_histograms(axes["damage"], evaluation)
+    if evaluation.calibration is not None:
+        calibration_curve(axes["calibration"], evaluation)
     image_strips(images, evaluation)
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -118,7 +117,7 @@ def calibration_curve(axis: Axes, evaluation: Evaluation) -> None:
 def image_strips(figure, evaluation: Evaluation) -> None:
     name = confidence_name(evaluation)
     grid = GridSpec(4, COLUMNS, figure=figure)
-    for pair, (kind, rows) in enumerate((("clean", "whole"), ("crop 0.05-1", "random crop"))):
+    for pair, (kind, rows) in enumerate((("clean", "clean"), ("crop 0.05-1", "random crop"))):
         part = evaluation.damaged[kind]
         order = np.argsort(-confidence(part), kind="stable")
         for line, chosen in enumerate((order[:COLUMNS], order[::-1][:COLUMNS])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from numbers import Real
 from typing import Any
 
@@ -58,8 +59,20 @@ def as_number(owner: str, argument: str, value: Any, like: Tensor) -> Tensor:
 
 
 def as_size(sample_shape: Any) -> Size:
-    """A sample shape; a bare number of samples is one as well."""
-    return Size((sample_shape,) if isinstance(sample_shape, int) else sample_shape)
+    """A sample shape; a bare number of samples is one as well, also of NumPy or torch."""
+    if isinstance(sample_shape, int):
+        return Size((sample_shape,))
+    try:
+        return Size(sample_shape)
+    except TypeError:
+        pass
+    try:
+        return Size((operator.index(sample_shape),))
+    except TypeError:
+        raise TypeError(
+            "sample_shape must be a shape such as (2, 3), or a number of samples, got "
+            f"{sample_shape!r}"
+        ) from None
 
 
 def broadcast_shapes(a: Size, b: Size) -> Size:

@@ -26,7 +26,7 @@ def from_kl(owner: str, family: Family, loc: Tensor, nats: Any, validate: bool) 
     d, (nats,) = _prepare(owner, loc, nats=nats)
     kappa = concentration_of(nats, _KL, d, family, nats.dtype)
     if validate:
-        _check(owner, "nats", nats, kappa, lambda _: (0.0, _at_last(_KL, nats, d, family)))
+        _check(owner, "nats", nats, kappa, lambda _: (_at_last(_KL, nats, d, family), 0.0))
     return kappa
 
 
@@ -48,7 +48,7 @@ def from_mean_cosine(
     kappa = concentration_of(cosine, _COSINE, d, family, cosine.dtype)
     if validate:
         _check(
-            owner, "cosine", cosine, kappa, lambda _: (0.0, _at_last(_COSINE, cosine, d, family))
+            owner, "cosine", cosine, kappa, lambda _: (_at_last(_COSINE, cosine, d, family), 0.0)
         )
     return kappa
 
@@ -66,8 +66,8 @@ def from_angle(
 
         def angles(index: Any) -> tuple[float, float]:
             ends = angle.new_tensor([largest(family, angle.dtype), 0.0])
-            low, high = angle_quantile(p[index].detach(), ends, d, family).tolist()
-            return low, high
+            last, uniform = angle_quantile(p[index].detach(), ends, d, family).tolist()
+            return last, uniform
 
         _check(owner, "angle", angle, kappa, angles)
     return kappa
@@ -114,15 +114,19 @@ def _at_last(function: ScalarFunction, like: Tensor, d: int, family: Family) -> 
 def _check(
     owner: str, name: str, x: Tensor, kappa: Tensor, ends: Callable[[Any], tuple[float, float]]
 ) -> None:
-    """ValueError where there is no concentration; ``ends`` gives the range at an index."""
+    """ValueError where there is no concentration. At an index, ``ends`` gives the numbers of the
+    largest concentration and of the uniform distribution."""
     wrong = kappa.detach().isnan()
     if not wrong.any():
         return
     index = tuple(wrong.nonzero()[0].tolist())
-    low, high = ends(index)
+    last, uniform = ends(index)
+    given = x[index].item()
+    digits = 17 if f"{given:.6g}" in (f"{last:.6g}", f"{uniform:.6g}") else 6
     raise ValueError(
-        f"{owner}: {name} must be from {low:.6g} to {high:.6g}, which are those of the most "
-        f"concentrated and of the uniform distribution, got {x[index].item():.6g}{at_index(index)}"
+        f"{owner}: {name} must be between {last:.{digits}g} (the largest concentration) and "
+        f"{uniform:.{digits}g} (the uniform distribution), got {given:.{digits}g}"
+        f"{at_index(index)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from typing import Any, ClassVar, TypeVar
 
@@ -35,7 +36,7 @@ from ._concentration_from import (
     from_kl,
     from_mean_cosine,
 )
-from ._elsewhere import ELSEWHERE
+from ._elsewhere import ARGUMENTS_ELSEWHERE, ATTRIBUTES_ELSEWHERE
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -93,6 +94,13 @@ class RotationallySymmetric(Distribution):
         super().__init_subclass__(**kwargs)
         if "_family" in vars(cls):
             cls.arg_constraints = {"loc": sphere, "concentration": cls._family.concentration}
+
+    def __new__(cls: type[_Self], *args: Any, **kwargs: Any) -> _Self:
+        """An object for ``__init__``, whose own error for a wrong keyword would name this class."""
+        unknown = [name for name in kwargs if name not in _ARGUMENTS]
+        if unknown and cls.__init__ is RotationallySymmetric.__init__:
+            raise TypeError(_wrong_arguments(cls.__name__, unknown))
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -212,6 +220,8 @@ class RotationallySymmetric(Distribution):
                 random numbers from these. The same two integers give the same samples again.
 
         Raises:
+            TypeError: ``sample_shape`` is neither a shape nor a number, or ``generator`` something
+                else than a `torch.Generator`.
             RuntimeError: a second derivative of a sample is asked for.
 
         Example:
@@ -296,7 +306,7 @@ class RotationallySymmetric(Distribution):
 
     def __getattr__(self, name: str) -> Any:
         """An error that says what stands for a name of another package."""
-        owner, hint = type(self).__name__, ELSEWHERE.get(name)
+        owner, hint = type(self).__name__, ATTRIBUTES_ELSEWHERE.get(name)
         raise AttributeError(
             f"{owner!r} object has no attribute {name!r}" + (f": {hint}" if hint else ""),
             name=name,
@@ -668,6 +678,18 @@ class RotationallySymmetric(Distribution):
     @property
     def _dim(self) -> int:
         return self._event_shape[0]
+
+
+_SIGNATURE = inspect.signature(RotationallySymmetric.__init__)
+_ARGUMENTS = tuple(_SIGNATURE.parameters)[1:]
+RotationallySymmetric.__new__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+
+
+def _wrong_arguments(owner: str, names: list[str]) -> str:
+    """The message for names that are no arguments of a distribution."""
+    hints = {name: ARGUMENTS_ELSEWHERE.get(name) for name in sorted(names)}
+    shown = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
+    return f"{owner} has no argument {shown}: its arguments are {', '.join(_ARGUMENTS)}"
 
 
 def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:

@@ -77,20 +77,20 @@ class VonMisesFisher(RotationallySymmetric):
         value = ops.log_prob_at_mode(kappa, self._dim, self._family) - kappa
         return value.to(ops.common_dtype(self.concentration))
 
-    @classmethod
-    def product(cls, *experts: VonMisesFisher) -> VonMisesFisher:
+    def product(self, *others: VonMisesFisher) -> VonMisesFisher:
         r"""The normalised product of densities, :math:`\prod_j p_j(x) / \int \prod_j p_j`.
 
         It is von Mises-Fisher itself, with :math:`\kappa\mu = \sum_j \kappa_j \mu_j`; where the sum
-        vanishes it is uniform, and its mean direction that of the first expert. The batches of the
-        experts broadcast, and their dtypes are promoted.
+        vanishes it is uniform, and its mean direction that of the first density. The batches
+        broadcast, and the dtypes are promoted. ``VonMisesFisher.product(p, q)`` and
+        ``p.product(q)`` are the same.
 
         Args:
-            experts: one or more distributions on one sphere.
+            others: any number of distributions on the same sphere.
 
         Raises:
-            ValueError: there is no expert, their spheres differ, or the product is so concentrated
-                that its concentration is outside of the domain.
+            ValueError: the spheres differ, or the product is so concentrated that its concentration
+                is outside of the domain.
 
         Example:
             >>> import torch
@@ -102,8 +102,7 @@ class VonMisesFisher(RotationallySymmetric):
         Source:
             Mardia and Jupp 2000, section 9.3.2: the exponents kappa mu . x add up.
         """
-        if not experts:
-            raise ValueError("VonMisesFisher.product: at least one expert is wanted, got none")
+        experts = (self, *others)
         shapes = [tuple(p.event_shape) for p in experts]
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(
@@ -111,12 +110,12 @@ class VonMisesFisher(RotationallySymmetric):
                 f"shapes {sorted(shapes)}"
             )
         dtype = reduce(torch.promote_types, (p.loc.dtype for p in experts))
-        first, *others = (
-            cls._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
-        )
-        total = sum(others, start=first)
+        terms = [
+            p._family.inside(wide(p.concentration)).unsqueeze(-1) * wide(p.loc) for p in experts
+        ]
+        total = sum(terms[1:], start=terms[0])
         kappa = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vanishes = kappa == 0
-        loc = torch.where(vanishes, experts[0].loc, total / torch.where(vanishes, 1.0, kappa))
+        loc = torch.where(vanishes, self.loc, total / torch.where(vanishes, 1.0, kappa))
         validates = any(p._validate_args for p in experts)
-        return cls(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=validates)
+        return type(self)(loc.to(dtype), kappa.squeeze(-1).to(dtype), validate_args=validates)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .._p_values import simulated_p_value
 from ..distributions import HypersphericalUniform
+from ..distributions._arguments import check_float
 from .result import HypothesisTest, check_simulations
 
 __all__ = ["bingham_test", "rayleigh_test"]
@@ -80,7 +81,7 @@ def rayleigh_test(
     def approximate(t: Tensor, n: int, d: int) -> Tensor:
         return _gamma_tail(t, d, 2 * d / n, n, 1 / d, 1 / d, 0.0)
 
-    return _test(x, statistic, approximate, n_simulations, generator)
+    return _test("rayleigh_test", x, statistic, approximate, n_simulations, generator)
 
 
 def bingham_test(
@@ -132,23 +133,21 @@ def bingham_test(
         m3 = e3 - 3 * e2 * e1 + 2 * e1**3
         return _gamma_tail(s, (d - 1) * (d + 2) / 2, d * (d + 2) / n, n, rate, m2, m3)
 
-    return _test(x, statistic, approximate, n_simulations, generator)
+    return _test("bingham_test", x, statistic, approximate, n_simulations, generator)
 
 
 def _test(
+    owner: str,
     x: Tensor,
     statistic: Callable[[Tensor], Tensor],
     approximate: Callable[[Tensor, int, int], Tensor],
     n_simulations: int | None,
     generator: torch.Generator | None,
 ) -> HypothesisTest:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(
-            f"x must be a tensor of a floating-point dtype, got {getattr(x, 'dtype', type(x))}"
-        )
+    check_float(owner, "x", x)
     if x.ndim < 2 or x.shape[-1] < 2 or x.shape[-2] < 1:
         raise ValueError(
-            f"x must have shape (..., n, d) with n >= 1 and d >= 2, got {tuple(x.shape)}"
+            f"{owner}: x must have shape (..., n, d) with n >= 1 and d >= 2, got {tuple(x.shape)}"
         )
     check_simulations(n_simulations)
     n, d = x.shape[-2:]
@@ -156,7 +155,9 @@ def _test(
     observed = statistic(x / x.norm(dim=-1, keepdim=True))
     if n_simulations is None:
         if n < 3:
-            raise ValueError(f"x must hold n >= 3 points unless n_simulations is given, got {n}")
+            raise ValueError(
+                f"{owner}: x must hold n >= 3 points unless n_simulations is given, got {n}"
+            )
         return HypothesisTest(observed, approximate(observed, n, d))
     uniform = HypersphericalUniform(d, device=x.device, dtype=x.dtype)
     draws = [statistic(uniform.sample((n,), generator=generator)) for _ in range(n_simulations)]

@@ -10,6 +10,7 @@ import math
 
 from torch import Tensor
 
+from .._tensors import whole
 from ..families import Family
 
 __all__ = ["check_inside"]
@@ -19,7 +20,7 @@ def check_inside(kappa: Tensor, family: Family) -> None:
     """Raises a ValueError for a kappa that is NaN, not positive, or not below the bound."""
     if not kappa.numel():
         return
-    smallest, largest = (x.item() for x in kappa.detach().aminmax())
+    smallest, largest = (x.item() for x in whole(kappa.detach()).aminmax())
     head = "sigmoid" if family.is_bounded else "softplus, and clamp it"
     if math.isnan(smallest):
         raise ValueError(

@@ -57,6 +57,15 @@ class FittedMixture:
     n_parameters: int
     bic: float
 
+    def __repr__(self) -> str:
+        components: Any = self.mixture.component_distribution
+        return (
+            f"{type(self).__name__}({len(components.loc)} x {type(components).__name__}, "
+            f"d={components.event_shape[0]}, n={len(self.labels)}, "
+            f"log_likelihood={self.log_likelihood:.6g}, bic={self.bic:.6g}, "
+            f"converged={self.converged})"
+        )
+
     def responsibilities(self, x: Tensor) -> Tensor:
         """The probabilities of the components given samples (N, d), shape (N, K).
 

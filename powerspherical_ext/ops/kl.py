@@ -54,7 +54,8 @@ def kl(
     result: Tensor
     if family_q.name not in family_p.kl:
         raise NotImplementedError(
-            f"the KL divergence from {family_p.name} to {family_q.name} is not known"
+            f"the KL divergence from {family_p.name} to {family_q.name} is not known: estimate it "
+            "by (p.log_prob(x) - q.log_prob(x)).mean(0) from samples x = p.rsample((1000,))"
         )
     if is_dtensor(loc_p):
         rows = own_rows((loc_p, loc_q), (kappa_p, kappa_q))

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from cases import (
@@ -102,6 +103,20 @@ def test_sample_shapes_and_dtype(case, sample_shape):
         assert x.dtype == case.dtype
         assert p.log_prob(x).shape == lead + case.batch_shape
         assert p.support.check(x).all()
+
+
+@each_family
+def test_what_samples_are_asked_for(family):
+    """Numbers of other libraries count; an error says what a shape and a generator are."""
+    p = Case(family).make()
+    for number in (np.int64(3), torch.tensor(3)):
+        assert p.sample(number).shape == (3, *p.batch_shape, *p.event_shape)
+    for wrong in (2.5, (2.5,), None, "3"):
+        with pytest.raises(TypeError, match=r"sample_shape must be a shape such as \(2, 3\), or"):
+            p.sample(wrong)
+    for wrong in (0, np.random.default_rng(0)):
+        with pytest.raises(TypeError, match=r"must be a torch\.Generator, got .*manual_seed\(0\)"):
+            p.rsample((2,), generator=wrong)
 
 
 @each_case

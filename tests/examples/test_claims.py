@@ -27,7 +27,7 @@ def test_the_options_of_every_training_are_accepted(claims):
             assert name.startswith(args.method)
 
 
-def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path):
+def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path, capsys):
     done = claims.RUNS / "dino-1"
     done.mkdir(parents=True)
     (done / "results.json").write_text("{}")
@@ -35,6 +35,7 @@ def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "train", lambda *run: started.append(run) or 0)
     claims.main(["table", "--root", str(tmp_path)])
     assert len(started) == 17
+    assert "17 trainings in folders below runs/claims, 1 at a time" in capsys.readouterr().out
     assert ("dino", "--method dino", 1, tmp_path) not in started
     assert ("dino", "--method dino", 2, tmp_path) in started
 

@@ -302,6 +302,20 @@ def test_means_and_standard_deviations_over_seeds(evaluated):
     assert report["groups"]["simsiam"]["sections"]["knn"]["accuracy"]["clean"]["sd"] is None
 
 
+def test_one_method_has_its_own_row_in_the_picture_of_accuracies(example):
+    from vi_simsiam.evaluation.figures import accuracy
+
+    leaf = {"mean": 0.4, "sd": None}
+    section = {"accuracy": {"clean": leaf, "damaged": leaf}}
+    figure = accuracy({"simsiam": {"n": 1, "sections": {"knn": section}}}, {})
+    (axis,) = figure.axes
+    low, high = sorted(axis.get_ylim())
+    shown = [y for line in axis.lines for y in line.get_ydata()]
+    assert shown
+    assert low + 0.3 < min(shown) <= max(shown) < high - 0.3
+    assert abs(axis.get_yticks()[0] - shown[0]) < 0.2
+
+
 def test_groups_name_the_settings_that_differ(example):
     from types import SimpleNamespace
 

@@ -33,6 +33,9 @@ def test_it_chooses_by_the_bic_and_draws(fit_mixture, tmp_path, capsys):
     assert k == "15"  # neither the fewest nor the most
     assert f"mixture of {k} components with {name} concentration" in printed
     assert rand > 0.2  # 0 is chance
+    kmeans = dict(re.findall(r"(\d+) +k-means +\d+ +(\S+) +\S+\n", printed))
+    assert list(kmeans) == ["2", "15", "60"]
+    assert all(0 < float(rand) < 1 for rand in kmeans.values())
     assert (tmp_path / "fit_mixture.png").stat().st_size > 10_000
 
 

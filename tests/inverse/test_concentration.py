@@ -272,7 +272,7 @@ def test_what_cannot_be_reached(rate, family, dtype):
     assert grad[:2].isfinite().all()
     assert grad[2:].isnan().all(), grad
     for wrong in OUTSIDE[rate]:
-        with pytest.raises(ValueError, match=r"must be from \S+ to \S+, .*got"):
+        with pytest.raises(ValueError, match=r"must be between \S+ \(the .* and \S+ \(the .*got"):
             from_rate(family, rate, 6, value.new_tensor([inside[0], wrong]), validate_args=True)
 
 
@@ -298,15 +298,19 @@ def test_ends_of_the_range(rate, family, dtype):
 
 def test_messages():
     loc = axis(4)
-    with pytest.raises(ValueError, match=r"with_kl_to_uniform: nats must be from 0 to .*got -1 at"):
+    with pytest.raises(
+        ValueError, match=r"nats must be between .* and 0 \(the uniform .*got -1 at"
+    ):
         PowerSpherical.with_kl_to_uniform(loc, torch.tensor([1.0, -1.0]))
-    message = r"with_entropy: nats must be from -\S+ to 2.98261, .*got 3$"
+    message = r"with_entropy: nats must be between -\S+ .* and 2.98261 \(the uniform.*got 3$"
     with pytest.raises(ValueError, match=message):
         PowerSpherical.with_entropy(loc, 3.0)
-    with pytest.raises(ValueError, match=r"with_mean_cosine: cosine must be from 0 to 1.*got 1"):
+    with pytest.raises(
+        ValueError, match=r"cosine must be between 0\.9999\d+ \(the largest .* and 0 .*got 1$"
+    ):
         PowerSpherical.with_mean_cosine(loc, 1)
     # On S^3 a cap of half the uniform distribution has the angle pi/2.
-    message = r"with_angle_quantile: angle must be from \S+ to 1.5708, .*got 1.6"
+    message = r"with_angle_quantile: angle must be between \S+ .* and 1.5708 .*got 1.6"
     with pytest.raises(ValueError, match=message):
         PowerSpherical.with_angle_quantile(loc, 1.6, 0.5)
     for wrong in (0.0, 1.0, 1.2, math.nan):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 
 import numpy as np
@@ -211,6 +212,14 @@ def test_what_is_returned(family, assignments):
     objective = joint.logsumexp(1) if assignments == "soft" else joint.amax(1)
     torch.testing.assert_close(found.log_likelihoods[-1], (w * objective).sum())
     assert found.mixture.sample((5,)).shape == (5, 3)
+
+
+def test_repr_fits_on_a_line():
+    found = fit_mixture(unit(torch.randn(500, 4, generator=generator())), 3, generator=generator())
+    shown = repr(found)
+    assert re.fullmatch(r"FittedMixture\(3 x VonMisesFisher, d=4, n=500, .*converged=True\)", shown)
+    assert f"bic={found.bic:.6g}" in shown
+    assert len(shown) < 130
 
 
 @pytest.mark.parametrize(("concentration", "parameters"), [("free", 2 + 3 * 4 + 3), ("shared", 15)])

@@ -130,6 +130,11 @@ def test_programs_hold_operations_of_torch_alone(family):
     )
 
 
+def test_a_module_is_no_program():
+    with pytest.raises(TypeError, match=r"program must be what torch\.export\.export.*got Linear"):
+        decompose(nn.Linear(2, 2))
+
+
 def session(module, arguments, dynamic_shapes=None):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -149,7 +154,9 @@ def run(session, arguments):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporter
 @each_concentrated
-@pytest.mark.parametrize(("d", "dtype"), [(3, torch.float32), (8, torch.float64)], ids=str)
+@pytest.mark.parametrize(
+    ("d", "dtype"), [(2, torch.float32), (3, torch.float32), (8, torch.float64)], ids=str
+)
 def test_onnxruntime_has_the_same_values(family, d, dtype):
     """Samples as well, for one state; and for a batch of another size."""
     module, arguments = Everything(family), (*parameters(family, d, dtype), STATE)

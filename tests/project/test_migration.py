@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_names_that_exist_in_other_packages_say_what_takes_their_place():
     p = PowerSpherical(torch.eye(3), 2.0)
     for name, replacement in {
         "base_dist": r"p\.marginal_t",
+        "covariance": r"p\.covariance_matrix",
         "device": r"p\.loc\.device",
         "mean_direction": r"p\.loc",
         "rvs": r"p\.sample",
@@ -99,6 +101,39 @@ def test_names_that_exist_in_other_packages_say_what_takes_their_place():
         HypersphericalUniform(1)
     with pytest.raises(ValueError, match="length 4 and 3; HypersphericalUniform takes the length"):
         kl_divergence(PowerSpherical(torch.eye(4), 1.0), HypersphericalUniform(3))
+
+
+@each_concentrated
+def test_arguments_that_exist_in_other_packages_say_what_takes_their_place(family):
+    loc, kappa = torch.eye(3), family.at(torch.ones(3))
+    own = r"loc, concentration, validate_args, scale, normalize$"
+    for wrong, hint in {
+        "mean_direction": r"\(take loc\)",
+        "mu": r"\(take loc\)",
+        "kappa": r"\(take concentration\)",
+        "k": r"\(leave it out.*\)",
+        "seed": r"\(give sample and rsample a generator instead\)",
+    }.items():
+        with pytest.raises(TypeError, match=rf"^{family} has no argument {wrong} {hint}.*{own}"):
+            family.distribution(**{"loc": loc, "concentration": kappa, wrong: kappa})
+    message = rf"^{family} has no argument kappa \(take .*\), mu \(take loc\), unknown: its .*{own}"
+    with pytest.raises(TypeError, match=message):
+        family.distribution(mu=loc, kappa=kappa, unknown=1)
+
+    class Plain(family.distribution):
+        """Its name is in the message."""
+
+    class Labelled(family.distribution):
+        def __init__(self, loc, kappa, label):
+            super().__init__(loc, kappa)
+            self.label = label
+
+    with pytest.raises(TypeError, match=r"^Plain has no argument mu"):
+        Plain(mu=loc, concentration=kappa)
+    assert Labelled(loc, kappa=kappa, label="a").label == "a"
+    for cls in (family.distribution, Plain, Labelled):
+        constructor = inspect.signature(cls.__init__).parameters
+        assert list(inspect.signature(cls).parameters) == list(constructor)[1:]
 
 
 @each_concentrated

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import powerspherical_ext
+from csrc import build_backend
 
 ROOT = Path(__file__).parents[2]
 VERSION = powerspherical_ext.__version__
@@ -56,6 +57,33 @@ def test_metadata_names_where_the_project_lives(metadata: Message) -> None:
     repository = re.findall(r"^repository-code: (\S+)", (ROOT / "CITATION.cff").read_text(), re.M)
     assert repository == [urls["Homepage"]]
     assert all(url.startswith(urls["Homepage"]) for url in urls.values())
+
+
+def test_links_of_the_readme_hold_on_pypi(metadata: Message) -> None:
+    """They lead to the files of the tag of this version, and pictures to the files as they are."""
+    link = re.compile(r"(!?)\[[^]]*\]\(([^)\s]+)\)")
+    home = next(x for x in metadata.get_all("Project-URL", []) if x.startswith("Homepage"))[10:]
+    readme = link.findall((ROOT / "README.md").read_text())
+    shown = link.findall(metadata.get_payload())
+    relative = 0
+    for (mark, path), (mark_shown, url) in zip(readme, shown, strict=True):
+        if re.match(r"\w+:|#", path):
+            wanted = path
+        else:
+            relative += 1
+            assert (ROOT / path.partition("#")[0]).exists(), path
+            wanted = f"{home}/{'raw' if mark else 'blob'}/v{VERSION}/{path}"
+        assert (mark_shown, url) == (mark, wanted)
+    assert relative > 5
+
+
+def test_only_links_within_the_tree_are_made_whole() -> None:
+    text = "[a](b.md#c), ![d\ne](f/g.png), [h](https://i/j), [k](#l), [m](mailto:n@o)"
+    expected = (
+        "[a](H/blob/T/b.md#c), ![d\ne](H/raw/T/f/g.png), [h](https://i/j), [k](#l), [m](mailto:n@o)"
+    )
+    once = build_backend._with_whole_links(text, "H", "T")
+    assert once == expected
 
 
 def test_other_modes_of_show_config_are_refused() -> None:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
     api_pages.write_pages(folder)
     return {path.stem: path.read_text() for path in folder.glob("*.rst")}
+
+
+@pytest.mark.slow
+def test_public_modules_are_there_after_import_of_the_package():
+    public = [name for name in MODULES if not is_internal(name)]
+    assert "powerspherical_ext.metrics" in public
+    code = "import powerspherical_ext; " + "; ".join(public)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_every_module_has_a_page_or_is_said_to_be_internal(pages):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from mpmath import mp, mpf
 
 # R = sqrt(v^2 + kappa^2) from which Debye's expansion to this order has an error below 1e-50
@@ -34,6 +36,7 @@ def log_0f1(v: mpf, kappa: mpf) -> mpf:
     p, total = v / r, mpf(0)
     for k in range(DEBYE_ORDER, -1, -1):
         # U_k(p) / v^k = (U_k(p) / p^k) / R^k
-        total = total / r + mp.polyval(DEBYE[k][: k - 1 if k else None : -1], p)
+        coefficients = DEBYE[k][: k - 1 if k else None : -1]
+        total = total / r + reduce(lambda value, c: value * p + c, coefficients, mpf(0))
     log_bessel = r + v * mp.log(kappa / (v + r)) - mp.log(2 * mp.pi * r) / 2 + mp.log(total)
     return mp.loggamma(v + 1) - v * mp.log(kappa / 2) + log_bessel

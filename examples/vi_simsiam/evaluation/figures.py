@@ -66,7 +66,7 @@ def accuracy(groups: Groups, first: Mapping[str, Features]) -> Any:
             shift = 0.12 * (2 * k - 1)
             dots(axis, leaves, places + shift, label=f"{WORDS[classifier]}, {test}", **options)
     axis.set_yticks(places, list(groups))
-    axis.invert_yaxis()
+    axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set(title="Accuracy" + seeds_note(groups), xlabel="accuracy on the test images")
     axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     grid(axis)
