@@ -321,9 +321,9 @@ def test_groups_name_the_settings_that_differ(example):
 
     from vi_simsiam.evaluation.summary import groups_of
 
-    def trained(seed, **settings):
+    def trained(seed, step=10, **settings):
         method = {"method": "simsiam", "seed": seed, "schedule": "cosine", **settings}
-        return SimpleNamespace(settings=method, step=10)
+        return SimpleNamespace(settings=method, step=step)
 
     runs = [trained(0), trained(1), trained(0, schedule="constant"), trained(0, method="dino")]
     labels = groups_of(runs)
@@ -332,3 +332,7 @@ def test_groups_name_the_settings_that_differ(example):
         "simsiam, schedule constant": 1,
         "dino": 1,
     }
+    longer = [trained(0, total_steps=10), trained(0, 20, total_steps=20)]
+    assert list(groups_of(longer)) == ["simsiam, total steps 10", "simsiam, total steps 20"]
+    early = "simsiam, total steps 20, step 10"
+    assert list(groups_of([*longer, trained(0, total_steps=20)]))[2] == early

@@ -35,8 +35,8 @@ def groups_of(runs: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
         mine = decisive(group[0])
         rivals = [decisive(g[0]) for g in alike if decisive(g[0])["method"] == mine["method"]]
         differing = [key for key in mine if any(r.get(key) != mine[key] for r in rivals)]
-        if "total_steps" in differing and "step" in differing:
-            differing.remove("step")
+        if "step" in differing and all(r["step"] == r.get("total_steps") for r in rivals):
+            differing.remove("step")  # of finished runs total_steps says the same
         words = [mine["method"], *(f"{key.replace('_', ' ')} {mine[key]}" for key in differing)]
         labels[", ".join(words)] = group
     return labels
