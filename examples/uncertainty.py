@@ -12,10 +12,11 @@
 The fourth command gathers what the second and the third have measured in the file --results, and
 draws a picture beside it. There every number is {"mean", "sd", "values"}, over the seeds:
 
-    data, evaluation, cost    the data set; the command, machine and versions of both measurements
+    data, evaluation    the data set; the command, machine, versions and sizes
+    cost       command, machine and versions, and as results the steps of all methods
     methods    METHOD -> n, seeds, own (the confidence of the method itself), accuracy, recall at 1,
                AUGRC of a random and of a perfect confidence, calibration error of kappa without
-               labels, cost of a step, and confidences
+               labels, and confidences
     confidences    NAME -> the columns of the table; a column is missing where it has no value
 """
 
@@ -27,6 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import step_cost
 from claims import CONFIDENCES
 from evaluate import as_json
 from vi_simsiam.evaluation.correctness import CLASSIFIERS
@@ -58,7 +60,6 @@ LOWER_IS_BETTER = ("AUGRC, clean", "AUGRC, damaged")
 
 def gathered(report: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
     """What examples/results/uncertainty.json holds."""
-    steps = {row["method"]: row for row in cost["results"]}
     methods = {}
     for label, group in report["groups"].items():
         sections = group["sections"]
@@ -85,13 +86,12 @@ def gathered(report: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, An
                 for test in ("clean", "damaged")
             },
             "calibration error": sections["calibration"].get("ece"),
-            "cost": steps[label.partition(",")[0]],
             "confidences": confidences,
         }
     return {
         "data": report["data"],
         "evaluation": {key: report[key] for key in MADE_BY} | {"sizes": report["sizes"]},
-        "cost": {key: cost[key] for key in (*MADE_BY, "settings", "rounds")},
+        "cost": dict(cost),
         "methods": methods,
     }
 
@@ -108,6 +108,7 @@ def at(tree: Any, path: tuple[str, ...], **names: str) -> Any:
 def table(results: Mapping[str, Any], columns: tuple[str, ...], cost: bool) -> str:
     """A row for the confidence of each method itself, and below it the free ones of its encoder.
     The best figure of each method in a column is bold."""
+    steps = {row["method"]: f"{row['over_simsiam']:.2f}" for row in results["cost"]["results"]}
     last = ["cost of a step"] if cost else []
     head = ("method", "n", "accuracy", "uncertainty", *columns, *last)
     rows = []
@@ -128,7 +129,7 @@ def table(results: Mapping[str, Any], columns: tuple[str, ...], cost: bool) -> s
                 for column in columns
             ]
             about = (label, method["n"], cell(method["accuracy"])) if first else ("", "", "")
-            step = [f"{method['cost']['over_simsiam']:.2f}" if first else ""] if cost else []
+            step = [steps[label.partition(",")[0]] if first else ""] if cost else []
             rows.append((*about, name, *numbers, *step))
     return markdown(head, rows)
 
@@ -138,7 +139,8 @@ def bold(words: str, best: bool) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    return f"{table(results, MAIN, True)}\n\n{table(results, FURTHER, False)}"
+    parts = (table(results, MAIN, True), table(results, FURTHER, False))
+    return "\n\n".join([*parts, step_cost.table(results["cost"]["results"])])
 
 
 def picture(results: Mapping[str, Any], path: Path) -> None:

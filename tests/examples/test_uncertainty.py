@@ -74,7 +74,8 @@ def test_the_best_of_a_column_is_bold(uncertainty):
         "vote share": {"AUGRC, clean": leaf(0.3)},
     }
     method = {"n": 1, "accuracy": leaf(0.7), "own": "norm of z", "confidences": figures}
-    results = {"methods": {"simclr": {**method, "cost": {"over_simsiam": 1.0}}}}
+    cost = {"results": [{"method": "simclr", "over_simsiam": 1.0}]}
+    results = {"methods": {"simclr": method}, "cost": cost}
     lines = uncertainty.table(results, ("OOD", "AUGRC, clean"), cost=True).splitlines()[2:]
     assert lines == [
         "| simclr | 1 | .700 | norm of z | .600 | **.100** | 1.00 |",
