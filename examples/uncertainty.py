@@ -156,7 +156,7 @@ def picture(results: Mapping[str, Any], path: Path) -> None:
             places = [i + 0.22 * (k - 1) for i in range(len(methods))]
             dots(axis, leaves, places, label=name, **look(k, False))
         axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
-        axis.set(title=column, xlim=(0.1, 1))
+        axis.set(title=column, xlim=(0, 1))
         axis.set_yticks(range(len(methods)), [f"{m} ({x['own']})" for m, x in methods.items()])
         axis.set_yticks([i + 0.5 for i in range(len(methods) - 1)], minor=True)
         axis.tick_params(axis="y", which="both", length=0)
