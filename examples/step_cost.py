@@ -14,8 +14,8 @@ alike. The times are medians over the rounds, of the process's own milliseconds 
 clock's on a GPU. A ratio is the median over the rounds of a step divided by that of SimSiam, beside
 the quartiles.
 
-claims.py --uncertainty reads the file --out. A hundred rounds of all methods take two minutes of
-one core (AMD EPYC).
+examples/uncertainty.py reads the file --out. A hundred rounds of all methods take a minute of one
+core (AMD EPYC).
 """
 
 from __future__ import annotations

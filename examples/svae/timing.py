@@ -1,6 +1,6 @@
 """What a training step costs, and which share of it the sample and the KL divergence take.
 
-`in_turns` and `median_ratio` know nothing of the models; examples/step_cost.py uses them, too.
+`in_turns` times any calls, also those of examples/step_cost.py.
 """
 
 from __future__ import annotations
