@@ -1,16 +1,19 @@
-"""Train the networks with which docs/claims.md tests the claims of the VI-SimSiam paper.
+"""Train the networks of docs/claims.md and docs/uncertainty.md.
 
-    python examples/claims.py --jobs 2             # 42 trainings, in folders below runs/claims
+    python examples/claims.py --jobs 2             # 51 trainings, in folders below runs/claims
     python examples/claims.py table --jobs 2       # one study alone
     python examples/evaluate.py runs/claims/*-*    # then evaluate them
     python examples/claims.py --summary examples/results/claims.json    # the table of README.md
 
-All train the quick preset's network on Fashion-MNIST with the seeds 0, 1 and 2. The studies are:
+docs/claims.md tests the claims of the VI-SimSiam paper, and docs/uncertainty.md compares the
+uncertainties of all methods. All train the quick preset's network on Fashion-MNIST with the seeds
+0, 1 and 2. The studies are:
 
-    table     every method of the paper's Table 1, 4 epochs
-    schedule  VI-SimSiam and SimSiam under a cosine for 1 and 8 epochs, and under a constant
-              learning rate for 8 epochs, of which the state after 1 and 4 epochs is kept
-    beta      VI-SimSiam with the weights kappa^-1, of the cosine or of the loss, 8 epochs
+    table        every method of the paper's Table 1, 4 epochs
+    schedule     VI-SimSiam and SimSiam under a cosine for 1 and 8 epochs, and under a constant
+                 learning rate for 8 epochs, of which the state after 1 and 4 epochs is kept
+    beta         VI-SimSiam with the weights kappa^-1, of the cosine or of the loss, 8 epochs
+    uncertainty  MCInfoNCE, ELK and HIB, 4 epochs; examples/uncertainty.py compares them with table
 
 One training takes about 25 seconds an epoch on one CPU core. A study goes on where it stopped: a
 folder that has results.json is finished.
@@ -36,6 +39,7 @@ RUNS = Path("runs") / "claims"
 SEEDS = (0, 1, 2)
 STEPS_PER_EPOCH = 468
 TABLE_1 = ("vi-simsiam", "simsiam", "simclr", "vi-simclr", "dino", "barlow-twins")
+STOCHASTIC = ("mc-infonce", "elk", "hib")
 TRAIN = Path(__file__).with_name("train_vi_simsiam.py")
 # A method's own confidence is the first of these that it has.
 CONFIDENCES = ("kappa", "negative entropy", "norm of mu", "norm of z")
@@ -50,6 +54,7 @@ STUDIES: dict[str, dict[str, str]] = {  # name of a run: its options
         f"vi-simsiam-beta-{weighs}": f"--beta 1 --beta-weighs {weighs} --epochs 8"
         for weighs in ("cosine", "loss")
     },
+    "uncertainty": {method: f"--method {method}" for method in STOCHASTIC},
 }
 
 

@@ -13,6 +13,7 @@ classifier's own. Where the paper has a figure, it stands beside ours.
 
     knn, linear      accuracy on clean and damaged images       Tables 2, 6, 9; Appendix B
     auroc            does a confidence tell right from wrong?   Figs. 4, 5; Appendix J
+    augrc            errors among the answers it lets through   (Traub et al. 2024)
     tenths           accuracy by confidence, and logistic fit   Fig. 9, Table 4
     extremes         the surest and least sure images           Figs. 1, 10, 12, 13
     augmentations    confidences of augmented images            Table 3

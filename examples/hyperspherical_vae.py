@@ -38,7 +38,7 @@ from svae import report
 from svae.checkpoint import restore, save
 from svae.data import Data, DataError, load
 from svae.options import arguments
-from svae.timing import in_turns, shares
+from svae.timing import in_turns, shares, step_and_latent
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence, transform_to
 from vi_simsiam.progress import progress
@@ -195,7 +195,8 @@ def step_times(data: Data, dim: int, args: argparse.Namespace) -> list[dict]:
         latents[PYPI] = on_sphere(peer.PowerSpherical, one_or_more, peer.HypersphericalUniform)
     pixels = data.train.shape[1]
     models = {name: VAE(pixels, dim, latent, args.device) for name, latent in latents.items()}
-    times = in_turns(models, train_step, data.train, args.batch_size)
+    calls = step_and_latent(models, train_step, data.train, args.batch_size)
+    times = in_turns(calls, data.train.device)
     return [{"dim": dim, **row} for row in shares(times, "power_spherical")]
 
 

@@ -48,7 +48,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from vi_simsiam import distributed, plot
 from vi_simsiam.augment import Random, multi_crop, training_views
 from vi_simsiam.data import FASHION_MNIST, DataError, ImageSet, load
@@ -69,7 +69,7 @@ LOG_EVERY = 10  # steps; a GPU is waited for no more often
 def train(run: Run, data: ImageSet, args: argparse.Namespace, checkpoint: Path) -> None:
     device = run.random.device
     images = data.train_images.to(device)
-    total_steps, n_views = run.settings["total_steps"], 2 + args.n_small
+    total_steps = run.settings["total_steps"]
     stop_at = min(total_steps, args.stop_after or total_steps)
     network = distributed.data_parallel(run.network)
     if args.compile:
@@ -79,22 +79,9 @@ def train(run: Run, data: ImageSet, args: argparse.Namespace, checkpoint: Path) 
     last_save, unread = time.monotonic(), []
     with Progress(run.step, total_steps, silent=rank() > 0) as progress:
         while run.step < stop_at:
-            batch = images[batches.rows(run.step)] / 255
-            damage = args.augment == "damage"
-            views = multi_crop(batch, data.view_size, data.flip, args.n_small, damage, run.random)
-            views = [group.contiguous(memory_format=torch.channels_last) for group in views]
-            with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
-                out = network(*views)
-                loss = loss_of(run, out, n_views, views[0])
-            for group in run.optimizer.param_groups:
-                group["lr"] = learning_rate(args, run.step, total_steps)
-            run.optimizer.zero_grad()
-            loss.backward()
-            run.optimizer.step()
-            run.step += 1
-            run.method.after_step(run.network, run.step / total_steps)
-
-            unread.append(log_values(loss, out, n_views))
+            batch = images[batches.rows(run.step)]
+            loss, out = train_step(run, network, batch, data, args)
+            unread.append(log_values(loss, out, 2 + args.n_small))
             if run.step % LOG_EVERY == 0 or run.step == stop_at:
                 values = read(unread, run)
                 known = {key: value for key, value in values.items() if not math.isnan(value)}
@@ -105,6 +92,35 @@ def train(run: Run, data: ImageSet, args: argparse.Namespace, checkpoint: Path) 
                     last_save = time.monotonic()
     if rank() == 0:
         run.save(checkpoint)
+
+
+def train_step(
+    run: Run, network: nn.Module, batch: Tensor, data: ImageSet, args: argparse.Namespace
+) -> tuple[Tensor, Outputs]:
+    """Updates the network by a batch of uint8 images, (N, C, H, W). ``network`` is that of the run,
+    or what distributes or compiles it. Returns the loss and the outputs before the update."""
+    total_steps = run.settings["total_steps"]
+    views = views_of(batch, data, args, run.random)
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=args.amp):
+        out = network(*views)
+        loss = loss_of(run, out, 2 + args.n_small, views[0])
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(args, run.step, total_steps)
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    run.step += 1
+    run.method.after_step(run.network, run.step / total_steps)
+    return loss, out
+
+
+def views_of(
+    batch: Tensor, data: ImageSet, args: argparse.Namespace, random: Random
+) -> list[Tensor]:
+    """The large views and the small ones of a batch."""
+    damage = args.augment == "damage"
+    views = multi_crop(batch / 255, data.view_size, data.flip, args.n_small, damage, random)
+    return [group.contiguous(memory_format=torch.channels_last) for group in views]
 
 
 class Batches:
@@ -165,6 +181,8 @@ def read(unread: list[Tensor], run: Run) -> dict[str, float]:
 
 def prepare(args: argparse.Namespace, data: ImageSet, device: torch.device) -> Run:
     """A new run: its network, method and optimiser."""
+    if args.batch_size > len(data.train_images):
+        stop(f"--batch-size {args.batch_size} is more than {len(data.train_images)} images")
     steps_per_epoch = len(data.train_images) // args.batch_size
     settings = {name: getattr(args, name) for name in DECISIVE}
     settings["total_steps"] = args.steps or args.epochs * steps_per_epoch
@@ -193,8 +211,6 @@ def main(argv: list[str] | None = None) -> None:
         data = load(args.data, args.root, args.image_size)
     except DataError as error:
         stop(str(error))
-    if args.batch_size > len(data.train_images):
-        stop(f"--batch-size {args.batch_size} is more than {len(data.train_images)} images")
 
     torch.set_num_threads(args.threads)
     device = distributed.connect(args.device)

@@ -1,4 +1,7 @@
-"""What a training step costs, and which share of it the sample and the KL divergence take."""
+"""What a training step costs, and which share of it the sample and the KL divergence take.
+
+`in_turns` times any calls, also those of examples/step_cost.py.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+Calls = Mapping[tuple[str, str], Callable[[], float]]
 Times = Mapping[tuple[str, str], Sequence[float]]
 
 
-def in_turns(
-    models: Mapping[str, nn.Module],
-    train_step: Callable[..., float],
-    images: Tensor,
-    batch_size: int,
-    rounds: int = 100,
-    warm_up: int = 5,
-) -> Times:
-    """Milliseconds, in each round, of a training step and of its latent alone, for each model.
+def in_turns(calls: Calls, device: torch.device, rounds: int = 100, warm_up: int = 5) -> Times:
+    """Milliseconds of each call in each round.
 
     A round makes every call once, in an order of its own, so that other programs slow all of them
     alike. On a CPU the milliseconds are the process's own. On a GPU they are the host's, which
     waits for the number that each call returns.
     """
-    clock = time.process_time if images.device.type == "cpu" else time.perf_counter
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     shuffle = random.Random(0).shuffle
-    calls: dict[tuple[str, str], Callable[[], float]] = {}
-    for name, model in models.items():
-        optimizer = torch.optim.Adam(model.parameters())
-        s = model.encoder(images[:batch_size]).detach().requires_grad_()
-        calls[name, "step"] = partial(train_step, model, optimizer, images, batch_size, 1.0)
-        calls[name, "latent"] = partial(latent_step, model, s)
     times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for done in range(warm_up + rounds):
         order = list(calls)
@@ -48,6 +39,22 @@ def in_turns(
             if done >= warm_up:
                 times[key].append(1e3 * (clock() - begin))
     return times
+
+
+def step_and_latent(
+    models: Mapping[str, nn.Module],
+    train_step: Callable[..., float],
+    images: Tensor,
+    batch_size: int,
+) -> Calls:
+    """A training step, and its latent alone, of each model."""
+    calls: dict[tuple[str, str], Callable[[], float]] = {}
+    for name, model in models.items():
+        optimizer = torch.optim.Adam(model.parameters())
+        s = model.encoder(images[:batch_size]).detach().requires_grad_()
+        calls[name, "step"] = partial(train_step, model, optimizer, images, batch_size, 1.0)
+        calls[name, "latent"] = partial(latent_step, model, s)
+    return calls
 
 
 def latent_step(model: nn.Module, s: Tensor) -> float:

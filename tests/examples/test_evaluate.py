@@ -61,9 +61,11 @@ def test_each_method_has_its_own_confidence_and_the_free_ones(evaluated):
         ranking = sections["auroc"]
         assert set(ranking["knn"]["damaged"]["confidences"]) == everywhere | {"vote share"}
         assert set(ranking["linear"]["clean"]["confidences"]) == everywhere | {"linear probability"}
-        assert set(sections["ood"]["mnist"]["confidences"]) == everywhere
-        assert set(sections["r-auroc"]["digits"]["confidences"]) == everywhere
+        assert set(sections["augrc"]["knn"]["clean"]["confidences"]) == everywhere | {"vote share"}
         both = everywhere | {"vote share", "linear probability"}
+        assert set(sections["ood"]["mnist"]["confidences"]) == both
+        for name in ("digits", "mnist"):
+            assert set(sections["r-auroc"][name]["confidences"]) == both
         assert set(sections["augmentations"]["blur"]) == both
         assert set(sections["calibration"]["correlation"]) == both
         assert f"crop of highest {min(both)}" in sections["crops"]["accuracy"]
@@ -85,6 +87,25 @@ def test_finished_sections_are_not_computed_again(
     after = json.loads((out / "report.json").read_text())
     assert after["runs"] == before["runs"]
     assert after["groups"] == before["groups"]
+
+
+def test_an_older_revision_of_a_section_is_computed_anew(
+    evaluate_example, run_folders, evaluated, monkeypatch, tmp_path
+):
+    from vi_simsiam.evaluation import sections
+
+    computed = []
+    counted = {name: lambda _, name=name: computed.append(name) or {} for name in ("auroc", "ood")}
+    monkeypatch.setattr(sections, "SECTIONS", sections.SECTIONS | counted)
+    monkeypatch.setitem(sections.REVISIONS, "ood", 99)
+    copy = tmp_path / "run"
+    shutil.copytree(run_folders["simsiam"], copy)
+    command = [str(copy), "--quick", "--only", "auroc", "ood", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(evaluate_example.figures, "draw", lambda *_: {})
+    monkeypatch.setattr(evaluate_example.tables, "sections", lambda _: ())
+    evaluate_example.main(command)
+    evaluate_example.main(command)
+    assert computed == ["ood"]
 
 
 def test_a_new_checkpoint_or_other_sizes_are_computed_anew(

@@ -156,6 +156,29 @@ def test_auroc(run, method, name, classifier):
     assert p_of_auroc(score, correct, 50) == test.p_value
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("classifier", ["knn", "linear"])
+def test_augrc(run, method, classifier):
+    """Against the definition: the errors among the k surest, for every k."""
+    parts, sections = run(method)
+    for test, kinds in (("clean", ["clean"]), ("damaged", KINDS)):
+        correct = torch.cat([correct_of(parts, classifier, kind) for kind in kinds]).numpy()
+        found = sections["augrc"][classifier][test]
+        assert found["n"] == len(correct)
+        assert found["random"] == pytest.approx((1 - correct.mean()) / 2)
+        curve = np.cumsum(~np.sort(correct)[::-1])  # all right answers come first
+        assert found["perfect"] == pytest.approx(area(curve), abs=1e-4)  # of a discrete curve
+        for name in parts["test"]["clean"]["scores"]:
+            score = torch.cat([parts["test"][kind]["scores"][name] for kind in kinds]).numpy()
+            curve = np.cumsum(~correct[np.argsort(-score, kind="stable")])
+            assert found["confidences"][name] == pytest.approx(area(curve), abs=1e-3)  # ties
+
+
+def area(errors):
+    """Under the generalised risks: the number of errors among the k surest over N, from k = 0."""
+    return np.trapezoid(np.concatenate([[0], errors]) / len(errors)) / len(errors)
+
+
 def test_tenths(run):
     from sklearn.linear_model import LogisticRegression
 
@@ -266,8 +289,35 @@ def test_r_auroc_and_other_data(run):
     test = parts["other mnist"]["test"]
     both = torch.cat([kappa, test["scores"]["kappa"]])
     inside = torch.arange(len(both)) < len(kappa)
-    found = sections["ood"]["mnist"]["confidences"]["kappa"]["auroc"]
-    assert found == pytest.approx(auroc(inside, both), abs=1e-9)
+    found = sections["ood"]["mnist"]["confidences"]
+    assert found["kappa"]["auroc"] == pytest.approx(auroc(inside, both), abs=1e-9)
+
+    k, train = sections["knn"]["k"], parts["train"]
+    other = knn_of_sklearn(train["y"], train["label"], k)
+    shares = [
+        torch.from_numpy(other.predict_proba(x["y"].numpy()).max(axis=1))
+        for x in (parts["test"]["clean"], test)
+    ]
+    share = auroc(inside, torch.cat(shares))
+    assert found["vote share"]["auroc"] == pytest.approx(share, abs=0.01)  # ties
+    fitted = parts["linear"]["fitted"]
+    probability = [
+        (x["y"] @ fitted["weight"].T + fitted["bias"]).softmax(dim=1).amax(dim=1)
+        for x in (parts["test"]["clean"], test)
+    ]
+    linear = auroc(inside, torch.cat(probability))
+    assert found["linear probability"]["auroc"] == pytest.approx(linear, abs=1e-4)
+    bank, queries = (F.normalize(x["y"], dim=1) for x in (train, test))
+    nearest = (queries @ bank.T).amax(dim=1)
+    both = torch.cat([parts["knn"]["clean"]["nearest"], nearest])
+    assert found["nearest similarity"]["auroc"] == pytest.approx(auroc(inside, both), abs=1e-3)
+
+    y = F.normalize(test["y"], dim=1)
+    nearest, index = (y @ y.T - 2 * torch.eye(len(y))).max(dim=1)
+    correct = test["label"][index] == test["label"]
+    row = sections["r-auroc"]["mnist"]["confidences"]
+    for name, score in (("nearest similarity", nearest), ("linear probability", probability[1])):
+        assert row[name]["auroc"] == pytest.approx(auroc(correct, score), abs=0.01)
 
     train, transfer = parts["other mnist"]["train"], sections["transfer"]["mnist"]
     other = knn_of_sklearn(train["y"], train["label"], transfer["k"])

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from powerspherical_ext.metrics import (
+    augrc,
     auroc,
     auroc_chance_sd,
     logistic_regression,
@@ -110,6 +111,23 @@ def p_of_auroc(score: Tensor, correct: Tensor, n_shuffles: int) -> float:
 
 def chance_sd(correct: Tensor) -> float | None:
     return auroc_chance_sd(correct) if 0 < correct.sum() < len(correct) else None
+
+
+def selection(features: Features) -> dict[str, Any]:
+    """The AUGRC of every confidence, for both classifiers, beside those of a random confidence and
+    of one that has every right answer above every wrong one."""
+    result: dict[str, Any] = {}
+    for classifier in CLASSIFIERS:
+        for test in TESTS:
+            scores, correct = pooled(features, classifier, test)
+            wrong = 1 - correct.double().mean().item()
+            result.setdefault(classifier, {})[test] = {
+                "n": len(correct),
+                "random": wrong / 2,
+                "perfect": wrong**2 / 2,
+                "confidences": {name: augrc(score, correct) for name, score in scores.items()},
+            }
+    return result
 
 
 def tenths(features: Features) -> dict[str, Any]:

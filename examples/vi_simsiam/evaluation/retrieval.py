@@ -10,19 +10,20 @@ from torch import Tensor
 from powerspherical_ext.metrics import auroc, recall_at_1
 
 from ..knn import neighbours, vote
-from .correctness import p_of_auroc
+from .correctness import confidences, p_of_auroc
 from .features import Features, held_out, tuned_knn
 from .linear import fit_linear, predict_linear
 
 
 def r_auroc(features: Features) -> dict[str, Any]:
     """Kirchhof et al. (2023): does a confidence tell whether the nearest test image is of the same
-    class? On clean test images, of the run's data and of the others."""
-    clean = features["test"]["clean"]
-    sets = {features.data.name: (clean["y"], features["test"]["label"], clean["scores"])}
+    class? On clean test images, of the run's data and of the others. The nearest similarity is
+    that of this test image; the classifiers' own confidences are about the run's classes."""
+    own = features["test"]
+    sets = {features.data.name: (own["clean"]["y"], own["label"], on_clean(features))}
     for name in features.others:
         test = features[f"other {name}"]["test"]
-        sets[name] = (test["y"], test["label"], test["scores"])
+        sets[name] = (test["y"], test["label"], on_other(features, name))
     result = {}
     for name, (y, label, scores) in sets.items():
         correct = recall_at_1(y, label)
@@ -38,23 +39,28 @@ def r_auroc(features: Features) -> dict[str, Any]:
 
 def out_of_distribution(features: Features) -> dict[str, Any]:
     """Are the run's own test images surer than those of another data set?"""
-    y, label = features["train"]["y"], features["train"]["label"]
-    own = {
-        **features["test"]["clean"]["scores"],
-        "nearest similarity": features["knn"]["clean"]["nearest"],
-    }
+    own = on_clean(features)
     result = {}
     for name in features.others:
-        test = features[f"other {name}"]["test"]
-        near = neighbours(y.to(features.device), label, test["y"].to(features.device), 1)
-        scores = {**test["scores"], "nearest similarity": near.similarity[:, 0].cpu()}
+        scores = on_other(features, name)
         both = {key: torch.cat([own[key], score]) for key, score in scores.items()}
         inside = torch.arange(len(both["norm of y"])) < len(own["norm of y"])
         result[name] = {
-            "n": len(test["y"]),
+            "n": len(scores["norm of y"]),
             "confidences": rankings(both, inside, features.sizes.shuffles),
         }
     return result
+
+
+def on_clean(features: Features) -> dict[str, Tensor]:
+    """All confidences of the run's own clean test images."""
+    return confidences(features, "knn", "clean") | confidences(features, "linear", "clean")
+
+
+def on_other(features: Features, name: str) -> dict[str, Tensor]:
+    """All confidences of the test images of another data set."""
+    test = features[f"other {name}"]["test"]
+    return test["scores"] | features.free(test["y"].to(features.device))
 
 
 def rankings(scores: dict[str, Tensor], correct: Tensor, n_shuffles: int) -> dict[str, Any]:

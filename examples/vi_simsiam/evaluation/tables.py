@@ -68,6 +68,7 @@ TABLES: dict[str, tuple[str, Callable[[Groups], str]]] = {
     "knn": ("kNN accuracy", answers.knn),
     "linear": ("Linear evaluation (Tables 2, 6, 9)", answers.linear),
     "auroc": ("AUROC of telling right from wrong answers (Figs. 4, 5)", answers.auroc),
+    "augrc": ("AUGRC, the errors that a confidence lets through", answers.augrc),
     "tenths": ("Accuracy by confidence (Fig. 9, Table 4)", answers.tenths),
     "extremes": ("The highest and the lowest hundredth (Figs. 1, 10, 12, 13)", answers.extremes),
     "augmentations": ("Confidence of augmented images (Table 3)", views.augmentations),

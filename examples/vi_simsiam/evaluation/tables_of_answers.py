@@ -68,6 +68,26 @@ def auroc(groups: Groups) -> str:
     return f"{table}\n\n{sds}"
 
 
+def augrc(groups: Groups) -> str:
+    rows = []
+    for label, g in groups.items():
+        tests = [g[c][t] for t in TESTS for c in CLASSIFIERS]
+        names = union(g, *((c, t, "confidences") for c in CLASSIFIERS for t in TESTS))
+        rows += [
+            (label, name, *(cell(t["confidences"].get(name), 4) for t in tests)) for name in names
+        ]
+        rows += [
+            (label, f"a {name} one", *(cell(t[name], 4) for t in tests))
+            for name in ("random", "perfect")
+        ]
+    words = (
+        "The area under the generalised risk-coverage curve (Traub et al. 2024): the share of all "
+        "images that are answered and wrong, averaged over every threshold. Lower is better."
+    )
+    columns = [f"{c}, {t}" for t in TESTS for c in CLASSIFIERS]
+    return f"{words}\n\n{markdown(('method', 'confidence', *columns), rows)}"
+
+
 def tenths(groups: Groups) -> str:
     parts = []
     for c in CLASSIFIERS:
