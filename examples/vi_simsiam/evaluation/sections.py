@@ -75,10 +75,7 @@ SECTIONS: dict[str, Callable[[Features], dict[str, Any]]] = {
 NAMES = (*SECTIONS, *ACROSS)
 DEFAULT = tuple(name for name in NAMES if name not in ON_REQUEST)
 WITH_OTHERS = ("r-auroc", "ood", "transfer")  # these depend on the other data sets at hand
-REVISIONS = {
-    "r-auroc": 2,
-    "ood": 2,
-}  # raised when a section's results change
+REVISIONS = {"r-auroc": 2, "ood": 2}  # raised when a section's results change
 
 
 class Sections:
