@@ -461,3 +461,18 @@ def test_float32_ops_on_the_cpu_round_once(family: Family) -> None:
                 arguments = (d, family.index, other.index, function)
                 exact = raw.kl(*(x.double() for x in operands), *arguments)
                 assert raw.kl(*operands, *arguments).equal(exact.float())
+
+
+@pytest.mark.skipif(not _library.CPU_KERNELS, reason="no compiled CPU kernels")
+@pytest.mark.parametrize("d", [2, 3, 16, 24, 2048, 1_000_000])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_float32_divergences_from_uniform(family: Family, d: int) -> None:
+    """Vector code, with terms that cancel where d/kappa is large, rounds as if it were exact."""
+    function = torch.ops.powerspherical_ext.scalar_function
+    numbers = 10 ** torch.linspace(-2, 9, 5003)
+    kappa = concentration_at(family, torch.cat([numbers, torch.linspace(1, 3, 1001)])).float()
+    for which in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.ENTROPY):
+        exact = function(kappa.double(), d, family.index, which)
+        spacing = np.spacing(exact.abs().float().numpy()).astype(np.float64)
+        error = (function(kappa, d, family.index, which).double() - exact).abs().numpy()
+        assert (error / spacing).max() <= 0.505

@@ -30,6 +30,27 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
         out[r] = PS::log_prob_at_mode_over_uniform(kappa[r], dim);
   }
 
+  // log p(mu) + log_area - kappa d/dkappa log p(mu). The terms are 2 d/kappa times the result at
+  // most, of which double has enough digits for kappa >= 1.
+  SIMD_CLONES FLATTEN static void kl_uniform_for_float(const Dim<double> &dim, int64_t n,
+                                                       const double *kappa, double *out) {
+    log_prob_at_mode_over_uniform(dim, n, kappa, out);
+    const double b = dim.b;
+    const int raised = b < Stirling<double>::threshold ? Stirling<double>::shift : 0;
+    double slope[kTile];
+    for (int64_t r = 0; r < n; ++r)
+      slope[r] =
+          digamma_difference(b, 1 / (kappa[r] + (b + raised)), 1 / (kappa[r] + (b + b + raised)));
+    for (int i = 0; i < raised; ++i)
+      for (int64_t r = 0; r < n; ++r)
+        slope[r] += b / ((kappa[r] + (b + i)) * (kappa[r] + (b + b + i)));
+    for (int64_t r = 0; r < n; ++r)
+      out[r] -= kappa[r] * slope[r];
+    for (int64_t r = 0; r < n; ++r)
+      if (kappa[r] < 1)
+        out[r] = PS::kl_uniform(kappa[r], dim);
+  }
+
   template <class T>
   SIMD_CLONES FLATTEN static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa,
                                                     const HalfAngle<T> *c, T *out) {

@@ -33,6 +33,17 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
       out[r] = kappa[r] < 1 ? Family::log_prob_at_mode_over_uniform(kappa[r], dim) : a.at_mode[r];
   }
 
+  // log p(mu) + log_area - kappa E[1 - t]. The terms are 2 d/kappa times the result at most, of
+  // which double has enough digits for kappa >= 1.
+  static void kl_uniform_for_float(const Dim<double> &dim, int64_t n, const double *kappa,
+                                   double *out) {
+    TileMoments<Normaliser::over_uniform> a;
+    tile_moments(dim, n, kappa, a);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = kappa[r] < 1 ? Family::kl_uniform(kappa[r], dim)
+                            : a.at_mode[r] - kappa[r] * a.one_minus_mean[r];
+  }
+
   template <class T>
   static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
                                 T *out) {
