@@ -383,6 +383,6 @@ def test_groups_name_the_settings_that_differ(example):
         "dino": 1,
     }
     longer = [trained(0, total_steps=10), trained(0, 20, total_steps=20)]
-    assert list(groups_of(longer)) == ["simsiam, total steps 10", "simsiam, total steps 20"]
-    early = "simsiam, total steps 20, step 10"
+    assert list(groups_of(longer)) == ["simsiam, 10 steps", "simsiam, 20 steps"]
+    early = "simsiam, 10 of 20 steps"
     assert list(groups_of([*longer, trained(0, total_steps=20)]))[2] == early

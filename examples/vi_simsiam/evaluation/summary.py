@@ -15,6 +15,8 @@ from powerspherical_ext.metrics import permutation_test
 from .features import Features
 from .runs import TrainedRun
 
+STEPS = {"step", "total_steps"}
+
 
 def groups_of(runs: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     """The runs by method; where a method's runs differ in other settings, the label says which."""
@@ -35,10 +37,11 @@ def groups_of(runs: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
         mine = decisive(group[0])
         rivals = [decisive(g[0]) for g in alike if decisive(g[0])["method"] == mine["method"]]
         differing = [key for key in mine if any(r.get(key) != mine[key] for r in rivals)]
-        if "step" in differing and all(r["step"] == r.get("total_steps") for r in rivals):
-            differing.remove("step")  # of finished runs total_steps says the same
-        words = [mine["method"], *(f"{key.replace('_', ' ')} {mine[key]}" for key in differing)]
-        labels[", ".join(words)] = group
+        words = [f"{key.replace('_', ' ')} {mine[key]}" for key in differing if key not in STEPS]
+        if not STEPS.isdisjoint(differing):
+            step, total = mine["step"], mine.get("total_steps", mine["step"])
+            words.append(f"{step} steps" if step == total else f"{step} of {total} steps")
+        labels[", ".join([mine["method"], *words])] = group
     return labels
 
 
