@@ -33,11 +33,16 @@ template <class Family> struct LoopsOverRows {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::implicit_gradient(kappa[r], dim, c[r]);
   }
-  // To a relative 1e-9: the result is rounded to float later.
+  // These two to a relative 1e-9: the results are rounded to float later.
   static void kl_uniform_for_float(const Dim<double> &dim, int64_t n, const double *kappa,
                                    double *out) {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::kl_uniform(kappa[r], dim);
+  }
+  static void kl_uniform_dkappa_for_float(const Dim<double> &dim, int64_t n, const double *kappa,
+                                          double *out) {
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = Family::kl_uniform_dkappa(kappa[r], dim);
   }
   // To a relative 1e-11: the result is rounded to float later. sin2[r] is at most 1 - 1e-6.
   SIMD_CLONES FLATTEN static void log_prob_ratio_for_float(const Dim<double> &dim, int64_t n,

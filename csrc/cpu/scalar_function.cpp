@@ -10,18 +10,22 @@ using namespace spherical;
 
 constexpr int64_t kGrain = 1024; // an element takes 20 to 50 ns
 
-// The divergence from the uniform distribution, and the entropy, in float: by tiles.
+// The divergence from the uniform distribution, its derivative, and the entropy, in float by tiles.
 template <class Family>
 void kl_uniform(const ScalarFunctionArguments<float> &args, int64_t begin, int64_t end) {
-  const bool is_entropy = args.function == ScalarFunction::entropy;
-  double kappa[kTile], kl[kTile];
+  double kappa[kTile], value[kTile];
   for (int64_t first = begin; first < end; first += kTile) {
     const int64_t n = std::min(kTile, end - first);
     read_concentrations<Family>(args.operands, args.kKappa, first, n, kappa);
-    OverRows<Family>::kl_uniform_for_float(args.dim, n, kappa, kl);
+    if (args.function == ScalarFunction::kl_uniform_dkappa)
+      OverRows<Family>::kl_uniform_dkappa_for_float(args.dim, n, kappa, value);
+    else
+      OverRows<Family>::kl_uniform_for_float(args.dim, n, kappa, value);
+    if (args.function == ScalarFunction::entropy)
+      for (int64_t r = 0; r < n; ++r)
+        value[r] = args.dim.log_area - value[r];
     for (int64_t r = 0; r < n; ++r)
-      args.operands.set_scalar(args.kValue, first + r,
-                               static_cast<float>(is_entropy ? args.dim.log_area - kl[r] : kl[r]));
+      args.operands.set_scalar(args.kValue, first + r, static_cast<float>(value[r]));
   }
 }
 
@@ -29,7 +33,8 @@ template <class Family, class T>
 void elements(const ScalarFunctionArguments<T> &args, int64_t begin, int64_t end) {
   const ScalarFunction f = args.function;
   if constexpr (is_float32<T>)
-    if (f == ScalarFunction::kl_uniform || f == ScalarFunction::entropy)
+    if (f == ScalarFunction::kl_uniform || f == ScalarFunction::kl_uniform_dkappa ||
+        f == ScalarFunction::entropy)
       return kl_uniform<Family>(args, begin, end);
   for (int64_t i = begin; i < end; ++i)
     args.template element<Family>(i);

@@ -471,8 +471,9 @@ def test_float32_divergences_from_uniform(family: Family, d: int) -> None:
     function = torch.ops.powerspherical_ext.scalar_function
     numbers = 10 ** torch.linspace(-2, 9, 5003)
     kappa = concentration_at(family, torch.cat([numbers, torch.linspace(1, 3, 1001)])).float()
-    for which in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.ENTROPY):
+    names = ("KL_UNIFORM", "KL_UNIFORM_DKAPPA", "ENTROPY")
+    for which in (ops.ScalarFunction[name] for name in names):
         exact = function(kappa.double(), d, family.index, which)
         spacing = np.spacing(exact.abs().float().numpy()).astype(np.float64)
         error = (function(kappa, d, family.index, which).double() - exact).abs().numpy()
-        assert (error / spacing).max() <= 0.505
+        assert (error / spacing).max() <= 0.51

@@ -36,7 +36,7 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
                                                        const double *kappa, double *out) {
     log_prob_at_mode_over_uniform(dim, n, kappa, out);
     const double b = dim.b;
-    const int raised = b < Stirling<double>::threshold ? Stirling<double>::shift : 0;
+    const int raised = raised_by(b);
     double slope[kTile];
     for (int64_t r = 0; r < n; ++r)
       slope[r] =
@@ -49,6 +49,23 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
     for (int64_t r = 0; r < n; ++r)
       if (kappa[r] < 1)
         out[r] = PS::kl_uniform(kappa[r], dim);
+  }
+
+  // -kappa d2/dkappa2 log p(mu), as log_prob_at_mode_dkappa2.
+  SIMD_CLONES FLATTEN static void kl_uniform_dkappa_for_float(const Dim<double> &dim, int64_t n,
+                                                              const double *kappa, double *out) {
+    const double b = dim.b;
+    const int raised = raised_by(b);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] =
+          trigamma_difference(b, 1 / (kappa[r] + (b + raised)), 1 / (kappa[r] + (b + b + raised)));
+    for (int i = 0; i < raised; ++i)
+      for (int64_t r = 0; r < n; ++r) {
+        const double a = kappa[r] + (b + i), s = a + b, inverse = b / (a * s);
+        out[r] += inverse * inverse * ((a + s) / b);
+      }
+    for (int64_t r = 0; r < n; ++r)
+      out[r] *= kappa[r];
   }
 
   template <class T>
@@ -76,6 +93,11 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
 
 private:
   using PS = PowerSpherical;
+
+  // How often an argument b + kappa is raised before Stirling's series, for every kappa alike.
+  static HD_INLINE int raised_by(double b) {
+    return b < Stirling<double>::threshold ? Stirling<double>::shift : 0;
+  }
 
   // log p(mu) = log [(4 pi)^-b Gamma(s)/Gamma(a)] for d < 24: prod_{i<b} (a + i) is the ratio of
   // gammas if b is an integer. If it is not, Gamma(x + 1/2)/Gamma(x) is another factor, with

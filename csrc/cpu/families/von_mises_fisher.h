@@ -44,6 +44,19 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
                             : a.at_mode[r] - kappa[r] * a.one_minus_mean[r];
   }
 
+  // kappa Var[t] = kappa (1 - A^2) - (d - 1) A for the mean A. The terms are 2 max(d, kappa) times
+  // the variance at most, of which double has enough digits up to `largest`.
+  static void kl_uniform_dkappa_for_float(const Dim<double> &dim, int64_t n, const double *kappa,
+                                          double *out) {
+    constexpr double largest = 0x1p20;
+    TileMoments<Normaliser::over_uniform> a;
+    tile_moments(dim, n, kappa, a);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] = kappa[r] < 1 || kappa[r] > largest
+                   ? Family::kl_uniform_dkappa(kappa[r], dim)
+                   : kappa[r] * a.one_minus_mean[r] * (1 + a.mean[r]) - 2 * dim.b * a.mean[r];
+  }
+
   template <class T>
   static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa, const HalfAngle<T> *c,
                                 T *out) {
