@@ -1,6 +1,6 @@
 """Train the networks of docs/claims.md and docs/uncertainty.md.
 
-    python examples/claims.py --jobs 2             # 51 trainings, in folders below runs/claims
+    python examples/claims.py --jobs 2             # 54 trainings, in folders below runs/claims
     python examples/claims.py table --jobs 2       # one study alone
     python examples/evaluate.py runs/claims/*-*    # then evaluate them
     python examples/claims.py --summary examples/results/claims.json    # the table of README.md
@@ -12,7 +12,8 @@ uncertainties of all methods. All train the quick preset's network on Fashion-MN
     table        every method of the paper's Table 1, 4 epochs
     schedule     VI-SimSiam and SimSiam under a cosine for 1 and 8 epochs, and under a constant
                  learning rate for 8 epochs, of which the state after 1 and 4 epochs is kept
-    beta         VI-SimSiam with the weights kappa^-1, of the cosine or of the loss, 8 epochs
+    beta         VI-SimSiam with the weight kappa^-1 of the cosine or of the loss, and with
+                 kappa^-0.5 of the loss, 8 epochs
     uncertainty  MCInfoNCE, ELK and HIB, 4 epochs; examples/uncertainty.py compares them with table
 
 One training takes about 25 seconds an epoch on one CPU core. A study goes on where it stopped: a
@@ -51,8 +52,12 @@ STUDIES: dict[str, dict[str, str]] = {  # name of a run: its options
         for method in ("vi-simsiam", "simsiam")
     },
     "beta": {
-        f"vi-simsiam-beta-{weighs}": f"--beta 1 --beta-weighs {weighs} --epochs 8"
-        for weighs in ("cosine", "loss")
+        f"vi-simsiam-{name}": f"--method vi-simsiam --beta {beta} --beta-weighs {weighs} --epochs 8"
+        for name, beta, weighs in (
+            ("beta-cosine", 1, "cosine"),
+            ("beta-loss", 1, "loss"),
+            ("half-beta-loss", 0.5, "loss"),
+        )
     },
     "uncertainty": {method: f"--method {method}" for method in STOCHASTIC},
 }
