@@ -54,5 +54,5 @@ def test_what_is_refused(claims, capsys, arguments, words):
 
 def test_a_failed_training_is_reported(claims, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "train", lambda *run: 1)
-    with pytest.raises(SystemExit, match="6 of 6 trainings failed"):
+    with pytest.raises(SystemExit, match="9 of 9 trainings failed"):
         claims.main(["beta", "--root", str(tmp_path)])
