@@ -24,8 +24,7 @@ void kl_uniform(const ScalarFunctionArguments<float> &args, int64_t begin, int64
     if (args.function == ScalarFunction::entropy)
       for (int64_t r = 0; r < n; ++r)
         value[r] = args.dim.log_area - value[r];
-    for (int64_t r = 0; r < n; ++r)
-      args.operands.set_scalar(args.kValue, first + r, static_cast<float>(value[r]));
+    write_scalars(args.operands, args.kValue, first, n, value);
   }
 }
 

@@ -347,8 +347,9 @@ template <class Kernel> struct RowWorker {
   __device__ __forceinline__ void sum_by_reading(T (&sums)[kSums]) {
     sum_parts(item.first, item.last, sums, [this](int32_t p, T(&part)[kSums]) { add(p, part); });
   }
-  // Further sums over the row, of terms that need its first sums. Such rows are rare. All threads of the team call it,
-  // or none. Each team that has a part of a split row sums the whole row, so few rows may need that.
+  // Further sums over the row, of terms that need its first sums. Such rows are rare. All threads of
+  // the team call it, or none. Each team that has a part of a split row sums the whole row, so few
+  // rows may need that.
   template <class S, int N, class Terms>
   __device__ __forceinline__ void sum_again(S (&sums)[N], const Terms &terms) {
     for (int s = 0; s < N; ++s)

@@ -18,13 +18,7 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
 
   SIMD_CLONES FLATTEN static void log_prob_at_mode_over_uniform(const Dim<double> &dim, int64_t n,
                                                                 const double *kappa, double *out) {
-    if (dim.d < 24) {
-      at_mode_by_products(dim, n, kappa, out);
-      for (int64_t r = 0; r < n; ++r)
-        out[r] += dim.log_area;
-    } else {
-      over_uniform_by_stirling(dim.b, n, kappa, out);
-    }
+    over_uniform_from_one(dim, n, kappa, out);
     for (int64_t r = 0; r < n; ++r)
       if (kappa[r] < 1)
         out[r] = PS::log_prob_at_mode_over_uniform(kappa[r], dim);
@@ -34,7 +28,7 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
   // most, of which double has enough digits for kappa >= 1.
   SIMD_CLONES FLATTEN static void kl_uniform_for_float(const Dim<double> &dim, int64_t n,
                                                        const double *kappa, double *out) {
-    log_prob_at_mode_over_uniform(dim, n, kappa, out);
+    over_uniform_from_one(dim, n, kappa, out);
     const double b = dim.b;
     const int raised = raised_by(b);
     double slope[kTile];
@@ -93,6 +87,16 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
 
 private:
   using PS = PowerSpherical;
+
+  // log p(mu) + log_area, which is relatively accurate from kappa = 1 on.
+  static HD_INLINE void over_uniform_from_one(const Dim<double> &dim, int64_t n,
+                                              const double *kappa, double *out) {
+    if (dim.d >= 24)
+      return over_uniform_by_stirling(dim.b, n, kappa, out);
+    at_mode_by_products(dim, n, kappa, out);
+    for (int64_t r = 0; r < n; ++r)
+      out[r] += dim.log_area;
+  }
 
   // How often an argument b + kappa is raised before Stirling's series, for every kappa alike.
   static HD_INLINE int raised_by(double b) {
