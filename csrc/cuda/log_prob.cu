@@ -6,35 +6,12 @@ namespace {
 using namespace spherical;
 
 // Reads x and mu, and sums their chords.
-template <class Arguments, class Element> struct ChordSums {
-  using T = Element;
+template <class Arguments, class T>
+struct ChordSums : ReadsXAndMu<Arguments, T, Arguments::kValue, Arguments::kMu> {
+  using typename ReadsXAndMu<Arguments, T, Arguments::kValue, Arguments::kMu>::Held;
   static constexpr int kSums = kChordSums;
   static constexpr bool kMaySplit = true;
-  static constexpr Layout kUnalignedLayout = Layout::strided;
-  Arguments args;
 
-  struct Row {
-    int64_t x;  // where the row of the operand begins
-    int64_t mu; // likewise
-  };
-  struct Held {
-    Pack<T> x;
-    Pack<T> mu;
-  };
-  struct Stored {
-    BitsOf<T> x;
-    BitsOf<T> mu;
-  };
-  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass) const {
-    return {spherical::load(args.operands, args.kValue, row.x, at),
-            spherical::load(args.operands, args.kMu, row.mu, at)};
-  }
-  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
-                                       Pass) const {
-    return {numbers(args.operands, args.kValue, at.layout, stored.x),
-            numbers(args.operands, args.kMu, at.layout, stored.mu)};
-  }
-  __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kChordSums]) const {
     const T x = held.x.element[k], mu = held.mu.element[k];
     chord_terms(x - mu, x + mu, out);

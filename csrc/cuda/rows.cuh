@@ -238,6 +238,36 @@ __device__ __forceinline__ Pack<T> elements(const Orthogonal<T> &part, T step, c
 enum class Pass { first, second };           // over a row: for its sums, then for its results
 enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or two for their parts
 
+// The part of a kernel that reads two operands of vectors, x and mu.
+template <class Arguments, class Element, int x_operand, int mu_operand> struct ReadsXAndMu {
+  using T = Element;
+  static constexpr Layout kUnalignedLayout = Layout::strided;
+  Arguments args;
+
+  struct Row {
+    int64_t x;  // where the row of the operand begins
+    int64_t mu; // likewise
+  };
+  struct Held {
+    Pack<T> x;
+    Pack<T> mu;
+  };
+  struct Stored {
+    BitsOf<T> x;
+    BitsOf<T> mu;
+  };
+  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass) const {
+    return {spherical::load(args.operands, x_operand, row.x, at),
+            spherical::load(args.operands, mu_operand, row.mu, at)};
+  }
+  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
+                                       Pass) const {
+    return {numbers(args.operands, x_operand, at.layout, stored.x),
+            numbers(args.operands, mu_operand, at.layout, stored.mu)};
+  }
+  __device__ void keep(const Row &, const Place &, const Held &) const {}
+};
+
 template <class T> struct Work {
   RowPlan plan;
   Phase phase;

@@ -6,17 +6,18 @@
 namespace {
 using namespace spherical;
 
-template <class Family, class Element> struct Loss {
-  using T = Element;
+template <class T>
+using Vectors =
+    ReadsXAndMu<VISimSiamLoss<T>, T, VISimSiamLoss<T>::kTarget, VISimSiamLoss<T>::kPred>;
+
+template <class Family, class T> struct Loss : Vectors<T> {
+  using Vectors<T>::args;
+  using typename Vectors<T>::Held;
   static constexpr int kSums = kAngleProducts;
   static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
-  static constexpr Layout kUnalignedLayout = Layout::strided;
   static constexpr bool kMaySplit = false; // many rows may be near a pole, and summed again
-  VISimSiamLoss<T> args;
 
-  struct Row {
-    int64_t pred; // where the row of the operand begins
-    int64_t target;
+  struct Row : Vectors<T>::Row {
     T upstream;
     T kappa;
     int64_t i; // its number: the gradients have a row for each of the batch
@@ -24,28 +25,12 @@ template <class Family, class Element> struct Loss {
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
-    return {at[args.kPred], at[args.kTarget], args.operands.scalar(args.kGrad, at[args.kGrad]),
-            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]), i};
+    return {{at[args.kTarget], at[args.kPred]},
+            args.operands.scalar(args.kGrad, at[args.kGrad]),
+            args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
+            i};
   }
 
-  struct Held {
-    Pack<T> mu;
-    Pack<T> x;
-  };
-  struct Stored {
-    BitsOf<T> mu;
-    BitsOf<T> x;
-  };
-  __device__ __forceinline__ Stored load(const Row &row, const Place &at, Pass) const {
-    return {spherical::load(args.operands, args.kPred, row.pred, at),
-            spherical::load(args.operands, args.kTarget, row.target, at)};
-  }
-  __device__ __forceinline__ Held held(const Row &, const Place &at, const Stored &stored,
-                                       Pass) const {
-    return {numbers(args.operands, args.kPred, at.layout, stored.mu),
-            numbers(args.operands, args.kTarget, at.layout, stored.x)};
-  }
-  __device__ void keep(const Row &, const Place &, const Held &) const {}
   __device__ __forceinline__ void terms(const Held &held, int k, T (&out)[kSums]) const {
     product_terms(held.x.element[k], held.mu.element[k], out);
   }
