@@ -31,22 +31,18 @@ template <class T> struct NearPair {
 // Sets the weights of the pairs of a tile; 0 where sin2 or cos2 is below `limit` or NaN. Returns the
 // number of these pairs.
 template <class Family, class T>
-SIMD_CLONES FLATTEN int64_t set_weights(const Dim<T> &dim, int64_t rows, int64_t columns,
-                                        double limit, const RowScalars &x, const ColumnScalars &y,
+SIMD_CLONES FLATTEN int64_t set_weights(const Dim<T> &dim, int64_t n, double limit,
                                         GradientTile<T> &s) {
   int32_t near = 0;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) {
-      const int64_t i = r * columns + c;
-      const double sin2 = s.sin2[i], cos2 = 1 - sin2;
-      const bool kept = sin2 >= limit && cos2 >= limit;
-      const HalfAngle<T> at{static_cast<T>(kept ? sin2 : 0.5), static_cast<T>(kept ? cos2 : 0.5)};
-      const T slope = Family::log_prob_ratio_dt(static_cast<T>(s.kappa[i]), dim, at);
-      const double inverse = x.inverse_length[r] * y.inverse_length[c];
-      const double weight = double{s.upstream[i]} * slope * inverse;
-      s.weight[i] = kept ? static_cast<T>(weight) : T(0);
-      near += !kept;
-    }
+  for (int64_t i = 0; i < n; ++i) {
+    const double sin2 = s.sin2[i], cos2 = 1 - sin2;
+    const bool kept = sin2 >= limit && cos2 >= limit;
+    const HalfAngle<T> at{static_cast<T>(kept ? sin2 : 0.5), static_cast<T>(kept ? cos2 : 0.5)};
+    const T slope = Family::log_prob_ratio_dt(static_cast<T>(s.kappa[i]), dim, at);
+    const double weight = double{s.upstream[i]} * slope * s.inverse[i];
+    s.weight[i] = kept ? static_cast<T>(weight) : T(0);
+    near += !kept;
+  }
   return near;
 }
 
@@ -260,11 +256,11 @@ private:
     int64_t count = 1;
     if (tiles.in_float) {
       tiles.set_half_angles(x, g, true, s);
-      count = set_weights<Family>(dim, x.n, m, kNearPoleInFloat, x.scalars, y, s);
+      count = set_weights<Family>(dim, x.n * m, kNearPoleInFloat, s);
     }
     if (count > 0) {
       tiles.set_half_angles(x, g, false, s);
-      count = set_weights<Family>(dim, x.n, m, kNearPoleInDouble, x.scalars, y, s);
+      count = set_weights<Family>(dim, x.n * m, kNearPoleInDouble, s);
     }
     write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {

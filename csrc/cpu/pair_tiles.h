@@ -42,7 +42,8 @@ struct PairTile {
   static constexpr int64_t size = kPairRows * kPairColumns, room = size + kPairColumns;
   double sums[size],
       spread[size]; // rows are padded to whole vectors; spread has the type summed in
-  double sin2[room], kappa[room], at_mode[room], log_p[room];
+  double sin2[room], inverse[room]; // 1/(|x| |y|)
+  double kappa[room], at_mode[room], log_p[room];
   float error[room];  // of sin2, then of log_p relative to max(|log_p|, 1)
   int64_t group = -1; // of columns, whose laws were spread last
 };
@@ -120,7 +121,7 @@ template <class S, bool spreads> struct Packed {
   }
 };
 
-// Turns sums of products into half angles: x . y = |x| |y| (1 - 2 sin2).
+// Sets s.inverse, and turns sums of products into half angles: x . y = |x| |y| (1 - 2 sin2).
 SIMD_CLONES inline void half_angles(int64_t rows, int64_t columns, int64_t padded,
                                     const RowScalars &x, const ColumnScalars &y, PairTile &s) {
   constexpr int64_t width = VectorOf<double>::width;
@@ -129,7 +130,9 @@ SIMD_CLONES inline void half_angles(int64_t rows, int64_t columns, int64_t padde
       Vector<double> sum, inverse;
       load(s.sums + r * padded + c, sum);
       load(y.inverse_length + c, inverse);
-      store(0.5 - 0.5 * (sum * (inverse * x.inverse_length[r])), s.sin2 + r * columns + c);
+      inverse *= x.inverse_length[r];
+      store(inverse, s.inverse + r * columns + c);
+      store(0.5 - 0.5 * (sum * inverse), s.sin2 + r * columns + c);
     }
 }
 
@@ -156,6 +159,12 @@ SIMD_CLONES inline void spread_laws(int64_t rows, int64_t columns, bool by_row, 
 template <class T>
 SIMD_CLONES void read_pairs(const T *from, int64_t row_stride, int64_t column_stride, int64_t rows,
                             int64_t columns, T *to) {
+  if (column_stride == 1 && row_stride == columns) {
+    for (int64_t i = 0; i < rows * columns; i += 64 / sizeof(T))
+      __builtin_prefetch(from + rows * columns + i); // of the next tile
+    std::copy(from, from + rows * columns, to);
+    return;
+  }
   for (int64_t r = 0; r < rows; ++r)
     if (column_stride == 1)
       std::copy(from + r * row_stride, from + r * row_stride + columns, to + r * columns);

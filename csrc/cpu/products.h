@@ -17,8 +17,11 @@ HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v,
   constexpr int parts = sizeof(double) / sizeof(T);
   typename VectorOf<T, bytes / parts>::type part[parts];
   memcpy(part, &v, sizeof v);
-  for (int h = 0; h < parts; ++h)
-    sums[h] += __builtin_convertvector(part[h], typename VectorOf<double, bytes>::type);
+  for (int h = 0; h < parts; ++h) {
+    typename VectorOf<double, bytes>::type wide;
+    fill_elements(wide, [&](int i) __attribute__((always_inline)) { return double{part[h][i]}; });
+    sums[h] += wide;
+  }
 }
 
 // sums[r, l] = the sum over i in [0, n) of rows[r][i step] panel[i, l], for kRowsAtOnce rows and the
