@@ -16,7 +16,7 @@ constexpr double kNearPoleInDouble = 0x1p-8;
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 1024;             // that are packed at a time
 constexpr int64_t kWeightElements = 1 << 20;       // of W that are kept at a time
-constexpr int64_t kBandElements = kPackedElements; // of the rows that belong to them
+constexpr int64_t kBandElements = 1 << 18; // of the rows that belong to them
 
 template <class T> struct GradientTile : PairTile {
   T upstream[room], weight[room], kappa_grad[room];
