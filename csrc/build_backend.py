@@ -206,7 +206,7 @@ def _build_library(package: Path) -> None:
         return
 
     sources = [*SOURCES.glob("cuda/*.cu")] if nvcc else []  # first, because they take longest
-    sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/*.cpp")]
+    sources += [*SOURCES.glob("*.cpp"), *SOURCES.glob("cpu/**/*.cpp")]
     _tell(_plan(sources, archs))
     if info["instruction_sets"] == ["SSE2"]:
         _tell(

@@ -14,9 +14,9 @@ namespace spherical {
 constexpr double kNearPoleInDouble = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
-constexpr int64_t kMostColumns = 1024;             // that are packed at a time
-constexpr int64_t kWeightElements = 1 << 20;       // of W that are kept at a time
-constexpr int64_t kBandElements = 1 << 18; // of the rows that belong to them
+constexpr int64_t kMostColumns = 1024;       // that are packed at a time
+constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
+constexpr int64_t kBandElements = 1 << 18;   // of the rows that belong to them
 
 template <class T> struct GradientTile : PairTile {
   T upstream[room], weight[room], kappa_grad[room];

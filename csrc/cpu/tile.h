@@ -64,8 +64,10 @@ private:
     load(rows[1] + i, b);
     load(rows[2] + i, c);
     load(rows[3] + i, d);
-    const V ac = __builtin_shufflevector(a, c, 0, 4, 1, 5), bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
-    const V ac2 = __builtin_shufflevector(a, c, 2, 6, 3, 7), bd2 = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+    const V ac = __builtin_shufflevector(a, c, 0, 4, 1, 5),
+            bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
+    const V ac2 = __builtin_shufflevector(a, c, 2, 6, 3, 7),
+            bd2 = __builtin_shufflevector(b, d, 2, 6, 3, 7);
     store(V(__builtin_shufflevector(ac, bd, 0, 4, 1, 5)), at[i] + r);
     store(V(__builtin_shufflevector(ac, bd, 2, 6, 3, 7)), at[i + 1] + r);
     store(V(__builtin_shufflevector(ac2, bd2, 0, 4, 1, 5)), at[i + 2] + r);

@@ -7,9 +7,8 @@
 namespace spherical {
 
 template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
-  template <class T>
   SIMD_CLONES FLATTEN static void log_prob_at_mode(const Dim<double> &dim, int64_t n,
-                                                   const T *kappa, double *out) {
+                                                   const double *kappa, double *out) {
     if (dim.d < 24)
       at_mode_by_products(dim, n, kappa, out);
     else
@@ -106,8 +105,7 @@ private:
   // log p(mu) = log [(4 pi)^-b Gamma(s)/Gamma(a)] for d < 24: prod_{i<b} (a + i) is the ratio of
   // gammas if b is an integer. If it is not, Gamma(x + 1/2)/Gamma(x) is another factor, with
   // x = a + floor(b) raised by n to where w = x + n - 1/4 >= 8.
-  template <class T>
-  static HD_INLINE void at_mode_by_products(const Dim<double> &dim, int64_t n, const T *kappa,
+  static HD_INLINE void at_mode_by_products(const Dim<double> &dim, int64_t n, const double *kappa,
                                             double *out) {
     constexpr long double inv_4pi = 0.25L / kPi;
     const int whole = static_cast<int>(dim.b);
@@ -145,8 +143,7 @@ private:
   }
 
   // log p(mu) = b log(s/(4 pi e)) + (a - 1/2) log(s/a) + Delta(s) - Delta(a) for a >= 11.5.
-  template <class T>
-  static HD_INLINE void at_mode_by_stirling(double b, int64_t n, const T *kappa, double *out) {
+  static HD_INLINE void at_mode_by_stirling(double b, int64_t n, const double *kappa, double *out) {
     constexpr double inv_4pi_e = 0.25L / kPi / 2.718281828459045235360L;
     for (int64_t r = 0; r < n; ++r) {
       const double a = kappa[r] + b, s = kappa[r] + (b + b), inverse = 1 / (a * s);
