@@ -36,7 +36,7 @@ from ._concentration_from import (
     from_kl,
     from_mean_cosine,
 )
-from ._elsewhere import ARGUMENTS_ELSEWHERE, ATTRIBUTES_ELSEWHERE
+from ._elsewhere import ATTRIBUTES_ELSEWHERE, wrong_arguments
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -99,7 +99,7 @@ class RotationallySymmetric(Distribution):
         """An object for ``__init__``, whose own error for a wrong keyword would name this class."""
         unknown = [name for name in kwargs if name not in _ARGUMENTS]
         if unknown and cls.__init__ is RotationallySymmetric.__init__:
-            raise TypeError(_wrong_arguments(cls.__name__, unknown))
+            raise TypeError(wrong_arguments(cls.__name__, unknown, _ARGUMENTS))
         return super().__new__(cls)
 
     def __init__(
@@ -683,13 +683,6 @@ class RotationallySymmetric(Distribution):
 _SIGNATURE = inspect.signature(RotationallySymmetric.__init__)
 _ARGUMENTS = tuple(_SIGNATURE.parameters)[1:]
 RotationallySymmetric.__new__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-
-
-def _wrong_arguments(owner: str, names: list[str]) -> str:
-    """The message for names that are no arguments of a distribution."""
-    hints = {name: ARGUMENTS_ELSEWHERE.get(name) for name in sorted(names)}
-    shown = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
-    return f"{owner} has no argument {shown}: its arguments are {', '.join(_ARGUMENTS)}"
 
 
 def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:
