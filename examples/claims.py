@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from vi_simsiam.data import FASHION_MNIST
-from vi_simsiam.evaluation.markdown import cell, markdown
+from vi_simsiam.markdown import cell, markdown
 from vi_simsiam.options import Parser, number
 
 RUNS = Path("runs") / "claims"
