@@ -20,7 +20,8 @@ import memory
 import pytest
 import report
 import torch
-from peers import OURS, PEERS, Peer
+from peer import Peer
+from peers import OURS, PEERS
 from table import MEMORY_BOUND
 from work import Case, check, draws
 
