@@ -91,13 +91,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         if case.threads:
             torch.set_num_threads(case.threads)
         row = {
-            "work": case.work,
-            "n": case.n,
-            "d": case.d,
-            "family": case.family,
-            "dtype": case.dtype_name,
-            "device": case.device,
-            "threads": torch.get_num_threads(),
+            **case.described(),
             "peer": peer.name,
             "load": clock.load_average(),
         }
