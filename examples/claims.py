@@ -10,7 +10,7 @@ docs/claims.md tests the claims of the VI-SimSiam paper, and docs/uncertainty.md
 uncertainties of all methods. All train the quick preset's network on Fashion-MNIST with the seeds
 0, 1 and 2. The studies are:
 
-    table        every method of the paper's Table 1, 4 epochs
+    table        every method of the paper's Table 1, and VI-SimCLR, 4 epochs
     schedule     VI-SimSiam and SimSiam under a cosine for 1 and 8 epochs, and under a constant
                  learning rate for 8 epochs, of which the state after 1 and 4 epochs is kept
     beta         VI-SimSiam with the weight kappa^-1 of the cosine or of the loss, and with
