@@ -7,7 +7,7 @@ import json
 import shlex
 
 import pytest
-from training import EXAMPLES, refusal
+from training import EXAMPLES, ROOT, refusal
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -66,8 +66,11 @@ def test_short_form_of_a_report(claims, evaluated, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["claims", "schedule"])
 def test_committed_results_are_of_the_short_form(claims, name):
+    """And the page has their tables."""
     text = (EXAMPLES / "results" / f"{name}.json").read_text()
-    assert claims.as_json(claims.shortened(json.loads(text))) == text
+    report = json.loads(text)
+    assert claims.as_json(claims.shortened(report)) == text
+    assert f"\n\n{claims.summary(report)}\n\n" in (ROOT / "docs" / "claims.md").read_text()
 
 
 @pytest.mark.parametrize(
