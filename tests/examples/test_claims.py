@@ -41,29 +41,6 @@ def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path, capsys):
     assert ("dino", "--method dino", 2, tmp_path) in started
 
 
-@pytest.mark.slow
-def test_short_form_of_a_report(claims, evaluated, tmp_path, capsys):
-    """It has the table of the report, and every number of its groups but the ROC curves."""
-    out, report, _ = evaluated
-    short = tmp_path / "short.json"
-    claims.main(["--summary", str(out / "report.json"), "--results", str(short)])
-    table = capsys.readouterr().out
-    claims.main(["--summary", str(short)])
-    assert capsys.readouterr().out == table
-    shortened = json.loads(short.read_text())
-    assert "sections" not in str(shortened.pop("runs"))
-    text = json.dumps(report["groups"])
-    curves = ("false_positive_rates", "true_positive_rates")
-    assert all(name in text for name in curves)
-    assert not any(name in str(shortened) for name in curves)
-
-    def without(pairs):
-        return {key: value for key, value in pairs if key not in curves}
-
-    assert shortened["groups"] == json.loads(text, object_pairs_hook=without)
-    assert {**report, **shortened} == {**report, "groups": shortened["groups"]}
-
-
 @pytest.mark.parametrize("name", ["claims", "schedule"])
 def test_committed_results_are_of_the_short_form(claims, name):
     """And the page has their tables."""
