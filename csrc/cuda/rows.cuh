@@ -17,6 +17,10 @@
 //   void write(row, place, held, scalars)      writes a pack of these
 //   void write_scalar(row, i, sums, scalars)   writes the results that a row has one of; by one
 //                                  thread, and last, when registers are free and stores under way
+// With kMaySum write_scalar returns what the row adds to a sum over all rows, and then there are
+//   bool sums_rows() const         whether that sum is wanted
+//   T *block_sums() const          room for the sum of each block's rows
+//   void write_sum(sum)            writes that of all rows; by one thread
 #pragma once
 #include "../math/half.h"
 #include "../operands.h"
@@ -33,9 +37,13 @@ struct Team {
   int rank;  // of this thread in its team
   int index; // of the team in its block
 
-  explicit __device__ Team(const RowPlan &plan)
-      : size(plan.team), rank(static_cast<int>(threadIdx.x) & (size - 1)),
-        index(static_cast<int>(threadIdx.x) >> plan.log2_team) {}
+  static __device__ Team of(const RowPlan &plan) {
+    const int thread = static_cast<int>(threadIdx.x);
+    return {plan.team, thread & (plan.team - 1), thread >> plan.log2_team};
+  }
+  static __device__ Team of_block(const RowPlan &plan) {
+    return {plan.threads(), static_cast<int>(threadIdx.x), 0};
+  }
 
   // Replaces each value by its sum over the team: the same bits in every thread.
   template <class T, int N> __device__ void sum(T (&values)[N]) const {
@@ -242,6 +250,7 @@ enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or tw
 template <class Arguments, class Element, int x_operand, int mu_operand> struct ReadsXAndMu {
   using T = Element;
   static constexpr Layout kUnalignedLayout = Layout::strided;
+  static constexpr bool kMaySum = false;
   Arguments args;
 
   struct Row {
@@ -273,6 +282,7 @@ template <class T> struct Work {
   Phase phase;
   int64_t items; // rows, or parts of them
   T *part_sums;  // [n, parts, kSums]: from the first launch to the second
+  Counter counter;
 };
 
 // One team at work on one row, or on a part of it.
@@ -400,9 +410,10 @@ template <class Kernel> struct RowWorker {
     return work.part_sums + (item.row * work.plan.parts + p) * kSums;
   }
 
-  __device__ __forceinline__ void run() {
+  // Returns what the row adds to the sum of all rows, in one thread of the team, and else 0.
+  __device__ __forceinline__ T run() {
     if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
-      return;
+      return 0;
     T sums[kSums] = {};
     if (work.phase == Phase::parts)
       sum_of_part_sums(sums);
@@ -412,27 +423,59 @@ template <class Kernel> struct RowWorker {
       if (team.rank == 0)
         for (int s = 0; s < kSums; ++s)
           part_sums(item.first)[s] = sums[s];
-      return;
+      return 0;
     }
     const auto scalars = kernel.scalars(*this, sums);
     if (kernel.writes())
       write(work.plan.begin(item.first), work.plan.begin(item.last), scalars);
-    if (team.rank == 0 && item.first == 0)
-      kernel.write_scalar(row, item.row, sums, scalars);
+    if (team.rank == 0 && item.first == 0) {
+      if constexpr (Kernel::kMaySum)
+        return kernel.write_scalar(row, item.row, sums, scalars);
+      else
+        kernel.write_scalar(row, item.row, sums, scalars);
+    }
+    return 0;
   }
 };
+
+// Adds up what the rows of all blocks have added, in an order that the number of blocks decides. The
+// block that ends last adds up the blocks.
+template <class Kernel, class T>
+__device__ __forceinline__ void sum_rows(const Kernel &kernel, const Work<T> &work, T of_thread) {
+  const Team block = Team::of_block(work.plan);
+  T sum[1] = {of_thread};
+  block.sum(sum);
+  static __shared__ bool is_last;
+  if (block.rank == 0) {
+    kernel.block_sums()[blockIdx.x] = sum[0];
+    is_last = ends_last(work.counter);
+  }
+  __syncthreads();
+  if (!is_last)
+    return;
+  double total[1] = {};
+  for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x)
+    total[0] += kernel.block_sums()[b];
+  block.sum(total);
+  if (block.rank == 0)
+    kernel.write_sum(total[0]);
+}
 
 template <class Kernel>
 __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kMinBlocks)
     for_each_row(const __grid_constant__ Kernel kernel,
                  const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
-  const Team team(plan);
+  const Team team = Team::of(plan);
+  typename Kernel::T sum = 0;
   for (int64_t i = blockIdx.x * plan.teams + team.index; i < work.items;
        i += gridDim.x * plan.teams) {
     const Item item = work.phase == Phase::rows ? plan.row(i) : plan.part(i);
-    RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
+    sum += RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
   }
+  if constexpr (Kernel::kMaySum)
+    if (kernel.sums_rows())
+      sum_rows(kernel, work, sum);
 }
 
 // The gradient of an expanded vector has a row for each of the batch; torch sums them.
@@ -452,9 +495,16 @@ template <class Kernel> void launch_rows(const Kernel &kernel) {
   const RowPlan plan =
       plan_rows<T>(kernel.args.operands.rows.n, kernel.args.operands.rows.d, layout);
   const int32_t device = kernel.args.device;
+  Counter counter = 0;
+  bool sums_rows = false;
+  if constexpr (Kernel::kMaySum)
+    if ((sums_rows = kernel.sums_rows()))
+      counter = next_counter(device);
   const auto run = [&](Phase phase, int64_t items, T *part_sums) {
-    launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
-           Work<T>{plan, phase, items, part_sums});
+    const int64_t blocks =
+        std::max<int64_t>(plan.blocks(items), sums_rows); // a sum of no rows is 0
+    launch(device, for_each_row<Kernel>, blocks, plan.threads(), kernel,
+           Work<T>{plan, phase, items, part_sums, counter});
   };
   if (!Kernel::kMaySplit || !plan.is_split())
     return run(Phase::rows, plan.n, nullptr);

@@ -10,7 +10,7 @@ using namespace spherical;
 template <class Family, class Element> struct Forward {
   using T = Element;
   static constexpr int kSums = 3, kMinBlocks = is_float32<T> ? 3 : 1; // g . mu, |mu|^2, |g|^2
-  static constexpr bool kMaySplit = true;
+  static constexpr bool kMaySplit = true, kMaySum = false;
   static constexpr Layout kUnalignedLayout = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
   RSample<T> args;
@@ -122,7 +122,7 @@ template <class Family, class Element> struct Forward {
 template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
-  static constexpr bool kMaySplit = true;
+  static constexpr bool kMaySplit = true, kMaySum = false;
   static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;
