@@ -13,6 +13,7 @@ constexpr int64_t kEnoughBlocks = 512; // blocks that fill any GPU
 
 // The most threads that a row may occupy; they are a block. More would have too few registers each.
 template <class T> constexpr int kMaxTeam = 256;
+constexpr int kMaxWarps = kMaxTeam<float> / 32;
 
 // A pack is what a thread moves by one 16-byte access: this many elements of T.
 template <class T> constexpr int kPackWidth = 16 / static_cast<int>(sizeof(T));

@@ -47,18 +47,20 @@ struct Team {
 
   // Replaces each value by its sum over the team: the same bits in every thread.
   template <class T, int N> __device__ void sum(T (&values)[N]) const {
-    sum_lanes(values, size > 32 ? 32 : size);
+    if (size < 32)
+      return sum_lanes<16>(values, mask(), size);
+    sum_lanes<32>(values, ~0u, 32);
     if (size > 32) {
-      static __shared__ T partial[32][N];
-      const int warps = size / 32;
+      static __shared__ T partial[kMaxWarps][N];
       __syncthreads(); // the last sums have been read
       if (threadIdx.x % 32 == 0)
         for (int k = 0; k < N; ++k)
           partial[threadIdx.x / 32][k] = values[k];
       __syncthreads();
+      const int warps = size / 32, warp = static_cast<int>(threadIdx.x) & (warps - 1);
       for (int k = 0; k < N; ++k)
-        values[k] = partial[threadIdx.x & (warps - 1)][k];
-      sum_lanes(values, warps);
+        values[k] = partial[warp][k];
+      sum_lanes<kMaxWarps>(values, ~0u, warps);
     }
   }
 
@@ -84,10 +86,14 @@ private:
     return size < 32 ? ((1u << size) - 1u) << (threadIdx.x % 32 - rank) : ~0u;
   }
 
-  template <class T, int N> __device__ void sum_lanes(T (&values)[N], int lanes) const {
-    for (int distance = lanes / 2; distance > 0; distance /= 2)
-      for (int k = 0; k < N; ++k)
-        values[k] += __shfl_xor_sync(mask(), values[k], distance);
+  // Over `lanes` neighbouring threads, which are `most` at most.
+  template <int most, class T, int N>
+  static __device__ __forceinline__ void sum_lanes(T (&values)[N], unsigned mask, int lanes) {
+#pragma unroll
+    for (int distance = most / 2; distance > 0; distance /= 2)
+      if (distance < lanes)
+        for (int k = 0; k < N; ++k)
+          values[k] += __shfl_xor_sync(mask, values[k], distance);
   }
 };
 
