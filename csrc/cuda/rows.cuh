@@ -15,8 +15,9 @@
 //   Scalars scalars(worker, sums)  what the results need of the sums
 //   bool writes() const            whether there are results for each element
 //   void write(row, place, held, scalars)      writes a pack of these
-//   void write_scalar(row, i, sums, scalars)   writes the results that a row has one of; by one
-//                                  thread, and last, when registers are free and stores under way
+//   Last last(sums, scalars)       what the results that a row has one of need
+//   void write_scalar(row, i, last)  writes these, by one thread. A team takes some rows one after
+//                                  another; then each of its threads has the scalars of one row
 // With kMaySum write_scalar returns what the row adds to a sum over all rows, and then there are
 //   bool sums_rows() const         whether that sum is wanted
 //   T *block_sums() const          room for the sum of each block's rows
@@ -416,10 +417,10 @@ template <class Kernel> struct RowWorker {
     return work.part_sums + (item.row * work.plan.parts + p) * kSums;
   }
 
-  // Returns what the row adds to the sum of all rows, in one thread of the team, and else 0.
-  __device__ __forceinline__ T run() {
+  // Sets `last` where this thread is to write the scalars of the row.
+  __device__ __forceinline__ void run(bool is_mine, typename Kernel::Last &last) {
     if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
-      return 0;
+      return;
     T sums[kSums] = {};
     if (work.phase == Phase::parts)
       sum_of_part_sums(sums);
@@ -429,18 +430,13 @@ template <class Kernel> struct RowWorker {
       if (team.rank == 0)
         for (int s = 0; s < kSums; ++s)
           part_sums(item.first)[s] = sums[s];
-      return 0;
+      return;
     }
     const auto scalars = kernel.scalars(*this, sums);
+    if (is_mine)
+      last = kernel.last(sums, scalars);
     if (kernel.writes())
       write(work.plan.begin(item.first), work.plan.begin(item.last), scalars);
-    if (team.rank == 0 && item.first == 0) {
-      if constexpr (Kernel::kMaySum)
-        return kernel.write_scalar(row, item.row, sums, scalars);
-      else
-        kernel.write_scalar(row, item.row, sums, scalars);
-    }
-    return 0;
   }
 };
 
@@ -473,11 +469,32 @@ __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kMinBloc
                  const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
   const Team team = Team::of(plan);
+  const auto item_at = [&](int64_t i) {
+    return work.phase == Phase::rows ? plan.row(i) : plan.part(i);
+  };
   typename Kernel::T sum = 0;
-  for (int64_t i = blockIdx.x * plan.teams + team.index; i < work.items;
-       i += gridDim.x * plan.teams) {
-    const Item item = work.phase == Phase::rows ? plan.row(i) : plan.part(i);
-    sum += RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
+  for (int64_t first = blockIdx.x * plan.items_of_block() + team.index; first < work.items;
+       first += gridDim.x * plan.items_of_block()) {
+    typename Kernel::Last last;
+#pragma unroll 1
+    for (int r = 0; r < plan.rows; ++r) {
+      const int64_t i = first + r * plan.teams;
+      if (i >= work.items)
+        break;
+      const Item item = item_at(i);
+      RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run(r == team.rank,
+                                                                                last);
+    }
+    const int64_t mine = first + team.rank * plan.teams;
+    if (team.rank >= plan.rows || mine >= work.items || work.phase == Phase::part_sums)
+      continue;
+    const Item item = item_at(mine);
+    if (item.first > 0)
+      continue;
+    if constexpr (Kernel::kMaySum)
+      sum += kernel.write_scalar(kernel.row(item.row), item.row, last);
+    else
+      kernel.write_scalar(kernel.row(item.row), item.row, last);
   }
   if constexpr (Kernel::kMaySum)
     if (kernel.sums_rows())

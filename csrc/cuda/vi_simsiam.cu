@@ -69,9 +69,11 @@ template <class Family, class T> struct Loss : Vectors<T> {
       store(args.operands, args.kGradTarget, row.i * args.operands.rows.d, at,
             elements(s.cosine.mu_part, s.step, held.mu, held.x));
   }
-  __device__ __forceinline__ T write_scalar(const Row &row, int64_t i, const T (&)[kSums],
-                                            const Scalars &s) const {
-    const HalfAngle<T> c = s.cosine.half_angle;
+  using Last = HalfAngle<T>;
+  __device__ __forceinline__ Last last(const T (&)[kSums], const Scalars &s) const {
+    return s.cosine.half_angle;
+  }
+  __device__ __forceinline__ T write_scalar(const Row &row, int64_t i, const Last &c) const {
     const T loss = row_loss<Family>(row.kappa, args.dim,
                                     Family::log_prob_at_mode_over_uniform(row.kappa, args.dim), c);
     if (!sums_rows())

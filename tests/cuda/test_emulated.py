@@ -212,6 +212,31 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("n", "d"), [(8195, 257), (300_001, 16)])
+def test_teams_that_take_several_rows(n: int, d: int) -> None:
+    """Two, and the last team one. Each row has the bits that it has where a team takes one."""
+    torch.manual_seed(n)
+    mu, value = points(n, d, dtype=torch.float32), points(n, d, dtype=torch.float32)
+    kappa, grad = torch.rand(n) * 3 * d, torch.randn(n)
+    calls = {
+        "log_prob": lambda x, m, k, g: [cuda.log_prob(x, m, k, 0)],
+        "log_prob_backward": lambda x, m, k, g: cuda.log_prob_backward(g, x, m, k, 0, 7),
+        "rsample_backward": lambda x, m, k, g: cuda.rsample_backward(m, x, m, k, 0, 6),
+        "loss": lambda x, m, k, g: cuda.vi_simsiam_loss(g, m, x, k, 0, 0.0, 7),
+    }
+    few = slice(n - 700, n)
+    for name, call in calls.items():
+        many = [x[few] for x in call(value, mu, kappa, grad)]
+        expected = call(*(x[few] for x in (value, mu, kappa, grad)))
+        for a, b in zip(many, expected, strict=True):
+            assert torch.equal(a, b), name
+    assert_log_prob_agrees(value, mu, kappa)
+    loss = cuda.vi_simsiam_loss(grad, mu, value, kappa, 0, 0.0, 0, 1 / n)[0]
+    expected = cpu.vi_simsiam_loss(grad, mu, value, kappa, 0, 0.0, 0, 1 / n)[0]
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_split_rows_have_the_bits_of_whole_ones() -> None:
     """512 rows are no longer few: a block takes all parts of a row."""
     torch.manual_seed(0)
