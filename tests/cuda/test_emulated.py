@@ -180,6 +180,10 @@ def test_half_precision(n: int, d: int, place: Any) -> None:
     assert_log_prob_agrees(place(half), bfloat16, kappa)
     assert_log_prob_agrees(value, place(half), kappa)
     assert_rsample_agrees(place(bfloat16), kappa)
+    sample, grad = cpu.rsample(half, kappa, RNG_STATE, 0), torch.randn(n, d).bfloat16()
+    for upstream in (place(grad), grad[:, :1].expand(n, d)):
+        arguments = (upstream, sample, half, kappa, 0, 6)
+        assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
     with pytest.raises(RuntimeError, match="take float64 vectors alone"):
         cuda.rsample(half, kappa.double(), RNG_STATE, 0)
 

@@ -170,6 +170,25 @@ def test_graph_of_the_loss(family: Family) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, (loss, *grads), strict=True))
 
 
+def test_sums_on_several_streams_and_in_a_graph() -> None:
+    """Launches that run at once count their blocks apart."""
+    target, pred, kappa, _ = inputs()
+    expected = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25)
+    in_graph = torch.empty_like(expected)
+    graph = captured(
+        lambda: in_graph.copy_(ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25))
+    )
+    streams, found = [torch.cuda.Stream() for _ in range(4)], []
+    torch.cuda.synchronize()
+    for _ in range(200):
+        graph.replay()
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25))
+    torch.cuda.synchronize()
+    assert all(torch.equal(x, expected) for x in (*found, in_graph))
+
+
 def test_graph_of_a_distribution() -> None:
     """torch's own generator advances between the replays of a captured rsample()."""
     _, loc, kappa, _ = inputs()
