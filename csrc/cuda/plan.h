@@ -90,7 +90,7 @@ struct RowPlan {
 };
 
 // A team is the fewest threads with a pack each, up to a warp; from there on the fewest that hold a
-// row in their registers, up to kMaxTeam.
+// row in their registers, up to kMaxTeam. A team takes several rows where enough blocks remain.
 template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
   RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, 0, 1, 1, true};
   while (plan.team < 32 ? plan.team * plan.width < d : plan.chunk() < d && plan.team < kMaxTeam<T>)
@@ -101,9 +101,8 @@ template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
     plan.layout = Layout::neighbours;
   plan.length = kChunksPerPart * plan.chunk();
   plan.parts = static_cast<int32_t>((d + plan.length - 1) / plan.length);
-  while (plan.rows <
-             std::min(kMostRows, plan.team) && // a thread of the team for each row's scalars
-         n / plan.items_of_block() >= 16 * kEnoughBlocks)
+  const int32_t most = std::min(kMostRows, plan.team); // each row's scalars have a thread
+  while (plan.rows < most && n / plan.items_of_block() >= 16 * kEnoughBlocks)
     plan.rows *= 2;
   return plan;
 }
