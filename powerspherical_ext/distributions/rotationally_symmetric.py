@@ -245,8 +245,7 @@ class RotationallySymmetric(Distribution):
         sample_shape = as_size(sample_shape)
         if sample_shape:
             concentration = concentration.expand(sample_shape + self._batch_shape)
-        sample = ops.rsample(loc, concentration, rng_state, self._family)
-        return sample if sample.dtype is loc.dtype else sample.to(loc.dtype)
+        return ops.rsample(loc, concentration, rng_state, self._family, loc.dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, with the same arguments, shape and dtype, but without gradients."""
