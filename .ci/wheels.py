@@ -66,9 +66,13 @@ def build() -> None:
     run(tools / "python", "-m", "build", "--sdist", "--outdir", DIST)
     (sdist,) = DIST.glob("*.tar.gz")
     run(*pip_wheel, "--wheel-dir", DIST, sdist, POWERSPHERICAL_KERNELS="0")
-    with_kernels = {"POWERSPHERICAL_REQUIRE_KERNELS": "1", "POWERSPHERICAL_GLIBC": GLIBC}
-    archs = os.environ.get("POWERSPHERICAL_CUDA_ARCHS") or CUDA_ARCHS
-    run(*pip_wheel, "--wheel-dir", raw, sdist, **with_kernels, POWERSPHERICAL_CUDA_ARCHS=archs)
+    stand_ins = run(sys.executable, ROOT / ".ci" / "old_glibc.py", GLIBC, BUILD / "glibc")
+    with_kernels = {
+        "POWERSPHERICAL_REQUIRE_KERNELS": "1",
+        "POWERSPHERICAL_CUDA_ARCHS": os.environ.get("POWERSPHERICAL_CUDA_ARCHS") or CUDA_ARCHS,
+        "LDFLAGS": f"{os.environ.get('LDFLAGS', '')} {stand_ins}",
+    }
+    run(*pip_wheel, "--wheel-dir", raw, sdist, **with_kernels)
     (wheel,) = raw.glob("*.whl")
 
     run(tools / "auditwheel", "show", wheel)
@@ -133,7 +137,6 @@ def aarch64() -> None:
         CXX=compiler,
         CXXFLAGS="",
         POWERSPHERICAL_CUDA="0",
-        POWERSPHERICAL_GLIBC="",
     )
     header = (package / "_C.so").read_bytes()[:20]
     assert header[:4] == b"\x7fELF"

@@ -20,7 +20,8 @@ import memory
 import pytest
 import report
 import torch
-from peers import OURS, PEERS, Peer
+from peer import Peer
+from peers import OURS, PEERS
 from table import MEMORY_BOUND
 from work import Case, check, draws
 
@@ -90,13 +91,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         if case.threads:
             torch.set_num_threads(case.threads)
         row = {
-            "work": case.work,
-            "n": case.n,
-            "d": case.d,
-            "family": case.family,
-            "dtype": case.dtype_name,
-            "device": case.device,
-            "threads": torch.get_num_threads(),
+            **case.described(),
             "peer": peer.name,
             "load": clock.load_average(),
         }

@@ -24,7 +24,7 @@ from typing import Any
 
 import memory
 import torch
-from peers import Run, run_torch
+from peer import Run, run_torch
 from torch import Tensor
 from work import Case, inputs
 

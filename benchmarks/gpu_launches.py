@@ -29,7 +29,11 @@ def launches(
         "log_prob_backward": lambda: ops.log_prob_backward(upstream, x, mu, kappa, family, 7),
         "rsample": lambda: ops.rsample(mu, kappa, state, family),
         "rsample_backward": lambda: ops.rsample_backward(grad, x, mu, kappa, family, 6),
-        "vi_simsiam_loss": lambda: ops.vi_simsiam_loss(upstream, mu, x, kappa, family, 0.0, 7),
+        "vi_simsiam_loss": lambda: [  # of each row, and their sum
+            ops.vi_simsiam_loss(upstream, mu, x, kappa, family, 0.0, 7),
+            ops.vi_simsiam_loss(None, mu, x, kappa, family, 0.0, 7, 1 / n),
+        ],
+        "scale_gradients_": lambda: ops.scale_gradients_(x.clone(), x[:0], kappa.clone(), y[0]),
         "scalar_function": lambda: ops.scalar_function(kappa, d, family, 0),
         "kl": lambda: ops.kl(kappa, upstream, y, 1 - y, d, family, family, 0),
     }

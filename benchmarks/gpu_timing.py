@@ -183,13 +183,8 @@ def rows_of(
         quartiles = statistics.quantiles(of_peer, n=4)
         rows.append(
             {
-                "work": work or case.work,
-                "n": case.n,
-                "d": case.d,
-                "family": case.family,
-                "dtype": case.dtype_name,
-                "device": case.device,
-                "threads": torch.get_num_threads(),
+                **case.described(),
+                **({"work": work} if work else {}),
                 "peer": peer,
                 "seconds": quartiles[1],
                 "iqr": quartiles[2] - quartiles[0],

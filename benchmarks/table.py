@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peers import PEERS, Peer
+from peer import Peer
+from peers import PEERS
 from work import FAMILIES, QUANTITIES, Case
 
 Sizes = tuple[tuple[int, int], ...]

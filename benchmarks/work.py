@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +120,18 @@ class Case:
     @property
     def wanted(self) -> tuple[int, ...]:
         return QUANTITIES[self.quantity].differentiated if self.backward else ()
+
+    def described(self) -> dict[str, Any]:
+        """What every row of results says of the case, as it runs now."""
+        return {
+            "work": self.work,
+            "n": self.n,
+            "d": self.d,
+            "family": self.family,
+            "dtype": self.dtype_name,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+        }
 
     @property
     def declared_family(self) -> Family:

@@ -11,8 +11,6 @@ Environment variables:
                                     and PTX of an older one (default: the visible GPUs, else
                                     DEFAULT_ARCHS)
     POWERSPHERICAL_REQUIRE_KERNELS  1: an error, instead of plain torch, if there is no compiler
-    POWERSPHERICAL_GLIBC            such as "2.28": the library then runs with that version of the C
-                                    library and with newer ones (default: with that of this machine)
     CXX, CXXFLAGS, LDFLAGS, CUDA_HOME, CUDAHOSTCXX as in other builds
 
 A build may be killed, or fail, at any time. The library is replaced first, by a rename, and then
@@ -192,7 +190,6 @@ def _build_library(package: Path) -> None:
     if nvcc:
         compilers[".cu"] = [*cuda_compiler(nvcc, archs, cxx), "--threads=0"]
     libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
-    glibc = _wanted_glibc()
     info = {
         "compiler": _output([*cxx, "--version"]).partition("\n")[0],
         "instruction_sets": _instruction_sets(compilers[".cpp"]),
@@ -200,7 +197,7 @@ def _build_library(package: Path) -> None:
         "cuda_archs": archs,
         "missing": {} if nvcc else {"cuda": why_no_nvcc()},
     }
-    info["digest"] = _digest(info, compilers, libraries, glibc)
+    info["digest"] = _digest(info, compilers, libraries)
     library = package / LIBRARY
     if library.exists() and _read_info(package) == {**info, "library": _fingerprint(library)}:
         return
@@ -220,7 +217,6 @@ def _build_library(package: Path) -> None:
             for source, output in zip(sources, objects, strict=True)
         )
         inputs = [*objects, _stub_torch(cxx, folder), *libraries]
-        inputs += _old_glibc(cxx, glibc, folder) if glibc else []
         _run_all([[*cxx, "-shared", "-o", f"{folder}/{LIBRARY}", *inputs]])
         info["library"] = _fingerprint(folder / LIBRARY)
         _install(package, folder / LIBRARY)
@@ -413,52 +409,6 @@ def _instruction_sets(compiler: list[str]) -> list[str]:
         return ["AVX-512", "AVX2", "SSE2"]
     names = {"__AVX512F__": "AVX-512", "__AVX2__": "AVX2", "__SSE2__": "SSE2", "__ARM_NEON": "NEON"}
     return [next((name for macro, name in names.items() if f" {macro} " in macros), "no vectors")]
-
-
-def _wanted_glibc() -> tuple[int, ...] | None:
-    wanted = os.environ.get("POWERSPHERICAL_GLIBC", "")
-    if wanted and not re.fullmatch(r"\d+\.\d+", wanted):
-        _fail(f"POWERSPHERICAL_GLIBC must be a version such as 2.28, not {wanted!r}")
-    return tuple(map(int, wanted.split("."))) if wanted else None
-
-
-def _old_glibc(cxx: list[str], newest: tuple[int, ...], folder: Path) -> list[str]:
-    """Stand-ins for libc and libm with the versions of symbols that `newest` of glibc had.
-
-    The linker writes into a library the version that each function has where it is linked. glibc
-    keeps older versions for libraries that ask for them, but a linker takes the newest.
-    """
-    stubs = []
-    for name in ("libc.so.6", "libm.so.6"):
-        real = _output([*cxx, f"-print-file-name={name}"]).strip()
-        table = _output(["readelf", "--dyn-syms", "--wide", real])
-        pattern = r"(FUNC|IFUNC|OBJECT|TLS) .* (\w+)@@?GLIBC_([\d.]+)"
-        chosen: dict[str, tuple[tuple[int, ...], str]] = {}
-        for kind, symbol, version in re.findall(pattern, table):
-            numbers = tuple(map(int, version.split(".")))
-            if chosen.get(symbol, ((),))[0] < numbers <= newest:
-                chosen[symbol] = numbers, "function" if "FUNC" in kind else "object"
-        source, script = folder / f"{name}.s", folder / f"{name}.map"
-        lines = [f".globl {s}\n.type {s},@{kind}\n{s}:\n" for s, (_, kind) in chosen.items()]
-        source.write_text("".join(lines))
-        versions = {numbers for numbers, _ in chosen.values()}
-        script.write_text(
-            "".join(
-                f"GLIBC_{'.'.join(map(str, numbers))} "
-                f"{{ {' '.join(f'{s};' for s, (n, _) in chosen.items() if n == numbers)} }};\n"
-                for numbers in versions
-            )
-        )
-        stubs.append(f"{folder}/{name}")
-        flags = ["-shared", "-nostdlib", f"-Wl,-soname,{name}", f"-Wl,--version-script={script}"]
-        _run_all([[*cxx, *flags, "-o", stubs[-1], str(source)]])
-    # A function of libstdc++ that the headers of GCC 12 call, and that older ones do not have.
-    source = folder / "old_libstdcxx.cpp"
-    source.write_text(
-        '#include <new>\nextern "C" __attribute__((weak, visibility("hidden"))) void '
-        "_ZSt28__throw_bad_array_new_lengthv() { throw std::bad_array_new_length(); }\n"
-    )
-    return [*stubs, str(source), "-fPIC"]
 
 
 def _digest(*settings: object) -> str:

@@ -4,6 +4,8 @@
 #include "families.h"
 #include "tensor.h"
 #include <cstring>
+#include <memory>
+#include <optional>
 
 namespace spherical {
 
@@ -38,6 +40,20 @@ inline double unpack_float(const StableIValue *stack, int i) {
   double value;
   std::memcpy(&value, &stack[i], sizeof value);
   return value;
+}
+
+// The optional arguments at position i of the stack. Torch hands over an address, which is to be
+// deleted, of what it would hand over for an argument that is not optional.
+inline std::unique_ptr<StableIValue> unpack_optional(const StableIValue *stack, int i) {
+  return std::unique_ptr<StableIValue>(reinterpret_cast<StableIValue *>(stack[i]));
+}
+inline std::optional<Tensor> unpack_optional_tensor(const StableIValue *stack, int i) {
+  const auto value = unpack_optional(stack, i);
+  return value ? std::optional<Tensor>(*value) : std::nullopt;
+}
+inline std::optional<double> unpack_optional_float(const StableIValue *stack, int i) {
+  const auto value = unpack_optional(stack, i);
+  return value ? std::optional<double>(unpack_float(value.get(), 0)) : std::nullopt;
 }
 
 // The argument `needs_grad` of an op: the bits of NeedsGrad in Python.

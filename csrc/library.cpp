@@ -25,9 +25,14 @@ const int registered = [] {
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
            "int needs_grad) -> (Tensor, Tensor)",
-           // the loss, and the gradients of pred, target and kappa
-           "vi_simsiam_loss(Tensor grad, Tensor pred, Tensor target, Tensor kappa, int family, "
-           "float beta, int needs_grad) -> (Tensor, Tensor, Tensor, Tensor)",
+           // the loss, and the gradients of pred, target and kappa. With a scale the first is the
+           // sum of scale grad loss, which begins with `start`; without a grad, that is 1
+           "vi_simsiam_loss(Tensor? grad, Tensor pred, Tensor target, Tensor kappa, int family, "
+           "float beta, int needs_grad, float? scale=None, Tensor? start=None) "
+           "-> (Tensor, Tensor, Tensor, Tensor)",
+           // multiplies in place; reads and writes nothing where the factor is 1
+           "scale_gradients_(Tensor(a!) pred, Tensor(b!) target, Tensor(c!) kappa, Tensor factor) "
+           "-> ()",
            // whether |value| of [..., d] is 1 within the tolerance, and lower <= value < upper of
            // [...]: bool, for any floating-point dtype; on the CPU alone
            "on_sphere(Tensor value, float tolerance) -> Tensor",

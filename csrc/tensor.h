@@ -116,6 +116,16 @@ public:
     return result;
   }
 
+  bool is_contiguous() const {
+    int64_t step = 1;
+    for (int64_t i = dim_ - 1; i >= 0; --i) {
+      if (sizes_[i] > 1 && strides_[i] != step)
+        return false;
+      step *= sizes_[i];
+    }
+    return true;
+  }
+
   // Returns whether each row [d] is one value repeated, with stride 0.
   bool has_uniform_rows() const { return dim_ > 0 && strides_[dim_ - 1] == 0; }
 

@@ -7,6 +7,7 @@
 #include "operands.h"
 #include "sphere.h"
 #include <limits>
+#include <optional>
 
 namespace spherical {
 
@@ -74,19 +75,31 @@ template <class T> struct VISimSiamLoss {
   T beta;
   Dim<T> dim;
   int32_t device;
+  bool has_grad;  // else the upstream gradient of each row is 1
+  T scale;        // what multiplies those of all rows
+  T *sum;         // of upstream * loss over the rows; null where the loss of each row is wanted
+  const T *start; // what the sum begins with; null for 0
 
+  HD_INLINE T upstream(int64_t offset) const {
+    return has_grad ? scale * operands.scalar(kGrad, offset) : scale;
+  }
   bool is_aligned(int64_t width) const {
     return operands.is_aligned(kPred, width) && operands.is_aligned(kTarget, width);
   }
 };
 
 // Calls run(family, VISimSiamLoss<T>), which writes the loss and the gradients that are needed,
-// each in the dtype of its operand. T is the dtype of kappa.
+// each in the dtype of its operand. T is the dtype of kappa. Where the losses are summed, the array
+// for those of the rows is scratch space of the kernel, and has one element at least.
 template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run &run) {
   constexpr const char *op = "vi_simsiam_loss";
-  Tensor grad(stack[0]), pred(stack[1]), target(stack[2]), kappa(stack[3]);
+  std::optional<Tensor> given = unpack_optional_tensor(stack, 0), start;
+  Tensor pred(stack[1]), target(stack[2]), kappa(stack[3]);
   const double beta = unpack_float(stack, 5);
   const NeedsGrad needs(stack[6]);
+  const std::optional<double> scale = unpack_optional_float(stack, 7);
+  start = unpack_optional_tensor(stack, 8);
+  Tensor &grad = given ? *given : kappa;
   check_same_device(op, kappa, {&grad, &pred, &target});
   pred.make_rows_dense();
   target.make_rows_dense();
@@ -95,8 +108,16 @@ template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run 
                           {"target", target, true},
                           {"kappa", kappa, false}};
   check_same_dtype(op, inputs[3], inputs[0]);
+  if (start) {
+    check_same_device(op, kappa, {&*start});
+    if (!scale || start->dim() != 0 || start->dtype() != kappa.dtype())
+      fail("vi_simsiam_loss: start must be a scalar of the dtype of kappa, beside a scale");
+  }
   const Batch batch = broadcast(op, inputs);
-  Tensor loss = kappa.empty(batch.shape);
+  Tensor loss = kappa.empty(scale && batch.n == 0 ? std::vector<int64_t>{1} : batch.shape);
+  std::optional<Tensor> sum;
+  if (scale)
+    sum = kappa.empty(std::vector<int64_t>{});
   Tensor grad_kappa = kappa.empty(needs.kappa ? batch.shape : std::vector<int64_t>{0});
   Tensor grad_pred = new_gradient(pred, batch, needs.mu, false);
   Tensor grad_target = new_gradient(target, batch, needs.value, false);
@@ -107,11 +128,17 @@ template <class Run> void unpack_vi_simsiam_loss(StableIValue *stack, const Run 
   const auto rows = rows_of(op, batch, inputs, results);
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
-    const VISimSiamLoss<T> args{row_operands<T>(op, rows, inputs, results), static_cast<T>(beta),
-                                make_dim<T>(batch.d), kappa.device_index()};
+    const VISimSiamLoss<T> args{row_operands<T>(op, rows, inputs, results),
+                                static_cast<T>(beta),
+                                make_dim<T>(batch.d),
+                                kappa.device_index(),
+                                given.has_value(),
+                                static_cast<T>(scale.value_or(1)),
+                                sum ? sum->template out<T>() : nullptr,
+                                start ? start->template in<T>() : nullptr};
     dispatch_family(op, static_cast<int64_t>(stack[4]), [&](auto family) { run(family, args); });
   });
-  stack[0] = loss.release();
+  stack[0] = sum ? sum->release() : loss.release();
   stack[1] = grad_pred.release();
   stack[2] = grad_target.release();
   stack[3] = grad_kappa.release();

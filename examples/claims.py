@@ -2,19 +2,22 @@
 
     python examples/claims.py --jobs 2             # 54 trainings, in folders below runs/claims
     python examples/claims.py table --jobs 2       # one study alone
-    python examples/evaluate.py runs/claims/*-*    # then evaluate them
+    python examples/evaluate.py runs/claims/*-* --out runs/claims-report    # then evaluate them
+    python examples/claims.py --summary runs/claims-report/report.json --results claims.json
     python examples/claims.py --summary examples/results/claims.json    # the table of README.md
 
 docs/claims.md tests the claims of the VI-SimSiam paper, and docs/uncertainty.md compares the
 uncertainties of all methods. All train the quick preset's network on Fashion-MNIST with the seeds
 0, 1 and 2. The studies are:
 
-    table        every method of the paper's Table 1, 4 epochs
+    table        every method of the paper's Table 1, and VI-SimCLR, 4 epochs
     schedule     VI-SimSiam and SimSiam under a cosine for 1 and 8 epochs, and under a constant
                  learning rate for 8 epochs, of which the state after 1 and 4 epochs is kept
     beta         VI-SimSiam with the weight kappa^-1 of the cosine or of the loss, and with
                  kappa^-0.5 of the loss, 8 epochs
     uncertainty  MCInfoNCE, ELK and HIB, 4 epochs; examples/uncertainty.py compares them with table
+
+--results writes a short form of the report, such as the ones in examples/results.
 
 One training takes about 25 seconds an epoch on one CPU core. A study goes on where it stopped: a
 folder that has results.json is finished.
@@ -32,8 +35,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from evaluate import as_json
 from vi_simsiam.data import FASHION_MNIST
-from vi_simsiam.evaluation.markdown import cell, markdown
+from vi_simsiam.markdown import cell, markdown
 from vi_simsiam.options import Parser, number
 
 RUNS = Path("runs") / "claims"
@@ -79,6 +83,22 @@ def train(name: str, options: str, seed: int, root: Path) -> int:
     return subprocess.run(command).returncode
 
 
+def shortened(report: dict[str, Any]) -> dict[str, Any]:
+    """A report without its ROC curves, and without the sections of runs, which it has by groups."""
+    runs = {
+        name: {key: value for key, value in run.items() if key != "sections"}
+        for name, run in report["runs"].items()
+    }
+    return {**report, "runs": runs, "groups": without_curves(report["groups"])}
+
+
+def without_curves(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    curves = ("false_positive_rates", "true_positive_rates")
+    return {key: without_curves(value) for key, value in tree.items() if key not in curves}
+
+
 def summary(report: dict[str, Any]) -> str:
     """The accuracy of each method, and how well its own confidence and the nearest similarity tell
     right from wrong answers of the kNN classifier."""
@@ -106,13 +126,20 @@ def main(argv: list[str] | None = None) -> None:
     default = next((path for path in FASHION_MNIST if path.is_dir()), FASHION_MNIST[0])
     add("--root", type=Path, default=default, help=f"folder of Fashion-MNIST (default {default})")
     add("--summary", type=Path, metavar="REPORT", help="print a table of this report.json")
+    add("--results", type=Path, metavar="FILE", help="write a short form of --summary there")
     args = parser.parse_args(argv)
     if args.summary:
         try:
-            print(summary(json.loads(args.summary.read_text())))
-        except (OSError, ValueError, KeyError) as error:
+            report = json.loads(args.summary.read_text())
+            print(summary(report))
+            short = as_json(shortened(report))
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             parser.error(f"--summary {args.summary}: not a report of evaluate.py ({error!r})")
+        if args.results:
+            args.results.write_text(short)
         return
+    if args.results:
+        parser.error("--results is a short form of the report that --summary names")
     unknown = set(args.study) - set(STUDIES)
     if unknown:
         parser.error(f"study must be of {', '.join(STUDIES)}, got {', '.join(sorted(unknown))}")

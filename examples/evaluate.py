@@ -55,7 +55,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from svae.report import machine
 from vi_simsiam.data import DataError, ImageSet, load
 from vi_simsiam.evaluation import figures, tables
 from vi_simsiam.evaluation.features import QUICK, Features, Sizes
@@ -64,6 +63,7 @@ from vi_simsiam.evaluation.sections import ACROSS, DEFAULT, NAMES, Sections
 from vi_simsiam.evaluation.summary import entropy_and_kappa, groups_of, summary
 from vi_simsiam.options import Parser, check_device, number
 from vi_simsiam.progress import Progress
+from vi_simsiam.timing import machine
 
 OTHERS = ("mnist", "fashion-mnist", "digits")  # data sets that need no --root
 

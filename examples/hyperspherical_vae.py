@@ -39,10 +39,11 @@ from svae import report
 from svae.checkpoint import restore, save
 from svae.data import Data, DataError, load
 from svae.options import arguments
-from svae.timing import in_turns, shares, step_and_latent
+from svae.timing import shares, step_and_latent
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence, transform_to
 from vi_simsiam.progress import progress
+from vi_simsiam.timing import in_turns, machine
 
 from powerspherical_ext import (
     HypersphericalUniform,
@@ -259,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     command += sys.argv[1:] if argv is None else argv
     settings = {key: getattr(args, key) for key in SETTINGS} | {"samples": args.samples}
     results = {"command": shlex.join(command), "settings": settings}
-    results |= {**report.machine(args.device), "results": rows, "times": times}
+    results |= {**machine(args.device), "results": rows, "times": times}
     first = [row for row in rows if row["dim"] == shown]
     title = f"VAEs on {args.data}, d = {shown}"
     for stem in [args.out / "results", *([TABLE] if args.table else [])]:

@@ -38,11 +38,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mc_infonce.report import EXACT, WRONG, summary, tables, write
-from svae.report import machine
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from vi_simsiam.options import Parser, number
 from vi_simsiam.progress import progress
+from vi_simsiam.timing import machine
 
 from powerspherical_ext import HypersphericalUniform, VonMisesFisher
 from powerspherical_ext.losses import mc_infonce_loss

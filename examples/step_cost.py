@@ -30,16 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from svae.report import machine
-from svae.timing import Calls, Times, in_turns
-from train_vi_simsiam import loss_of, prepare, train_step, views_of
-from vi_simsiam.data import DataError, ImageSet, load
-from vi_simsiam.distributed import stop
-from vi_simsiam.evaluation.markdown import markdown
+from train_vi_simsiam import load_data, loss_of, prepare, train_step, views_of
+from vi_simsiam.data import ImageSet
+from vi_simsiam.markdown import markdown
 from vi_simsiam.methods import METHODS
 from vi_simsiam.options import Parser, number
 from vi_simsiam.run import Run
 from vi_simsiam.settings import arguments
+from vi_simsiam.timing import Calls, Times, in_turns, machine
 
 REFERENCE = "simsiam"
 SHARED = ("data", "network", "width", "dim", "projector", "n_small", "augment", "batch_size")
@@ -126,10 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             )
     torch.set_num_threads(first.threads)
     device = torch.device(first.device)
-    try:
-        data = load(first.data, first.root, first.image_size)
-    except DataError as error:
-        stop(str(error))
+    data = load_data(first)
     runs = [prepare(args, data, device) for args in each]
     calls: dict[tuple[str, str], Any] = {}
     for run, args in zip(runs, each, strict=True):

@@ -32,8 +32,8 @@ import step_cost
 from claims import CONFIDENCES
 from evaluate import as_json
 from vi_simsiam.evaluation.correctness import CLASSIFIERS
-from vi_simsiam.evaluation.markdown import cell, markdown
 from vi_simsiam.evaluation.style import dots, grid, look, save, subplots
+from vi_simsiam.markdown import cell, markdown
 from vi_simsiam.options import Parser
 
 RESULTS = Path(__file__).parent / "results" / "uncertainty.json"

@@ -13,9 +13,10 @@ from torch.distributions import Distribution
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+# The tensors are small, and the cores are shared, so that more threads would wait for each other.
+# A test of threads sets their number.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,21 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<double> &dim, int64_t n, Loss
                                                 s.angles.half_angle<double>(r));
 }
 
+// In an order that depends on n alone.
+template <class T> SIMD_CLONES double sum_of(const T *x, int64_t n) {
+  constexpr int64_t width = 16;
+  double partial[width] = {}, sum = 0;
+  int64_t i = 0;
+  for (; i + width <= n; i += width)
+    for (int64_t j = 0; j < width; ++j)
+      partial[j] += double{x[i + j]};
+  for (; i < n; ++i)
+    sum += double{x[i]};
+  for (int64_t j = 0; j < width; ++j)
+    sum += partial[j];
+  return sum;
+}
+
 template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
   using Args = VISimSiamLoss<T>;
   const auto &operands = args.operands;
@@ -90,7 +105,11 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
     for (int64_t block = begin; block < end; block += kTile) {
       const int64_t size = std::min(kTile, end - block);
       read_concentrations<Family>(operands, Args::kKappa, block, size, s.kappa);
-      read_scalars(operands, Args::kGrad, block, size, s.upstream);
+      std::fill_n(s.upstream, size, 1.0);
+      if (args.has_grad)
+        read_scalars(operands, Args::kGrad, block, size, s.upstream);
+      for (int64_t r = 0; r < size; ++r)
+        s.upstream[r] *= double{args.scale};
       for (int64_t at = 0; at < size; at += most) {
         const int64_t n = std::min(most, size - at), first = block + at;
         const T *const *mu = read_rows(operands, Args::kPred, first, n, pred_rows);
@@ -113,6 +132,9 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
       OverRows<Family>::log_prob_at_mode_over_uniform(dim, size, s.kappa,
                                                       s.log_prob_at_mode_over_uniform);
       losses<Family>(dim, size, s);
+      if (args.sum)
+        for (int64_t r = 0; r < size; ++r)
+          s.loss[r] *= s.upstream[r];
       write_scalars(operands, Args::kLoss, block, size, s.loss);
       if (!needs_kappa)
         continue;
@@ -121,6 +143,9 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
       write_scalars(operands, Args::kGradKappa, block, size, s.kappa_grad);
     }
   });
+  if (args.sum)
+    *args.sum = static_cast<T>((args.start ? double{*args.start} : 0.0) +
+                               sum_of(operands.array(Args::kLoss), operands.rows.n));
 }
 
 void vi_simsiam_loss_cpu(StableIValue *stack, uint64_t, uint64_t) {

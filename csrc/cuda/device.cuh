@@ -3,6 +3,7 @@
 #pragma once
 #include "../registration.h"
 #include "plan.h"
+#include <atomic>
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
@@ -54,6 +55,33 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32
                        dim3(static_cast<unsigned>(threads)), addresses, 0, stream);
   if (error != cudaSuccess)
     fail(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+// Blocks of a launch that have ended: 0 before and after each launch that counts with it.
+constexpr uint32_t kCounters = 1 << 15;
+using Counter = uint32_t;
+
+// The counter of a launch. Launches that run at once must not share one. Those of a graph keep theirs
+// as long as the graph lives, so they take it from a half of their own. In each half a counter comes
+// round again after more launches than GPU and host have under way.
+inline Counter next_counter(int32_t device) {
+  static std::atomic<uint32_t> eager, captured;
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const DeviceGuard guard(device);
+  if (cudaStreamIsCapturing(current_stream(device), &status) != cudaSuccess)
+    fail("CUDA: cudaStreamIsCapturing failed");
+  constexpr uint32_t half = kCounters / 2;
+  return status == cudaStreamCaptureStatusNone ? eager++ % half : half + captured++ % half;
+}
+
+// Whether this block is the last of its launch to end. One thread of each block asks, when the block
+// has stored what the last one is to read.
+__device__ __forceinline__ bool ends_last(Counter counter) {
+  static __device__ unsigned ended[kCounters];
+  __threadfence();
+  const bool last = atomicInc(&ended[counter], gridDim.x - 1) == gridDim.x - 1; // back to 0
+  __threadfence();
+  return last;
 }
 
 // A new array from torch's allocator. That hands freed memory to later work of the same stream

@@ -49,7 +49,7 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   using Base = ChordSums<LogProb<T>, T>;
   using Base::args;
   using typename Base::Held, typename Base::Row;
-  static constexpr int kMinBlocks = is_float32<T> ? 4 : 2;
+  static constexpr int kMinBlocks = is_float32<T> ? 4 : 3;
 
   __device__ __forceinline__ Row row(int64_t i) const {
     int64_t at[3];
@@ -66,12 +66,15 @@ template <class Family, class T> struct Forward : ChordSums<LogProb<T>, T> {
   }
   __device__ bool writes() const { return false; }
   __device__ void write(const Row &, const Place &, const Held &, HalfAngle<T>) const {}
-  __device__ __forceinline__ void write_scalar(const Row &, int64_t i, const T (&)[kChordSums],
-                                               HalfAngle<T> half_angle) const {
+  using Last = HalfAngle<T>;
+  __device__ __forceinline__ Last last(const T (&)[kChordSums], HalfAngle<T> half_angle) const {
+    return half_angle;
+  }
+  __device__ __forceinline__ void write_scalar(const Row &, int64_t i, const Last &last) const {
     int64_t at[3];
     args.operands.rows.offsets(i, at);
     const T kappa = args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]);
-    args.operands.array(args.kLogProb)[i] = log_density<Family>(kappa, args.dim, half_angle);
+    args.operands.array(args.kLogProb)[i] = log_density<Family>(kappa, args.dim, last);
   }
 };
 
@@ -126,12 +129,15 @@ template <class Family, class T> struct Backward : ChordSums<LogProbBackward<T>,
       store(args.operands, args.kGradMu, row.i * args.operands.rows.d, at,
             elements(s.cosine.x_part, s.step, held.x, held.mu));
   }
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kChordSums],
-                                               const Scalars &s) const {
+  using Last = HalfAngle<T>;
+  __device__ __forceinline__ Last last(const T (&)[kChordSums], const Scalars &s) const {
+    return s.cosine.half_angle;
+  }
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const Last &last) const {
     if (args.operands.needs(args.kGradKappa))
       args.operands.array(args.kGradKappa)[i] = density_gradient_kappa<Family>(
           row.upstream, row.kappa, args.dim, Family::log_prob_at_mode_dkappa(row.kappa, args.dim),
-          s.cosine.half_angle);
+          last);
   }
 };
 

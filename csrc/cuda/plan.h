@@ -3,6 +3,7 @@
 // Nothing here depends on the GPU, so that d alone decides in which order a row is summed.
 #pragma once
 #include "../math/portable.h"
+#include <algorithm>
 
 namespace spherical {
 
@@ -10,9 +11,11 @@ constexpr int kPacks = 2;              // packs that a thread reads before it us
 constexpr int kChunksPerPart = 4;      // a chunk has kPacks packs of each thread
 constexpr int kThreads = 128;          // threads of a block whose teams are at most a warp
 constexpr int64_t kEnoughBlocks = 512; // blocks that fill any GPU
+constexpr int kMostRows = 8;           // that a team takes before it writes their scalars
 
 // The most threads that a row may occupy; they are a block. More would have too few registers each.
 template <class T> constexpr int kMaxTeam = 256;
+constexpr int kMaxWarps = kMaxTeam<float> / 32;
 
 // A pack is what a thread moves by one 16-byte access: this many elements of T.
 template <class T> constexpr int kPackWidth = 16 / static_cast<int>(sizeof(T));
@@ -51,12 +54,14 @@ struct RowPlan {
   int32_t team;  // threads that share a row or a part of it, a power of two
   int32_t log2_team;
   int64_t teams; // of a block
+  int32_t rows;  // that a team takes, one after another, before it writes their scalars
   bool resident; // the registers of a team hold a row
 
   // The rows are few, and long: their parts go to teams of their own, not one after another.
   bool is_split() const { return parts > 1 && n < kEnoughBlocks; }
   HD_INLINE int32_t threads() const { return team > 32 ? team : kThreads; } // of a block
-  int64_t blocks(int64_t items) const { return (items + teams - 1) / teams; }
+  int64_t blocks(int64_t items) const { return (items + items_of_block() - 1) / items_of_block(); }
+  HD_INLINE int64_t items_of_block() const { return teams * rows; }
 
   HD_INLINE Item row(int64_t i) const { return {i, 0, parts}; }
   HD_INLINE Item part(int64_t i) const { // of n * parts
@@ -85,9 +90,9 @@ struct RowPlan {
 };
 
 // A team is the fewest threads with a pack each, up to a warp; from there on the fewest that hold a
-// row in their registers, up to kMaxTeam.
+// row in their registers, up to kMaxTeam. A team takes several rows where enough blocks remain.
 template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
-  RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, 0, 1, true};
+  RowPlan plan{n, d, 1, 0, layout, kPackWidth<T>, 1, 0, 1, 1, true};
   while (plan.team < 32 ? plan.team * plan.width < d : plan.chunk() < d && plan.team < kMaxTeam<T>)
     plan.team = 1 << ++plan.log2_team;
   plan.teams = plan.threads() / plan.team;
@@ -96,6 +101,9 @@ template <class T> RowPlan plan_rows(int64_t n, int64_t d, Layout layout) {
     plan.layout = Layout::neighbours;
   plan.length = kChunksPerPart * plan.chunk();
   plan.parts = static_cast<int32_t>((d + plan.length - 1) / plan.length);
+  const int32_t most = std::min(kMostRows, plan.team); // each row's scalars have a thread
+  while (plan.rows < most && n / plan.items_of_block() >= 16 * kEnoughBlocks)
+    plan.rows *= 2;
   return plan;
 }
 

@@ -15,8 +15,13 @@
 //   Scalars scalars(worker, sums)  what the results need of the sums
 //   bool writes() const            whether there are results for each element
 //   void write(row, place, held, scalars)      writes a pack of these
-//   void write_scalar(row, i, sums, scalars)   writes the results that a row has one of; by one
-//                                  thread, and last, when registers are free and stores under way
+//   Last last(sums, scalars)       what the results that a row has one of need
+//   void write_scalar(row, i, last)  writes these, by one thread. A team takes some rows one after
+//                                  another; then each of its threads has the scalars of one row
+// With kMaySum write_scalar returns what the row adds to a sum over all rows, and then there are
+//   bool sums_rows() const         whether that sum is wanted
+//   T *block_sums() const          room for the sum of each block's rows
+//   void write_sum(sum)            writes that of all rows; by one thread
 #pragma once
 #include "../math/half.h"
 #include "../operands.h"
@@ -33,24 +38,30 @@ struct Team {
   int rank;  // of this thread in its team
   int index; // of the team in its block
 
-  explicit __device__ Team(const RowPlan &plan)
-      : size(plan.team), rank(static_cast<int>(threadIdx.x) & (size - 1)),
-        index(static_cast<int>(threadIdx.x) >> plan.log2_team) {}
+  static __device__ Team of(const RowPlan &plan) {
+    const int thread = static_cast<int>(threadIdx.x);
+    return {plan.team, thread & (plan.team - 1), thread >> plan.log2_team};
+  }
+  static __device__ Team of_block(const RowPlan &plan) {
+    return {plan.threads(), static_cast<int>(threadIdx.x), 0};
+  }
 
   // Replaces each value by its sum over the team: the same bits in every thread.
   template <class T, int N> __device__ void sum(T (&values)[N]) const {
-    sum_lanes(values, size > 32 ? 32 : size);
+    if (size < 32)
+      return sum_lanes<16>(values, mask(), size);
+    sum_lanes<32>(values, ~0u, 32);
     if (size > 32) {
-      static __shared__ T partial[32][N];
-      const int warps = size / 32;
+      static __shared__ T partial[kMaxWarps][N];
       __syncthreads(); // the last sums have been read
       if (threadIdx.x % 32 == 0)
         for (int k = 0; k < N; ++k)
           partial[threadIdx.x / 32][k] = values[k];
       __syncthreads();
+      const int warps = size / 32, warp = static_cast<int>(threadIdx.x) & (warps - 1);
       for (int k = 0; k < N; ++k)
-        values[k] = partial[threadIdx.x & (warps - 1)][k];
-      sum_lanes(values, warps);
+        values[k] = partial[warp][k];
+      sum_lanes<kMaxWarps>(values, ~0u, warps);
     }
   }
 
@@ -76,10 +87,14 @@ private:
     return size < 32 ? ((1u << size) - 1u) << (threadIdx.x % 32 - rank) : ~0u;
   }
 
-  template <class T, int N> __device__ void sum_lanes(T (&values)[N], int lanes) const {
-    for (int distance = lanes / 2; distance > 0; distance /= 2)
-      for (int k = 0; k < N; ++k)
-        values[k] += __shfl_xor_sync(mask(), values[k], distance);
+  // Over `lanes` neighbouring threads, which are `most` at most.
+  template <int most, class T, int N>
+  static __device__ __forceinline__ void sum_lanes(T (&values)[N], unsigned mask, int lanes) {
+#pragma unroll
+    for (int distance = most / 2; distance > 0; distance /= 2)
+      if (distance < lanes)
+        for (int k = 0; k < N; ++k)
+          values[k] += __shfl_xor_sync(mask, values[k], distance);
   }
 };
 
@@ -242,6 +257,7 @@ enum class Phase { rows, part_sums, parts }; // one launch for whole rows, or tw
 template <class Arguments, class Element, int x_operand, int mu_operand> struct ReadsXAndMu {
   using T = Element;
   static constexpr Layout kUnalignedLayout = Layout::strided;
+  static constexpr bool kMaySum = false;
   Arguments args;
 
   struct Row {
@@ -273,6 +289,7 @@ template <class T> struct Work {
   Phase phase;
   int64_t items; // rows, or parts of them
   T *part_sums;  // [n, parts, kSums]: from the first launch to the second
+  Counter counter;
 };
 
 // One team at work on one row, or on a part of it.
@@ -400,7 +417,8 @@ template <class Kernel> struct RowWorker {
     return work.part_sums + (item.row * work.plan.parts + p) * kSums;
   }
 
-  __device__ __forceinline__ void run() {
+  // Sets `last` where this thread is to write the scalars of the row.
+  __device__ __forceinline__ void run(bool is_mine, typename Kernel::Last &last) {
     if (item.first > 0 && work.phase == Phase::parts && !kernel.writes())
       return;
     T sums[kSums] = {};
@@ -415,24 +433,72 @@ template <class Kernel> struct RowWorker {
       return;
     }
     const auto scalars = kernel.scalars(*this, sums);
+    if (is_mine)
+      last = kernel.last(sums, scalars);
     if (kernel.writes())
       write(work.plan.begin(item.first), work.plan.begin(item.last), scalars);
-    if (team.rank == 0 && item.first == 0)
-      kernel.write_scalar(row, item.row, sums, scalars);
   }
 };
+
+// Adds up what the rows of all blocks have added, in an order that the number of blocks decides. The
+// block that ends last adds up the blocks.
+template <class Kernel, class T>
+__device__ __forceinline__ void sum_rows(const Kernel &kernel, const Work<T> &work, T of_thread) {
+  const Team block = Team::of_block(work.plan);
+  T sum[1] = {of_thread};
+  block.sum(sum);
+  static __shared__ bool is_last;
+  if (block.rank == 0) {
+    kernel.block_sums()[blockIdx.x] = sum[0];
+    is_last = ends_last(work.counter);
+  }
+  __syncthreads();
+  if (!is_last)
+    return;
+  double total[1] = {};
+  for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x)
+    total[0] += kernel.block_sums()[b];
+  block.sum(total);
+  if (block.rank == 0)
+    kernel.write_sum(total[0]);
+}
 
 template <class Kernel>
 __global__ void __launch_bounds__(kMaxTeam<typename Kernel::T>, Kernel::kMinBlocks)
     for_each_row(const __grid_constant__ Kernel kernel,
                  const __grid_constant__ Work<typename Kernel::T> work) {
   const RowPlan &plan = work.plan;
-  const Team team(plan);
-  for (int64_t i = blockIdx.x * plan.teams + team.index; i < work.items;
-       i += gridDim.x * plan.teams) {
-    const Item item = work.phase == Phase::rows ? plan.row(i) : plan.part(i);
-    RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run();
+  const Team team = Team::of(plan);
+  const auto item_at = [&](int64_t i) {
+    return work.phase == Phase::rows ? plan.row(i) : plan.part(i);
+  };
+  typename Kernel::T sum = 0;
+  for (int64_t first = blockIdx.x * plan.items_of_block() + team.index; first < work.items;
+       first += gridDim.x * plan.items_of_block()) {
+    typename Kernel::Last last;
+#pragma unroll 1
+    for (int r = 0; r < plan.rows; ++r) {
+      const int64_t i = first + r * plan.teams;
+      if (i >= work.items)
+        break;
+      const Item item = item_at(i);
+      RowWorker<Kernel>{kernel, work, team, item, kernel.row(item.row), {}}.run(r == team.rank,
+                                                                                last);
+    }
+    const int64_t mine = first + team.rank * plan.teams;
+    if (team.rank >= plan.rows || mine >= work.items || work.phase == Phase::part_sums)
+      continue;
+    const Item item = item_at(mine);
+    if (item.first > 0)
+      continue;
+    if constexpr (Kernel::kMaySum)
+      sum += kernel.write_scalar(kernel.row(item.row), item.row, last);
+    else
+      kernel.write_scalar(kernel.row(item.row), item.row, last);
   }
+  if constexpr (Kernel::kMaySum)
+    if (kernel.sums_rows())
+      sum_rows(kernel, work, sum);
 }
 
 // The gradient of an expanded vector has a row for each of the batch; torch sums them.
@@ -452,9 +518,16 @@ template <class Kernel> void launch_rows(const Kernel &kernel) {
   const RowPlan plan =
       plan_rows<T>(kernel.args.operands.rows.n, kernel.args.operands.rows.d, layout);
   const int32_t device = kernel.args.device;
+  Counter counter = 0;
+  bool sums_rows = false;
+  if constexpr (Kernel::kMaySum)
+    if ((sums_rows = kernel.sums_rows()))
+      counter = next_counter(device);
   const auto run = [&](Phase phase, int64_t items, T *part_sums) {
-    launch(device, for_each_row<Kernel>, plan.blocks(items), plan.threads(), kernel,
-           Work<T>{plan, phase, items, part_sums});
+    const int64_t blocks =
+        std::max<int64_t>(plan.blocks(items), sums_rows); // a sum of no rows is 0
+    launch(device, for_each_row<Kernel>, blocks, plan.threads(), kernel,
+           Work<T>{plan, phase, items, part_sums, counter});
   };
   if (!Kernel::kMaySplit || !plan.is_split())
     return run(Phase::rows, plan.n, nullptr);

@@ -10,7 +10,7 @@ using namespace spherical;
 template <class Family, class Element> struct Forward {
   using T = Element;
   static constexpr int kSums = 3, kMinBlocks = is_float32<T> ? 3 : 1; // g . mu, |mu|^2, |g|^2
-  static constexpr bool kMaySplit = true;
+  static constexpr bool kMaySplit = true, kMaySum = false;
   static constexpr Layout kUnalignedLayout = Layout::neighbours;
   static_assert(kNormalsPerBlock<T> == kPackWidth<T>, "a block of normals fills a pack");
   RSample<T> args;
@@ -116,13 +116,15 @@ template <class Family, class Element> struct Forward {
       out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
     store(sample(row, at), at, out);
   }
-  __device__ void write_scalar(const Row &, int64_t, const T (&)[3], const Scalars &) const {}
+  struct Last {};
+  __device__ Last last(const T (&)[3], const Scalars &) const { return {}; }
+  __device__ void write_scalar(const Row &, int64_t, const Last &) const {}
 };
 
 template <class Family, class Element> struct Backward {
   using T = Element;
   static constexpr int kSums = kSampleSums;
-  static constexpr bool kMaySplit = true;
+  static constexpr bool kMaySplit = true, kMaySum = false;
   static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr Layout kUnalignedLayout = Layout::strided;
   RSampleBackward<T> args;
@@ -191,14 +193,17 @@ template <class Family, class Element> struct Backward {
       out.element[k] = g.element(held.grad.element[k], held.x.element[k]);
     store(args.operands, args.kGradMu, row.i * args.operands.rows.d, at, out);
   }
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i,
-                                               const T (&sums)[kSampleSums],
-                                               const SampleGradient<T> &) const {
-    if (!args.operands.needs(args.kGradKappa))
-      return;
-    const SampleGradient<T> g(sums);
-    args.operands.array(args.kGradKappa)[i] =
-        Family::implicit_gradient(row.kappa, args.dim, g.half_angle) * g.outward;
+  struct Last {
+    HalfAngle<T> half_angle;
+    T outward;
+  };
+  __device__ __forceinline__ Last last(const T (&)[kSampleSums], const SampleGradient<T> &g) const {
+    return {g.half_angle, g.outward};
+  }
+  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const Last &last) const {
+    if (args.operands.needs(args.kGradKappa))
+      args.operands.array(args.kGradKappa)[i] =
+          Family::implicit_gradient(row.kappa, args.dim, last.half_angle) * last.outward;
   }
 };
 

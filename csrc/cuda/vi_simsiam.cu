@@ -16,6 +16,7 @@ template <class Family, class T> struct Loss : Vectors<T> {
   static constexpr int kSums = kAngleProducts;
   static constexpr int kMinBlocks = is_float32<T> ? 3 : 1;
   static constexpr bool kMaySplit = false; // many rows may be near a pole, and summed again
+  static constexpr bool kMaySum = true;
 
   struct Row : Vectors<T>::Row {
     T upstream;
@@ -26,7 +27,7 @@ template <class Family, class T> struct Loss : Vectors<T> {
     int64_t at[4];
     args.operands.rows.offsets(i, at);
     return {{at[args.kTarget], at[args.kPred]},
-            args.operands.scalar(args.kGrad, at[args.kGrad]),
+            args.upstream(at[args.kGrad]),
             args.operands.template concentration<Family>(args.kKappa, at[args.kKappa]),
             i};
   }
@@ -68,16 +69,27 @@ template <class Family, class T> struct Loss : Vectors<T> {
       store(args.operands, args.kGradTarget, row.i * args.operands.rows.d, at,
             elements(s.cosine.mu_part, s.step, held.mu, held.x));
   }
-  __device__ __forceinline__ void write_scalar(const Row &row, int64_t i, const T (&)[kSums],
-                                               const Scalars &s) const {
-    const HalfAngle<T> c = s.cosine.half_angle;
-    args.operands.array(args.kLoss)[i] = row_loss<Family>(
-        row.kappa, args.dim, Family::log_prob_at_mode_over_uniform(row.kappa, args.dim), c);
+  using Last = HalfAngle<T>;
+  __device__ __forceinline__ Last last(const T (&)[kSums], const Scalars &s) const {
+    return s.cosine.half_angle;
+  }
+  __device__ __forceinline__ T write_scalar(const Row &row, int64_t i, const Last &c) const {
+    const T loss = row_loss<Family>(row.kappa, args.dim,
+                                    Family::log_prob_at_mode_over_uniform(row.kappa, args.dim), c);
+    if (!sums_rows())
+      args.operands.array(args.kLoss)[i] = loss;
     if (args.operands.needs(args.kGradKappa))
       args.operands.array(args.kGradKappa)[i] =
           row.upstream *
           row_loss_dkappa<Family>(row.kappa, args.dim,
                                   Family::log_prob_at_mode_dkappa(row.kappa, args.dim), c);
+    return row.upstream * loss;
+  }
+
+  HD_INLINE bool sums_rows() const { return args.sum != nullptr; }
+  __device__ T *block_sums() const { return args.operands.array(args.kLoss); }
+  __device__ void write_sum(double sum) const {
+    *args.sum = static_cast<T>(args.start ? *args.start + sum : sum);
   }
 };
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from svae.report import COLORS, spread
+from svae.report import COLORS
+from vi_simsiam.markdown import cell, markdown, over_seeds, short
 
 EXACT, WRONG = "exact", "s-vae style"
 TITLES = {EXACT: "exact sampler (this package)", WRONG: "s-vae style sampler (wrong law)"}
@@ -22,30 +23,32 @@ learnt well; for d = 64 the two nearly cancel."""
 
 
 def tables(rows: Sequence[dict], laws: Sequence[dict]) -> str:
-    lines = [
-        "| d | sampler | n | rank correlation | learnt / true kappa | of the lowest quarter "
-        "| claimed cosine | real cosine | KL | KL of the uniform |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    measures = {
+        "rank_correlation": "rank correlation",
+        "kappa_ratio": "learnt / true kappa",
+        "kappa_ratio_low": "of the lowest quarter",
+        "claimed_cosine": "claimed cosine",
+        "true_cosine": "real cosine",
+        "kl": "KL",
+        "kl_uniform": "KL of the uniform",
+    }
+    learnt = []
     for d, sampler in dict.fromkeys((row["dim"], row["sampler"]) for row in rows):
         group = [row for row in rows if (row["dim"], row["sampler"]) == (d, sampler)]
-        ratios = ("kappa_ratio", "kappa_ratio_low")
-        keys = ("rank_correlation", *ratios, "claimed_cosine", "true_cosine", "kl")
-        cells = [spread(group, key, 3) for key in keys] + [spread(group, "kl_uniform", 2)]
-        lines.append(f"| {d} | {TITLES[sampler]} | {len(group)} | {' | '.join(cells)} |")
-    cosines = list(dict.fromkeys(row["cosine"] for row in laws))
-    lines += [
-        "",
-        "E[mu . x] of 20,000 samples of the s-vae style sampler. The heads of the columns are the "
-        "exact values for the kappa in brackets.",
-        "",
-        f"| d | {' | '.join(map(str, cosines))} |",
-        f"| --- {'| --- ' * len(cosines)}|",
-    ]
+        cells = [cell(over_seeds([row[key] for row in group])) for key in measures]
+        learnt.append((d, TITLES[sampler], len(group), *cells))
+    cosines = dict.fromkeys(row["cosine"] for row in laws)
+    sampled = []
     for d in dict.fromkeys(row["dim"] for row in laws):
-        cells = [f"{row[WRONG]:.3f} (kappa {row['kappa']:.3g})" for row in laws if row["dim"] == d]
-        lines.append(f"| {d} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        mine = [row for row in laws if row["dim"] == d]
+        sampled.append((d, *(f"{short(row[WRONG])} (kappa {row['kappa']:.3g})" for row in mine)))
+    return f"""{markdown(("d", "sampler", "n", *measures.values()), learnt)}
+
+E[mu . x] of 20,000 samples of the s-vae style sampler. The heads of the columns are the exact
+values for the kappa in brackets.
+
+{markdown(("d", *map(short, cosines)), sampled)}
+"""
 
 
 def summary(row: dict) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-
-from powerspherical_ext import __version__
+from vi_simsiam.markdown import cell, markdown, over_seeds
 
 # Davidson et al. 2018, Table 1, as two public reproductions quote it: the log-likelihood, its
 # standard deviation, and the KL divergence, by posterior and by d. The "d" of the paper is the
@@ -55,62 +51,42 @@ def write(stem: Path, results: Mapping) -> None:
     stem.with_suffix(".md").write_text(f"{made}\n\n{NOTES}\n\n{text}")
 
 
-def machine(device: str) -> dict[str, object]:
-    if torch.device(device).type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.is_file() else []
-        models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-        name = f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
-    return {
-        "machine": name,
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "versions": {"torch": torch.__version__, "powerspherical_ext": __version__},
-    }
-
-
 def tables(rows: Rows, times: Rows) -> str:
     return f"{results_table(rows)}\n\n{times_table(times)}\n"
 
 
 def results_table(rows: Rows) -> str:
     """Markdown: mean and standard deviation over the seeds, beside the published figures."""
-    lines = [
-        "| d | posterior | n | log p(x) | ELBO | KL | kNN | published log p(x) | published KL |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    published = ("published log p(x)", "published KL")
+    head = ("d", "posterior", "n", "log p(x)", "ELBO", "KL", "kNN", *published)
+    lines = []
     for dim, name in dict.fromkeys((row["dim"], row["posterior"]) for row in rows):
         group = [row for row in rows if (row["dim"], row["posterior"]) == (dim, name)]
-        ours = [spread(group, key, 2) for key in ("log_likelihood", "elbo", "kl")]
-        ours.append(spread(group, "knn", 3))
+        digits = {"log_likelihood": 2, "elbo": 2, "kl": 2, "knn": 3}
+        ours = [cell(over_seeds([row[key] for row in group]), n) for key, n in digits.items()]
         theirs = ["", ""]
         if (name, dim) in PUBLISHED:
             mean, sd, kl = PUBLISHED[name, dim]
             theirs = [f"{mean:.2f} ± {sd:.2f}", f"{kl:.2f}"]
-        lines.append(f"| {' | '.join([str(dim), words(name), str(len(group)), *ours, *theirs])} |")
-    return "\n".join(lines)
+        lines.append((dim, words(name), len(group), *ours, *theirs))
+    return markdown(head, lines)
 
 
 def times_table(rows: Rows) -> str:
     """Markdown: medians over the rounds, also of the shares and ratios; see svae/timing.py."""
+    ratio = "step / power spherical's"
+    head = ("d", "posterior", "training step (ms)", "sample and KL in it", ratio)
     lines = [
-        "| d | posterior | training step (ms) | sample and KL in it | step / power spherical's |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['dim']} | {words(row['posterior'])} | {row['step_ms']:.2f} "
-        f"| {row['share']:.0%} | {row['step_over_ours']:.2f} |"
+        (
+            row["dim"],
+            words(row["posterior"]),
+            f"{row['step_ms']:.2f}",
+            f"{row['share']:.0%}",
+            f"{row['step_over_ours']:.2f}",
+        )
         for row in rows
     ]
-    return "\n".join(lines)
-
-
-def spread(group: Rows, key: str, digits: int) -> str:
-    values = [row[key] for row in group]
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return markdown(head, lines)
 
 
 def words(name: str) -> str:

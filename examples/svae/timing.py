@@ -1,13 +1,8 @@
-"""What a training step costs, and which share of it the sample and the KL divergence take.
-
-`in_turns` times any calls, also those of examples/step_cost.py.
-"""
+"""What a training step costs, and which share of it the sample and the KL divergence take."""
 
 from __future__ import annotations
 
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import truediv
@@ -15,30 +10,7 @@ from operator import truediv
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
-
-Calls = Mapping[tuple[str, str], Callable[[], float]]
-Times = Mapping[tuple[str, str], Sequence[float]]
-
-
-def in_turns(calls: Calls, device: torch.device, rounds: int = 100, warm_up: int = 5) -> Times:
-    """Milliseconds of each call in each round.
-
-    A round makes every call once, in an order of its own, so that other programs slow all of them
-    alike. On a CPU the milliseconds are the process's own. On a GPU they are the host's, which
-    waits for the number that each call returns.
-    """
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    shuffle = random.Random(0).shuffle
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for done in range(warm_up + rounds):
-        order = list(calls)
-        shuffle(order)
-        for key in order:
-            begin = clock()
-            calls[key]()
-            if done >= warm_up:
-                times[key].append(1e3 * (clock() - begin))
-    return times
+from vi_simsiam.timing import Calls, Times
 
 
 def step_and_latent(

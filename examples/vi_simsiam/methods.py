@@ -1,5 +1,5 @@
-"""The rows of the paper's Table 1, and the losses of stochastic embeddings that users compare with
-it: one class each, with its loss and what follows a step.
+"""The rows of the paper's Table 1, VI-SimCLR, and the losses of stochastic embeddings that users
+compare with them: one class each, with its loss and what follows a step.
 
 A loss takes the heads' outputs of V views, of which the first two are large. DINO's also takes the
 images of these two, for its teacher.

@@ -3,7 +3,9 @@
 docs/migration.md holds the whole tables.
 """
 
-__all__ = ["ARGUMENTS_ELSEWHERE", "ATTRIBUTES_ELSEWHERE"]
+from collections.abc import Iterable
+
+__all__ = ["ATTRIBUTES_ELSEWHERE", "wrong_arguments"]
 
 ATTRIBUTES_ELSEWHERE = {
     # power-spherical
@@ -37,3 +39,10 @@ ARGUMENTS_ELSEWHERE = {
     "rho": "take concentration",
     "seed": "give sample and rsample a generator instead",
 }
+
+
+def wrong_arguments(owner: str, wrong: Iterable[str], right: Iterable[str]) -> str:
+    """The message for names of arguments that ``owner``, whose arguments are ``right``, lacks."""
+    hints = {name: ARGUMENTS_ELSEWHERE.get(name) for name in sorted(wrong)}
+    shown = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
+    return f"{owner} has no argument {shown}: its arguments are {', '.join(right)}"

@@ -111,7 +111,7 @@ class HypersphericalUniform(Distribution):
         loc = self._pole.expand(self._extended_shape(as_size(sample_shape)))
         rng_state = ops.new_rng_state(loc.device, generator)
         concentration = loc.new_zeros(())
-        return ops.rsample(loc, concentration, rng_state, FAMILIES[0]).to(loc.dtype)
+        return ops.rsample(loc, concentration, rng_state, FAMILIES[0], loc.dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """The same as `rsample`: there is no parameter to differentiate in."""

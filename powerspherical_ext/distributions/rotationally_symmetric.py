@@ -36,7 +36,7 @@ from ._concentration_from import (
     from_kl,
     from_mean_cosine,
 )
-from ._elsewhere import ARGUMENTS_ELSEWHERE, ATTRIBUTES_ELSEWHERE
+from ._elsewhere import ATTRIBUTES_ELSEWHERE, wrong_arguments
 from ._variances import variances
 from .cosine_marginal import CosineMarginal
 
@@ -99,7 +99,7 @@ class RotationallySymmetric(Distribution):
         """An object for ``__init__``, whose own error for a wrong keyword would name this class."""
         unknown = [name for name in kwargs if name not in _ARGUMENTS]
         if unknown and cls.__init__ is RotationallySymmetric.__init__:
-            raise TypeError(_wrong_arguments(cls.__name__, unknown))
+            raise TypeError(wrong_arguments(cls.__name__, unknown, _ARGUMENTS))
         return super().__new__(cls)
 
     def __init__(
@@ -245,8 +245,7 @@ class RotationallySymmetric(Distribution):
         sample_shape = as_size(sample_shape)
         if sample_shape:
             concentration = concentration.expand(sample_shape + self._batch_shape)
-        sample = ops.rsample(loc, concentration, rng_state, self._family)
-        return sample if sample.dtype is loc.dtype else sample.to(loc.dtype)
+        return ops.rsample(loc, concentration, rng_state, self._family, loc.dtype)
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Like `rsample`, with the same arguments, shape and dtype, but without gradients."""
@@ -683,13 +682,6 @@ class RotationallySymmetric(Distribution):
 _SIGNATURE = inspect.signature(RotationallySymmetric.__init__)
 _ARGUMENTS = tuple(_SIGNATURE.parameters)[1:]
 RotationallySymmetric.__new__.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-
-
-def _wrong_arguments(owner: str, names: list[str]) -> str:
-    """The message for names that are no arguments of a distribution."""
-    hints = {name: ARGUMENTS_ELSEWHERE.get(name) for name in sorted(names)}
-    shown = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
-    return f"{owner} has no argument {shown}: its arguments are {', '.join(_ARGUMENTS)}"
 
 
 def _diagonal(loc: Tensor, along: Tensor, orthogonal: Tensor) -> Tensor:

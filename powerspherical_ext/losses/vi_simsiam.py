@@ -322,49 +322,60 @@ def _loss(pred: Tensors, target: Tensors, kappa: Tensors, options: Options) -> T
         if options.kappa_max is not None:
             kappas = [_bounded(family.inside(k), options.kappa_max) for k in kappas]
         pairs = views.pairs()
+        directions = [(preds[i], targets[j], kappas[i]) for i, j in pairs]
         scale = _scale(options.reduction, len(pairs) * kappas[0].numel())
-        losses = [
-            _direction_loss(preds[i], targets[j], kappas[i], family, options, scale)
-            for i, j in pairs
-        ]
-        loss = views.stacked(losses)
         if scale is None:
-            loss = reduce(loss, options.reduction)
-        elif not views.is_pair:
-            loss = loss.sum()
+            losses = [_losses(*direction, family, options) for direction in directions]
+            loss = reduce(views.stacked(losses), options.reduction)
+        else:
+            loss = _sum(directions, family, options, scale)
     if check:
         _check_loss(loss, preds, targets)
     return loss
 
 
 def _scale(reduction: str, count: int) -> float | None:
-    """The factor of the sum of all losses, or None where the sum is not taken of each pair."""
+    """The factor of the sum of all losses, or None where they are not summed."""
     if reduction == "none" or count == 0:
         return None
     return 1.0 if reduction == "sum" else 1 / count
 
 
-def _direction_loss(
-    pred: Tensor,
-    target: Tensor,
-    kappa: Tensor,
+def _losses(
+    pred: Tensor, target: Tensor, kappa: Tensor, family: Family, options: Options
+) -> Tensor:
+    """The loss of each sample, (...)."""
+    weight, beta = _weight(kappa, options)
+    loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta) + _constant(pred, options)
+    return loss if weight is None else weight * loss
+
+
+def _sum(
+    directions: Sequence[tuple[Tensor, Tensor, Tensor]],
     family: Family,
     options: Options,
-    scale: float | None,
+    scale: float,
 ) -> Tensor:
-    """The loss of each sample, (...); with ``scale``, scale times their sum, a scalar."""
-    constant = 0.0 if options.relative_to_uniform else log_area(pred.shape[-1])
-    row_weight, beta = None, options.beta
-    if beta and options.beta_weighs == "loss":
-        row_weight, beta = kappa.detach().clamp(min=1) ** -beta, 0.0
-    if scale is None:
-        loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta) + constant
-        return loss if row_weight is None else row_weight * loss
-    weight = kappa.new_full((), scale) if row_weight is None else scale * row_weight
-    loss = ops.vi_simsiam_loss(pred, target, kappa, family, beta, weight)
-    if not constant:
-        return loss
-    return loss + constant * (kappa.numel() * scale if row_weight is None else weight.sum())
+    """scale times the sum of the losses of all samples, a scalar."""
+    total: Tensor | None = None
+    for pred, target, kappa in directions:
+        weight, beta = _weight(kappa, options)
+        total = ops.vi_simsiam_loss(pred, target, kappa, family, beta, scale, weight, total)
+        if constant := _constant(pred, options):
+            total = total + scale * constant * (kappa.numel() if weight is None else weight.sum())
+    assert total is not None  # there is at least one direction
+    return total
+
+
+def _weight(kappa: Tensor, options: Options) -> tuple[Tensor | None, float]:
+    """What multiplies the loss of each sample, and beta of the gradient of its cosine."""
+    if options.beta and options.beta_weighs == "loss":
+        return kappa.detach().clamp(min=1) ** -options.beta, 0.0
+    return None, options.beta
+
+
+def _constant(pred: Tensor, options: Options) -> float:
+    return 0.0 if options.relative_to_uniform else log_area(pred.shape[-1])
 
 
 def _bounded(kappa: Tensor, kappa_max: float) -> Tensor:

@@ -36,11 +36,19 @@ _op, _kernel = raw_op("rsample")
 _backward_kernel = raw_op("rsample_backward")[1]
 
 
-def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Family) -> Tensor:
-    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...), in their
-    common dtype and at least in float32.
+def rsample(
+    loc: Tensor,
+    concentration: Tensor,
+    rng_state: Tensor,
+    family: Family,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """One sample per row of ``loc`` (..., d) broadcast against ``concentration`` (...), in
+    ``dtype``. Without one, it is their common dtype and at least float32, in which the sample is
+    computed.
 
-    A pure function of its arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
+    The gradients are those at the sample as it is before it is rounded to ``dtype``. A pure
+    function of the arguments: ``rng_state`` holds seed and offset (see `new_rng_state`).
     """
     result: Tensor
     if not has_kernel(loc):
@@ -48,19 +56,23 @@ def rsample(loc: Tensor, concentration: Tensor, rng_state: Tensor, family: Famil
             rows = own_rows((loc,), (concentration,))
             loc, concentration = rows.local
             rng_state = rows.rng_state(rng_state)
-            return rows.whole(rsample(loc, concentration, rng_state, family))
+            return rows.whole(rsample(loc, concentration, rng_state, family, dtype))
         loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
-        return reference.rsample(loc, kappa, rng_state, family.reference)
+        return _rounded(reference.rsample(loc, kappa, rng_state, family.reference), dtype)
     loc, concentration = for_kernel(loc, concentration)
     needs_grad = torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad)
     if is_compiling() or is_tracing():
-        result = _op(loc, concentration, rng_state, family.index)
+        result = _rounded(_op(loc, concentration, rng_state, family.index), dtype)
     elif needs_grad:
-        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index)
+        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index, dtype)
     else:
-        result = _kernel(loc, concentration, rng_state, family.index)
+        result = _rounded(_kernel(loc, concentration, rng_state, family.index), dtype)
     return result
+
+
+def _rounded(sample: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return sample if dtype is None or sample.dtype is dtype else sample.to(dtype)
 
 
 @register_decomposition("rsample")
@@ -70,17 +82,26 @@ def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
 
 
 class _RSample(torch.autograd.Function):
+    """Saves the sample before it is rounded, and reads the upstream gradient in its own dtype."""
+
     @staticmethod
-    def forward(ctx: Any, mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        mu: Tensor,
+        kappa: Tensor,
+        rng_state: Tensor,
+        family: int,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
         sample: Tensor = _kernel(mu, kappa, rng_state, family)
         ctx.save_for_backward(sample, mu, kappa)
         ctx.family = family
-        return sample
+        return _rounded(sample, dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         sample, mu, kappa = ctx.saved_tensors
-        in_mu, in_kappa, _, _ = ctx.needs_input_grad
+        in_mu, in_kappa, *_ = ctx.needs_input_grad
         needs_grad = 2 * in_mu + 4 * in_kappa + summed(grad)
         grads = _rsample_backward(grad, sample, mu, kappa, ctx.family, needs_grad)
         return (
@@ -88,12 +109,13 @@ class _RSample(torch.autograd.Function):
             sum_to(grads[1], kappa) if in_kappa else None,
             None,
             None,
+            None,
         )
 
 
 @register_autograd("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family)
+    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family, None)
     return result
 
 
@@ -107,7 +129,7 @@ def _rsample_backward(
     _backward_kernel(grad, sample, mu, kappa, family, 0)  # checks the arguments
     law = FAMILIES[family]
     grad_mu, grad_kappa = reference.rsample_backward(
-        grad, sample, mu.to(sample.dtype), law.inside(kappa), law.reference
+        grad.to(sample.dtype), sample, mu.to(sample.dtype), law.inside(kappa), law.reference
     )
     if needs_grad & NeedsGrad.SUMMED:
         grad_mu = sum_to(grad_mu, mu)

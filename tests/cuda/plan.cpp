@@ -4,13 +4,14 @@
 using namespace spherical;
 
 // What n rows of d elements become: {team, threads of a block, parts of a row, elements of a part,
-// those of a chunk, packs of a thread in a chunk, resident, split, layout}.
+// those of a chunk, packs of a thread in a chunk, resident, split, layout, rows of a team}.
 extern "C" void plan(bool is_float, int64_t n, int64_t d, int layout, int64_t *out) {
   const auto wanted = static_cast<Layout>(layout);
   const RowPlan plan = is_float ? plan_rows<float>(n, d, wanted) : plan_rows<double>(n, d, wanted);
   const int64_t values[] = {plan.team,     plan.threads(),  plan.parts,
                             plan.length,   plan.chunk(),    kPacks,
-                            plan.resident, plan.is_split(), static_cast<int64_t>(plan.layout)};
+                            plan.resident, plan.is_split(), static_cast<int64_t>(plan.layout),
+                            plan.rows};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i)
     out[i] = values[i];
 }

@@ -23,6 +23,7 @@ NUMERIC = [  # those that run once for each shape and dtype
     "test_scalar_function",
     "test_kl",
     "test_vi_simsiam_loss",
+    "test_sum_of_the_loss",
 ]
 
 

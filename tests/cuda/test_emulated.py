@@ -6,6 +6,7 @@ threads, 16-byte and single-element accesses and their alignment, shuffles, barr
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -179,6 +180,10 @@ def test_half_precision(n: int, d: int, place: Any) -> None:
     assert_log_prob_agrees(place(half), bfloat16, kappa)
     assert_log_prob_agrees(value, place(half), kappa)
     assert_rsample_agrees(place(bfloat16), kappa)
+    sample, grad = cpu.rsample(half, kappa, RNG_STATE, 0), torch.randn(n, d).bfloat16()
+    for upstream in (place(grad), grad[:, :1].expand(n, d)):
+        arguments = (upstream, sample, half, kappa, 0, 6)
+        assert_same(cuda.rsample_backward(*arguments), cpu.rsample_backward(*arguments))
     with pytest.raises(RuntimeError, match="take float64 vectors alone"):
         cuda.rsample(half, kappa.double(), RNG_STATE, 0)
 
@@ -208,6 +213,31 @@ def test_broadcast_and_strided(d: int, dtype: torch.dtype) -> None:
         assert_log_prob_agrees(x, m, k)
         assert_rsample_agrees(m, k)
         assert_rsample_agrees(x, k)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "d"), [(8195, 257), (300_001, 16)])
+def test_teams_that_take_several_rows(n: int, d: int) -> None:
+    """Two, and the last team one. Each row has the bits that it has where a team takes one."""
+    torch.manual_seed(n)
+    mu, value = points(n, d, dtype=torch.float32), points(n, d, dtype=torch.float32)
+    kappa, grad = torch.rand(n) * 3 * d, torch.randn(n)
+    calls = {
+        "log_prob": lambda x, m, k, g: [cuda.log_prob(x, m, k, 0)],
+        "log_prob_backward": lambda x, m, k, g: cuda.log_prob_backward(g, x, m, k, 0, 7),
+        "rsample_backward": lambda x, m, k, g: cuda.rsample_backward(m, x, m, k, 0, 6),
+        "loss": lambda x, m, k, g: cuda.vi_simsiam_loss(g, m, x, k, 0, 0.0, 7),
+    }
+    few = slice(n - 700, n)
+    for name, call in calls.items():
+        many = [x[few] for x in call(value, mu, kappa, grad)]
+        expected = call(*(x[few] for x in (value, mu, kappa, grad)))
+        for a, b in zip(many, expected, strict=True):
+            assert torch.equal(a, b), name
+    assert_log_prob_agrees(value, mu, kappa)
+    loss = cuda.vi_simsiam_loss(grad, mu, value, kappa, 0, 0.0, 0, 1 / n)[0]
+    expected = cpu.vi_simsiam_loss(grad, mu, value, kappa, 0, 0.0, 0, 1 / n)[0]
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -324,6 +354,66 @@ def test_vi_simsiam_loss_broadcast_and_strided() -> None:
     assert_loss_agrees(target, pred, kappa[0, 0])
     assert_loss_agrees(target.transpose(0, 1), pred[:, None], kappa[:, 0])
     assert_loss_agrees(pred[:0], pred[:0], kappa[:1, 0])
+
+
+@each_float
+@pytest.mark.parametrize(
+    ("n", "d"), [(0, 8), (1, 8), (800, 2), (200, 7), (100, 16), (26, 64), (14, 129), (5, 2048)]
+)
+def test_sum_of_the_loss(n: int, d: int, dtype: torch.dtype) -> None:
+    """A launch leaves its counter as it was. The gradients are those of the sum."""
+    torch.manual_seed(n)
+    pred, target = torch.randn(n, d, dtype=dtype), torch.randn(n, d, dtype=dtype)
+    kappa, grad = torch.rand(n, dtype=dtype) * 40, torch.randn(n, dtype=dtype)
+    loss = cpu.vi_simsiam_loss(None, pred, target, kappa, 0, 0.5, 0)[0]
+    for weight, scale in itertools.product((None, grad, grad[:1].sum()), (1.0, 0.3)):
+        upstream = scale if weight is None else scale * weight
+        for start in (None, torch.tensor(2.5, dtype=dtype)):
+            arguments = (weight, pred, target, kappa, 0, 0.5, 7, scale, start)
+            ours, expected = cuda.vi_simsiam_loss(*arguments), cpu.vi_simsiam_loss(*arguments)
+            assert_same(ours[1:], expected[1:])
+            size = (upstream * (loss.abs() + kappa)).abs().sum() + 2.5  # of what is added up
+            atol = ULPS * torch.finfo(dtype).eps * float(size)
+            torch.testing.assert_close(ours[0], expected[0], rtol=0, atol=atol)
+            again = cuda.vi_simsiam_loss(*arguments)
+            assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+
+
+@pytest.mark.slow
+def test_counters_come_round_again() -> None:
+    """A launch of other blocks has had the counter before."""
+    inputs = [(torch.randn(n, 8), torch.randn(n, 8), torch.rand(n)) for n in (200, 1, 100)]
+    launches = [0, *[1] * (2**14 - 1), 2, 0]
+    sums = [cuda.vi_simsiam_loss(None, *inputs[i], 0, 0.0, 0, 1.0)[0] for i in launches]
+    expected = [cpu.vi_simsiam_loss(None, *x, 0, 0.0, 0, 1.0)[0] for x in inputs]
+    for i, total in zip((0, 1, 2, 0), (sums[0], sums[1], *sums[-2:]), strict=True):
+        torch.testing.assert_close(total, expected[i], rtol=1e-5, atol=1e-5)
+
+
+def test_sum_of_an_infinite_loss() -> None:
+    """A target at the antipode costs infinity, and NaN stays NaN."""
+    pred, kappa = torch.randn(100, 4), torch.ones(100)
+    target = pred.clone()
+    target[7] *= -1
+    assert cuda.vi_simsiam_loss(None, pred, target, kappa, 0, 0.0, 7, 0.01)[0].isposinf()
+    target[8, 0] = torch.nan
+    assert cuda.vi_simsiam_loss(None, pred, target, kappa, 0, 0.0, 7, 0.01)[0].isnan()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3, torch.nan])
+@pytest.mark.parametrize(
+    ("vectors", "scalars"),
+    [(x, torch.float32) for x in (torch.float32, torch.bfloat16, torch.float16)]
+    + [(x, torch.float64) for x in (torch.float64, torch.float32)],
+)
+def test_scale_gradients(vectors: torch.dtype, scalars: torch.dtype, factor: float) -> None:
+    """To the bit. Many elements for each thread, and an array without any."""
+    gradients = [torch.randn(130, 37).to(vectors), torch.empty(0, dtype=vectors)]
+    gradients.append(torch.randn(130, dtype=scalars))
+    expected, by = [x.clone() for x in gradients], torch.tensor(factor, dtype=scalars)
+    cuda.scale_gradients_(*gradients, by)
+    cpu.scale_gradients_(*expected, by)
+    torch.testing.assert_close(gradients, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @each_float

@@ -40,9 +40,9 @@ class Plan:
     ) -> None:
         self.library, self.n, self.d, self.single = library, n, d, single
         self.wanted = layout
-        out = self._call(9, "plan", single, n, d, layout)
+        out = self._call(10, "plan", single, n, d, layout)
         self.team, self.threads, self.parts, self.length, self.chunk, self.packs = out[:6]
-        self.resident, self.split, self.layout = bool(out[6]), bool(out[7]), out[8]
+        self.resident, self.split, self.layout, self.rows = bool(out[6]), bool(out[7]), *out[8:]
 
     def _call(self, size: int, name: str, single: bool, *arguments: int) -> list[int]:
         out = np.full(size, -1, np.int64)
@@ -134,6 +134,17 @@ def test_few_long_rows_are_split(plans: ctypes.CDLL) -> None:
         assert Plan(plans, n, d).split is split
 
 
+def test_rows_of_a_team(plans: ctypes.CDLL) -> None:
+    """Several where there are many, as far as the team has a thread for each."""
+    sizes = {(8191, 2048): 1, (8192, 2048): 2, (16384, 2048): 4, (65536, 2048): 8, (10**7, 2048): 8}
+    sizes |= {(512, 64): 1, (65536, 64): 2, (10**6, 64): 8, (10**8, 4): 1, (10**8, 8): 2}
+    sizes |= {(1, 10**6): 1, (511, 10**6): 1, (32768, 10**6): 8}
+    for (n, d), rows in sizes.items():
+        plan = Plan(plans, n, d)
+        assert plan.rows == rows, (n, d)
+        assert not (plan.split and rows > 1)
+
+
 @pytest.mark.parametrize(("n", "d"), LARGE)
 def test_more_elements_than_32_bits_count(plans: ctypes.CDLL, n: int, d: int) -> None:
     plan = Plan(plans, n, d)
@@ -145,4 +156,4 @@ def test_more_elements_than_32_bits_count(plans: ctypes.CDLL, n: int, d: int) ->
     teams = plan.threads // plan.team
     for items in (0, 1, n, n * plan.parts):
         numbers = (ctypes.c_int64(x) for x in (n, d, items))
-        assert plans.blocks(*numbers) == -(-items // teams)
+        assert plans.blocks(*numbers) == -(-items // (teams * plan.rows))

@@ -152,11 +152,11 @@ def test_graph_of_the_loss(family: Family) -> None:
     """Forward and backward; the factor that arrives in the backward pass stays on the GPU."""
     target, pred, kappa, _ = inputs(family=family)
     leaves = [pred.requires_grad_(), kappa.requires_grad_()]
-    weight, loss = torch.full((), 0.25, device="cuda"), torch.empty((), device="cuda")
+    loss = torch.empty((), device="cuda")
     grads = [torch.empty_like(x) for x in leaves]
 
     def step() -> None:
-        value = 3 * ops.vi_simsiam_loss(pred, target, kappa, family.declared, 0.0, weight)
+        value = 3 * ops.vi_simsiam_loss(pred, target, kappa, family.declared, 0.0, 0.25)
         for grad, new in zip(grads, torch.autograd.grad(value, leaves), strict=True):
             grad.copy_(new)
         loss.copy_(value.detach())
@@ -168,6 +168,25 @@ def test_graph_of_the_loss(family: Family) -> None:
     found = [x.clone() for x in (loss, *grads)]
     step()
     assert all(torch.equal(a, b) for a, b in zip(found, (loss, *grads), strict=True))
+
+
+def test_sums_on_several_streams_and_in_a_graph() -> None:
+    """Launches that run at once count their blocks apart."""
+    target, pred, kappa, _ = inputs()
+    expected = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25)
+    in_graph = torch.empty_like(expected)
+    graph = captured(
+        lambda: in_graph.copy_(ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25))
+    )
+    streams, found = [torch.cuda.Stream() for _ in range(4)], []
+    torch.cuda.synchronize()
+    for _ in range(200):
+        graph.replay()
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 0.25))
+    torch.cuda.synchronize()
+    assert all(torch.equal(x, expected) for x in (*found, in_graph))
 
 
 def test_graph_of_a_distribution() -> None:

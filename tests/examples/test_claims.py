@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shlex
 
 import pytest
-from training import EXAMPLES, refusal
+from training import EXAMPLES, ROOT, refusal
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -40,12 +41,23 @@ def test_only_what_is_missing_is_trained(claims, monkeypatch, tmp_path, capsys):
     assert ("dino", "--method dino", 2, tmp_path) in started
 
 
+@pytest.mark.parametrize("name", ["claims", "schedule"])
+def test_committed_results_are_of_the_short_form(claims, name):
+    """And the page has their tables."""
+    text = (EXAMPLES / "results" / f"{name}.json").read_text()
+    report = json.loads(text)
+    assert claims.as_json(claims.shortened(report)) == text
+    assert f"\n\n{claims.summary(report)}\n\n" in (ROOT / "docs" / "claims.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["tables"], "study must be of table, schedule, beta"),
         (["--jobs", "0"], "--jobs: must be a whole number from 1 on, got 0"),
         (["--root", "nowhere"], "--root nowhere: no such folder"),
+        (["--results", "short.json"], "--results is a short form of the report that --summary"),
+        (["--summary", "none.json"], "--summary none.json: not a report of evaluate.py"),
     ],
 )
 def test_what_is_refused(claims, capsys, arguments, words):

@@ -236,3 +236,28 @@ def test_a_network_that_has_diverged(evaluate_example, run_folders, tmp_path, ca
 )
 def test_bad_options(evaluate_example, run_folders, capsys, options, message):
     assert message in refusal(evaluate_example, [run_folders["simsiam"], *options], capsys)
+
+
+def test_short_form_of_a_report(evaluated, tmp_path, capsys):
+    """That of claims.py has its table, and every number of its groups but the ROC curves."""
+    import claims
+
+    report = evaluated[1]
+    whole, short = tmp_path / "report.json", tmp_path / "short.json"
+    whole.write_text(json.dumps(report))
+    claims.main(["--summary", str(whole), "--results", str(short)])
+    table = capsys.readouterr().out
+    claims.main(["--summary", str(short)])
+    assert capsys.readouterr().out == table
+    shortened = json.loads(short.read_text())
+    assert "sections" not in str(shortened.pop("runs"))
+    text = json.dumps(report["groups"])
+    curves = ("false_positive_rates", "true_positive_rates")
+    assert all(name in text for name in curves)
+    assert not any(name in str(shortened) for name in curves)
+
+    def without(pairs):
+        return {key: value for key, value in pairs if key not in curves}
+
+    assert shortened["groups"] == json.loads(text, object_pairs_hook=without)
+    assert {**report, **shortened} == {**report, "groups": shortened["groups"]}

@@ -52,6 +52,13 @@ def test_a_short_run(synthetic, finished):
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_committed_table_is_that_of_its_json(synthetic):
+    results = json.loads(synthetic.RESULTS.with_suffix(".json").read_text())
+    assert results["command"] == "python examples/mc_infonce_synthetic.py --table"
+    tables = synthetic.tables(results["results"], results["laws"])
+    assert synthetic.RESULTS.with_suffix(".md").read_text().endswith(f"\n\n{tables}")
+
+
 @pytest.mark.slow
 def test_training_learns_the_order_of_the_concentrations(synthetic):
     """For d = 8 in 300 steps; the sampler is right there."""

@@ -42,7 +42,7 @@ def test_every_method_is_timed(step_cost, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("method", ["vi-simsiam", "dino", "hib"])
 def test_a_timed_step_trains_and_a_timed_loss_does_not(step_cost, method):
     args = step_cost.arguments([*SHORT, "--method", method], None)
-    data = step_cost.load(args.data, None, args.image_size)
+    data = step_cost.load_data(args)
     run = step_cost.prepare(args, data, torch.device("cpu"))
     calls = step_cost.step_and_loss(run, data, args)
     before = [parameter.clone() for parameter in run.network.parameters()]
@@ -57,7 +57,7 @@ def test_a_timed_step_trains_and_a_timed_loss_does_not(step_cost, method):
 def test_the_loss_alone_is_that_of_the_step(step_cost):
     """With views of no randomness the two values agree."""
     args = step_cost.arguments([*SHORT, "--method", "vi-simsiam"], None)
-    data = step_cost.load(args.data, None, args.image_size)
+    data = step_cost.load_data(args)
     run = step_cost.prepare(args, data, torch.device("cpu"))
     state = run.random.generator.get_state()
     calls = step_cost.step_and_loss(run, data, args)

@@ -231,4 +231,4 @@ def test_torchrun_goes_on_from_one_process_and_writes_once(example, tmp_path):
     assert run.stdout.count("kNN accuracy") == run.stdout.count("vi-simsiam on digits") == 1
     assert checkpoint(tmp_path)["step"] == 20
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoint.pt", "results.json", "results.png"]
+    assert names == ["checkpoint.pt", "lock", "results.json", "results.png"]

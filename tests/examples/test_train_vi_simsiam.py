@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import image
-from training import TINY, checkpoint, refusal
+from training import EXAMPLES, TINY, checkpoint, refusal
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +92,7 @@ def test_corrupt_checkpoint(example, finished, tmp_path, capsys, damage):
     words = refusal(example, [*TINY, "--out", str(tmp_path), "--resume"], capsys)
     assert "is not a checkpoint that can be read" in words
     assert (tmp_path / "checkpoint.pt").read_bytes() == corrupt
-    assert len(list(tmp_path.iterdir())) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "lock"}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,51 @@ def test_a_checkpoint_is_not_overwritten_unasked(example, finished, capsys):
     words = refusal(example, [*TINY, "--out", str(finished[0])], capsys)
     assert "--resume goes on from it, --overwrite starts anew" in words
     assert (finished[0] / "checkpoint.pt").read_bytes() == before
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vi_simsiam.checkpoint import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked")
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_a_folder_in_which_another_program_trains_is_refused(
+    example, finished, tmp_path, capsys, option
+):
+    """Until that program ends, even if it is killed."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    before = (out / "checkpoint.pt").read_bytes()
+    command = [*TINY, "--steps", "25", "--out", str(out), option]
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], cwd=EXAMPLES, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "locked\n"
+        words = refusal(example, command, capsys)
+    finally:
+        other.kill()
+        other.communicate()
+    assert f"--out {out}: another program is training in this folder: wait until it ends" in words
+    assert (out / "checkpoint.pt").read_bytes() == before
+    example.main(command)
+    assert checkpoint(out)["step"] == 25
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked")
+def test_a_drive_without_locks(example, tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    example.main([*TINY, "--out", str(tmp_path), "--stop-after", "2"])
+    assert checkpoint(tmp_path)["step"] == 2
 
 
 @pytest.mark.parametrize("method", ["vi-simsiam", "simsiam"])  # their losses fail in another way

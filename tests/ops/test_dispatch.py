@@ -59,7 +59,11 @@ def raw_calls(dtype):
         yield raw.on_sphere.default, (tensor, 1e-3)
         yield raw.in_interval.default, (tensor, 0.0, 1.0)
     half, k = mu.bfloat16(), kappa.float()
-    yield raw.vi_simsiam_loss.default, (k, half, half, k, op_calls.FAMILY.index, 0.0, 7)
+    loss = half, half, k, op_calls.FAMILY.index, 0.0, 7
+    yield raw.vi_simsiam_loss.default, (k, *loss)
+    yield raw.vi_simsiam_loss.default, (k, *loss, 0.5, k.sum())
+    yield raw.vi_simsiam_loss.default, (None, *loss, 0.5)
+    yield raw.scale_gradients_.default, (half, half[:0], k, k.sum())
     for function in ops.ScalarFunction:
         yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY.index, function)
     yield from python_calls(kappa.mT)

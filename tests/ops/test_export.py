@@ -26,10 +26,9 @@ def scalar(function):
     )
 
 
-def loss(beta, weight):
+def loss(beta, scale):
     def vi_simsiam_loss(value, loc, kappa):
-        w = None if weight is None else kappa.new_tensor(weight)
-        return ops.vi_simsiam_loss(2 * loc, 0.3 * value, kappa, op_calls.FAMILY, beta, w)
+        return ops.vi_simsiam_loss(2 * loc, 0.3 * value, kappa, op_calls.FAMILY, beta, scale)
 
     return vi_simsiam_loss
 
@@ -44,7 +43,7 @@ CALLS = {
     ),
     "loss": loss(0.0, None),
     "loss, beta": loss(0.5, None),
-    "loss, weighted": loss(0.0, 0.25),
+    "loss, summed": loss(0.0, 0.25),
     **{function.name.lower(): scalar(function) for function in ops.ScalarFunction},
     "everything": lambda value, loc, kappa: (
         op_calls.log_prob(op_calls.rsample(loc, kappa), value, kappa)
@@ -181,13 +180,16 @@ def test_raw_cosine_sample_called_directly_has_the_gradient_of_eager_mode():
     close(*grads, rtol=0, atol=0)
 
 
-def test_gradients_beside_the_raw_loss_are_constants():
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_gradients_beside_the_raw_loss_are_constants(scale):
     value, loc, kappa = inputs(3, grad=True)
+    weight = kappa.detach()
     loss, *grads = raw.vi_simsiam_loss(
-        kappa.detach(), loc, value, kappa, op_calls.FAMILY.index, 0.0, 7
+        weight, loc, value, kappa, op_calls.FAMILY.index, 0.0, 7, scale
     )
     assert loss.requires_grad
     assert not any(grad.requires_grad for grad in grads)
-    expected = torch.autograd.grad(loss, (loc, value, kappa), kappa.detach())
+    upstream = weight if scale is None else None
+    expected = torch.autograd.grad(loss, (loc, value, kappa), upstream)
     for grad, slope in zip(grads, expected, strict=True):
         close(grad, slope)

@@ -157,8 +157,8 @@ def test_vectors_without_a_direction(dtype, family):
     right_angle = ops.vi_simsiam_loss(axes[0], axes[1], kappa, family.declared)
     n = 3 if dtype == torch.float16 else 4
     torch.testing.assert_close(loss[:n], right_angle[:n])
-    for weight in (None, kappa.new_ones(())):
-        total = ops.vi_simsiam_loss(*leaves, family.declared, 0.0, weight)
+    for scale in (None, 1.0):
+        total = ops.vi_simsiam_loss(*leaves, family.declared, 0.0, scale)
         grads = torch.autograd.grad(total.sum(), leaves)
         for grad in grads:
             assert grad.isfinite().all()
@@ -253,18 +253,18 @@ def test_rows_do_not_depend_on_layout():
 def test_broadcasting():
     pred, target, kappa = inputs(3, 4)
     leaves = [x.detach().requires_grad_() for x in (pred[:, :1], target[0], kappa[0, 0])]
-    for weight in (None, torch.tensor(0.25, dtype=torch.float64)):
-        loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, weight)
-        assert loss.shape == ((3, 4) if weight is None else ())
+    for scale in (None, 0.25):
+        loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, scale)
+        assert loss.shape == ((3, 4) if scale is None else ())
         expected = composed(leaves[0], leaves[1], leaves[2], FAMILIES[0])
-        expected = expected if weight is None else (weight * expected).sum()
+        expected = expected if scale is None else (scale * expected).sum()
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(
             torch.autograd.grad(loss.sum(), leaves), torch.autograd.grad(expected.sum(), leaves)
         )
 
 
-# The weighted sum, whose gradients the forward pass computes
+# The sum, whose gradients the forward pass computes
 
 
 @both_paths
@@ -272,11 +272,12 @@ def test_broadcasting():
 @pytest.mark.parametrize("factor", [1.0, 0.5, 65536.0])
 def test_weighted_sum(factor, dtype):
     pred, target, kappa = leaves = inputs(6, d=20, dtype=dtype)
-    for weight in (kappa.new_tensor(1 / 8), torch.linspace(0, 1, 6).to(kappa.dtype)):
-        loss = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.5, weight)
+    for scale, weight in ((1 / 8, None), (0.3, torch.linspace(0, 1, 6).to(kappa.dtype))):
+        loss = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.5, scale, weight)
         each = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.5)
-        torch.testing.assert_close(loss, (weight * each).sum())
-        expected = torch.autograd.grad(factor * (weight * each).sum(), leaves)
+        total = (each if weight is None else weight * each).sum() * scale
+        torch.testing.assert_close(loss, total)
+        expected = torch.autograd.grad(factor * total, leaves)
         first = torch.autograd.grad(factor * loss, leaves, retain_graph=True)
         again = torch.autograd.grad(factor * loss, leaves, retain_graph=True)
         last = torch.autograd.grad(2 * loss, leaves)
@@ -287,12 +288,58 @@ def test_weighted_sum(factor, dtype):
                 torch.testing.assert_close(c, 4 * e)
 
 
+@both_paths
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_a_sum_begins_with_another(dtype):
+    """As the sum of two, with the gradients of both; either may need none."""
+    one, two = inputs(6, d=20, dtype=dtype), inputs(4, d=20, dtype=dtype)
+    for first, second in itertools.product([one, [x.detach() for x in one]], [two, one]):
+        second = second if second is two else [x.detach() for x in two]
+        parts = [ops.vi_simsiam_loss(*xs, FAMILIES[0], 0.0, 0.3) for xs in (first, second)]
+        loss = ops.vi_simsiam_loss(*second, FAMILIES[0], 0.0, 0.3, None, parts[0])
+        torch.testing.assert_close(loss, parts[0] + parts[1])
+        leaves = [x for x in (*first, *second) if x.requires_grad]
+        assert loss.requires_grad == bool(leaves)
+        if leaves:
+            grads = torch.autograd.grad(3 * loss, leaves, retain_graph=True)
+            torch.testing.assert_close(
+                list(grads), list(torch.autograd.grad(3 * (parts[0] + parts[1]), leaves))
+            )
+
+
+@both_paths
+@pytest.mark.parametrize("start", [None, 2.5])
+def test_a_sum_of_no_rows(start):
+    leaves = [x[:0].detach().requires_grad_() for x in inputs(3)]
+    start = start and torch.tensor(start, dtype=torch.float64)
+    loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, 0.3, None, start)
+    assert loss.item() == (0 if start is None else start)
+    assert all(
+        grad.shape == x.shape
+        for grad, x in zip(torch.autograd.grad(loss, leaves), leaves, strict=True)
+    )
+
+
+@needs_kernels
+@pytest.mark.parametrize("n", [1, 15, 64, 1000, 70000])
+def test_a_sum_does_not_depend_on_the_threads(n):
+    """Its bits are the same, and they are those of the sum in double."""
+    pred, target, kappa = inputs(n, d=4, dtype=torch.float32, grad=False)
+    threads, found = torch.get_num_threads(), []
+    for used in (1, 2, 3):
+        torch.set_num_threads(used)
+        found.append(ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 1 / n))
+    torch.set_num_threads(threads)
+    assert len({x.item() for x in found}) == 1
+    expected = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0]).double().mean()
+    torch.testing.assert_close(found[0].double(), expected, rtol=1e-7, atol=0)
+
+
 @needs_kernels
 def test_gradients_accumulate():
     """What the first backward pass gave away is not touched by the second."""
     pred, target, kappa = inputs(6, d=20)
-    weight = kappa.new_ones(())
-    loss = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, weight)
+    loss = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.0, 1.0)
     loss.backward(retain_graph=True)
     once = pred.grad.clone()
     (0.5 * loss).backward()
@@ -316,7 +363,7 @@ def test_only_wanted_gradients_are_allocated(leaves):
             return output
 
     with Watch():
-        loss = ops.vi_simsiam_loss(*tensors, FAMILIES[0], 0.0, tensors[2].new_full((), 1 / n))
+        loss = ops.vi_simsiam_loss(*tensors, FAMILIES[0], 0.0, 1 / n)
         loss.backward()
     addresses -= {x.untyped_storage().data_ptr() for x in tensors}
     assert len(addresses) == len(set(leaves) & {0, 1})
@@ -333,10 +380,10 @@ def test_only_wanted_gradients_are_allocated(leaves):
 @pytest.mark.parametrize("d", [2, 5])
 def test_gradcheck(d, family):
     leaves = inputs(3, d=d, family=family.declared)
-    for weight in (None, torch.tensor(0.3, dtype=torch.float64)):
+    for scale in (None, 0.3):
 
-        def loss(*xs: Any, weight: Any = weight) -> Any:
-            return ops.vi_simsiam_loss(*xs, family.declared, 0.0, weight)
+        def loss(*xs: Any, scale: Any = scale) -> Any:
+            return ops.vi_simsiam_loss(*xs, family.declared, 0.0, scale)
 
         assert torch.autograd.gradcheck(loss, leaves)
         assert torch.autograd.gradgradcheck(loss, leaves)
@@ -380,8 +427,8 @@ def test_transforms(family):
 @both_paths
 def test_batched_upstream_gradients():
     leaves = inputs(4)
-    for weight in (None, torch.linspace(0, 1, 4).double()):
-        loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, weight)
+    for scale, weight in ((None, None), (0.3, torch.linspace(0, 1, 4).double())):
+        loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, scale, weight)
         factors = torch.randn(3, *loss.shape, dtype=torch.float64)
         batched = torch.autograd.grad(loss, leaves, factors, True, is_grads_batched=True)
         for i, factor in enumerate(factors):
@@ -394,7 +441,7 @@ def test_batched_upstream_gradients():
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compile_with_backward(dynamic):
     def loss(pred, target, kappa, weight):
-        weighted = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.5, weight)
+        weighted = ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[0], 0.5, 0.3, weight)
         return weighted + ops.vi_simsiam_loss(pred, target, kappa, FAMILIES[1]).mean()
 
     torch.compiler.reset()
@@ -430,3 +477,51 @@ def test_wrong_calls(change, message):
         torch.ops.powerspherical_ext.vi_simsiam_loss(
             *change(torch.ones(3), pred, target, kappa), 0, 0.0, 7
         )
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("scale", "start"),
+    [(None, torch.ones(())), (1.0, torch.ones(3)), (1.0, torch.ones(()).double())],
+)
+def test_wrong_starts(scale, start):
+    pred, target, kappa = inputs(3, dtype=torch.float32, grad=False)
+    with pytest.raises(RuntimeError, match="start must be a scalar of the dtype of kappa"):
+        torch.ops.powerspherical_ext.vi_simsiam_loss(
+            None, pred, target, kappa, 0, 0.0, 7, scale, start
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("vectors", "scalars"),
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float64),
+    ],
+)
+@pytest.mark.parametrize("factor", [1.0, 0.3, 0.0, torch.nan])
+def test_gradients_are_scaled(factor, vectors, scalars):
+    gradients = [torch.randn(70, 1000).to(vectors), torch.empty(0, dtype=vectors)]
+    gradients.append(torch.randn(70, dtype=scalars))
+    by = torch.tensor(factor, dtype=scalars)
+    expected = [(x.to(scalars) * by).to(x.dtype) for x in gradients]
+    torch.ops.powerspherical_ext.scale_gradients_(*gradients, by)
+    torch.testing.assert_close(gradients, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
+def test_wrong_calls_of_scale_gradients():
+    x, kappa, one = torch.ones(3, 4), torch.ones(3), torch.ones(())
+    scale = torch.ops.powerspherical_ext.scale_gradients_
+    for arguments, message in (
+        ((x, x.t(), kappa, one), "target must be contiguous"),
+        ((x, x, kappa, kappa), "factor must be a scalar"),
+        ((x, x, kappa, one.bfloat16()), "expected float32 or float64"),
+        ((x.double(), x, kappa, one), "pred must be a floating-point tensor of no higher"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            scale(*arguments)

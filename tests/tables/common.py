@@ -18,6 +18,17 @@ DIMENSIONS = (2, 3, 4, 5, 7, 8, 9, 11, 14, 17, 19, 24, 32, 64, 257, 2048, 10**5,
 KAPPAS = (0.0, 1e-6, 1e-3, 0.03, 0.3, 1.0, 3.0, 7.0, 12.0, 30.0, 100.0, 1e3, 1e5, 1e7)
 RANDOM_POINTS = 240
 
+# Heads of the tables.
+FUNCTIONS = (
+    "log_prob_at_mode",
+    "log_prob_at_mode_dkappa",
+    "log_prob_at_mode_dkappa2",
+    "mean_resultant_length",
+    "kl_uniform",
+    "entropy",
+)
+IMPLICIT_GRADIENT = ("d", "kappa", "sin2", "cos2", "implicit_gradient")
+
 Point = tuple[int, float, float]  # d, kappa, and the quantile level of t or of sin2
 
 

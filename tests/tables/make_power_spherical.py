@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import mpmath
-from common import DIMENSIONS, as_float32, kappa_grid, log_area, thinned, write
+from common import (
+    DIMENSIONS,
+    FUNCTIONS,
+    IMPLICIT_GRADIENT,
+    as_float32,
+    kappa_grid,
+    log_area,
+    thinned,
+    write,
+)
 from mpmath import mp, mpf
 from scipy import stats
 
@@ -97,20 +106,8 @@ def implicit_gradient_rows() -> Iterator[tuple[int | float | mpf, ...]]:
 
 
 def main() -> None:
-    header = (
-        "log_prob_at_mode",
-        "log_prob_at_mode_dkappa",
-        "log_prob_at_mode_dkappa2",
-        "mean_resultant_length",
-        "kl_uniform",
-        "entropy",
-    )
-    write("power_spherical", ("d", "kappa", *header), kappa_rows())
-    write(
-        "power_spherical_implicit_gradient",
-        ("d", "kappa", "sin2", "cos2", "implicit_gradient"),
-        implicit_gradient_rows(),
-    )
+    write("power_spherical", ("d", "kappa", *FUNCTIONS), kappa_rows())
+    write("power_spherical_implicit_gradient", IMPLICIT_GRADIENT, implicit_gradient_rows())
 
 
 if __name__ == "__main__":

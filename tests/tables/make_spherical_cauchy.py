@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import mpmath
 import numpy as np
-from common import DIMENSIONS, as_float32, log_area, write
+from common import DIMENSIONS, IMPLICIT_GRADIENT, as_float32, log_area, write
 from mpmath import mp, mpf
 
 RHOS = (0.0, 1e-6, 1e-3, 0.03, 0.3, 0.5, 0.8, 0.95, 0.999, 1 - 2**-14, 1 - 2**-20, 1 - 2**-24)
@@ -121,11 +121,7 @@ def main() -> None:
         "entropy",
     )
     write("spherical_cauchy", ("d", "kappa", *header), kappa_rows())
-    write(
-        "spherical_cauchy_implicit_gradient",
-        ("d", "kappa", "sin2", "cos2", "implicit_gradient"),
-        implicit_gradient_rows(),
-    )
+    write("spherical_cauchy_implicit_gradient", IMPLICIT_GRADIENT, implicit_gradient_rows())
 
 
 if __name__ == "__main__":

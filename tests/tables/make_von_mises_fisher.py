@@ -10,7 +10,16 @@ from collections.abc import Iterator
 import mpmath
 import numpy as np
 from bessel import log_0f1
-from common import DIMENSIONS, as_float32, kappa_grid, log_area, thinned, write
+from common import (
+    DIMENSIONS,
+    FUNCTIONS,
+    IMPLICIT_GRADIENT,
+    as_float32,
+    kappa_grid,
+    log_area,
+    thinned,
+    write,
+)
 from mpmath import mp, mpf
 
 # (d, kappa) where some function of kappa has its largest error, or the entropy nearly vanishes.
@@ -169,20 +178,8 @@ def mixed_kl_rows() -> Iterator[tuple[int | float | mpf, ...]]:
 
 
 def main() -> None:
-    header = (
-        "log_prob_at_mode",
-        "log_prob_at_mode_dkappa",
-        "log_prob_at_mode_dkappa2",
-        "mean_resultant_length",
-        "kl_uniform",
-        "entropy",
-    )
-    write("von_mises_fisher", ("d", "kappa", *header), kappa_rows())
-    write(
-        "von_mises_fisher_implicit_gradient",
-        ("d", "kappa", "sin2", "cos2", "implicit_gradient"),
-        implicit_gradient_rows(),
-    )
+    write("von_mises_fisher", ("d", "kappa", *FUNCTIONS), kappa_rows())
+    write("von_mises_fisher_implicit_gradient", IMPLICIT_GRADIENT, implicit_gradient_rows())
     write("von_mises_fisher_kl", ("d", "kappa_p", "kappa_q", "w", "kl"), kl_rows())
     mixed = ("from_power_spherical", "from_von_mises_fisher")
     write("von_mises_fisher_mixed_kl", ("d", "kappa_p", "kappa_q", *mixed), mixed_kl_rows())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from powerspherical_ext.metrics import permutation_test
 
+from ..markdown import over_seeds
 from .features import Features
 from .runs import TrainedRun
 
@@ -63,8 +63,7 @@ def summary(results: Sequence[Any]) -> Any:
         return {"mean": columns.mean(axis=0).tolist(), "sd": sd}
     if isinstance(first, str) or any(r is None for r in results):
         return None
-    sd = statistics.stdev(results) if len(results) > 1 else None
-    return {"mean": statistics.fmean(results), "sd": sd, "values": list(results)}
+    return over_seeds(results)
 
 
 def entropy_and_kappa(

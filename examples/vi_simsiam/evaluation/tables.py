@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..markdown import Groups, markdown
 from . import tables_of_answers as answers
 from . import tables_of_views as views
-from .markdown import Groups, markdown
 
 INTRODUCTION = """Figures are means ± standard deviations over the n seeds of a method; without ±
 there is one seed. A p is that of a permutation test of one run, the largest of the seeds. "damaged"

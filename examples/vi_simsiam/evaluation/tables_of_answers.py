@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..markdown import Groups, cell, markdown, means, short, union, with_p
 from . import paper
 from .correctness import CLASSIFIERS, TESTS
-from .markdown import Groups, cell, markdown, means, short, union, with_p
 
 FRACTIONS = ("1%", "10%")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..markdown import Groups, cell, markdown, means, measure, short
 from . import paper
 from .correctness import CLASSIFIERS
-from .markdown import Groups, cell, markdown, means, measure, short
 
 NOT_KINDS = ("n", "draws", "method")
 

@@ -34,18 +34,32 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using cudaStream_t = void *;
 enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *status) {
+  *status = cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 const char *cudaGetErrorString(cudaError_t error);
 
 namespace emulated {
 cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                 const std::function<void()> &thread);
 void barrier(unsigned first_thread, unsigned mask, unsigned count);
-bool next_shuffle_is_odd();
-void *slot(unsigned thread, bool odd); // what a thread passes to others in a shuffle
+// How often the threads of the mask, in the warp that begins there, have met.
+unsigned generation(unsigned first_thread, unsigned mask);
+void *slot(unsigned thread, unsigned number); // what a thread passes to others in a shuffle
 void require(bool condition, const char *message);
 } // namespace emulated
 
 inline void __syncthreads() { emulated::barrier(~0u, ~0u, blockDim.x); }
+
+// Blocks run one after another.
+inline void __threadfence() {}
+inline unsigned atomicInc(unsigned *x, unsigned last) {
+  const unsigned before = *x;
+  *x = before >= last ? 0 : before + 1;
+  return before;
+}
 
 inline void __syncwarp(unsigned mask) {
   emulated::require(mask >> (threadIdx.x % 32) & 1, "a thread outside its own mask");
@@ -55,11 +69,13 @@ inline void __syncwarp(unsigned mask) {
 // The value of a thread of this warp.
 template <class T> T __shfl_from(unsigned mask, T value, unsigned lane) {
   emulated::require(mask >> lane & 1, "a shuffle from outside the mask");
-  const bool odd =
-      emulated::next_shuffle_is_odd(); // so that none overwrites what is yet to be read
-  std::memcpy(emulated::slot(threadIdx.x, odd), &value, sizeof value);
+  // Whole warps and parts of them take slots in turn, each their own two, so that no thread
+  // overwrites what another is yet to read. A launch has parts of one size.
+  const unsigned first = threadIdx.x / 32 * 32;
+  const unsigned number = 2 * (mask == ~0u) + emulated::generation(first, mask) % 2;
+  std::memcpy(emulated::slot(threadIdx.x, number), &value, sizeof value);
   __syncwarp(mask);
-  std::memcpy(&value, emulated::slot(threadIdx.x / 32 * 32 + lane, odd), sizeof value);
+  std::memcpy(&value, emulated::slot(first + lane, number), sizeof value);
   return value;
 }
 template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {

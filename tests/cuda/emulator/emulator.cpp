@@ -28,8 +28,7 @@ constexpr unsigned kBlocks =
 struct Thread {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[kStack]};
-  alignas(8) char slot[2][8];
-  unsigned shuffles = 0;
+  alignas(8) char slot[4][8];
   bool done;
 };
 struct Barrier {
@@ -72,7 +71,6 @@ bool run_block(unsigned size, bool backwards) {
     thread.context.uc_stack.ss_sp = thread.stack.get();
     thread.context.uc_stack.ss_size = kStack;
     thread.context.uc_link = &scheduler;
-    thread.shuffles = 0;
     thread.done = false;
     makecontext(&thread.context, run_thread, 0);
   }
@@ -107,9 +105,11 @@ void barrier(unsigned first_thread, unsigned mask, unsigned count) {
     swapcontext(&threads[me].context, &scheduler);
 }
 
-bool next_shuffle_is_odd() { return threads[threadIdx.x].shuffles++ % 2 == 1; }
+unsigned generation(unsigned first_thread, unsigned mask) {
+  return barriers[{first_thread, mask}].generation;
+}
 
-void *slot(unsigned thread, bool odd) { return threads[thread].slot[odd]; }
+void *slot(unsigned thread, unsigned number) { return threads[thread].slot[number]; }
 
 cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                 const std::function<void()> &thread) {

@@ -1,7 +1,8 @@
-"""Markdown tables, and numbers in their cells."""
+"""Markdown tables, and in their cells numbers over several seeds."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ Groups = Mapping[str, Mapping[str, Any]]  # the results of one section by method
 def markdown(headers: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """A leaf of a report: the sd has n - 1 in it, and is None for one seed."""
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "values": list(values)}
 
 
 def cell(leaf: Any, digits: int = 3) -> str:
