@@ -13,6 +13,7 @@ from filelock import FileLock
 
 CSRC = Path(__file__).parents[1] / "csrc"
 STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Werror"]
+FAMILY_SOURCES = [str(path) for path in sorted(CSRC.glob("cpu/families/*.cpp"))]  # for OverRows
 
 
 def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:

@@ -155,7 +155,7 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
   double shared_log_prob_at_mode = 0;
   if (one_kappa) {
     const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
-    log_probs_at_mode<Family>(dim, 1, &kappa, &shared_log_prob_at_mode);
+    OverRows<Family>::log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
   }
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> value_rows, mu_rows;
@@ -167,7 +167,7 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
       read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
       if (!one_kappa)
-        log_probs_at_mode<Family>(dim, n, s.kappa, s.log_prob_at_mode);
+        OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       T log_prob[kTile];
       tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
       if (!all_on_sphere(s.sums, n, tolerance))

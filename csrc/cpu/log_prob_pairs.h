@@ -10,15 +10,6 @@
 
 namespace spherical {
 
-// log p(mu) of n rows, in double, as log p in T needs it.
-template <class Family, class T>
-void log_probs_at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
-  if constexpr (is_float32<T>)
-    OverRows<Family>::log_prob_at_mode_for_float(dim, n, kappa, out);
-  else
-    OverRows<Family>::log_prob_at_mode(dim, n, kappa, out);
-}
-
 constexpr int64_t kFloatFrom = 128; // the least d at which products in float can be enough
 
 // 1/8 of the pairs of a tile: if more of them are to be done again, then all are, in double.
@@ -146,7 +137,7 @@ private:
     read_concentrations<Family>(side.operands, Args::kKappa, first, n, kappa);
     std::copy(kappa, kappa + n, to.kappa);
     const bool shared = side.stride(Args::kKappa) == 0;
-    log_probs_at_mode<Family>(dim, shared ? 1 : n, kappa, to.at_mode);
+    OverRows<Family>::log_prob_at_mode(dim, shared ? 1 : n, kappa, to.at_mode);
     if (shared)
       std::fill_n(to.at_mode, n, to.at_mode[0]);
     to.in_float = may_be_float() && is_in_float(n, to.kappa, to.at_mode);

@@ -10,14 +10,13 @@ template <class Family> struct OverRows;
 // out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for
 // a row depends on that row and d alone.
 template <class Family> struct LoopsOverRows {
+  // The results are in double. Those of kappas in float are rounded to float later.
   SIMD_CLONES FLATTEN static void log_prob_at_mode(const Dim<double> &dim, int64_t n,
                                                    const double *kappa, double *out) {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::log_prob_at_mode(kappa[r], dim);
   }
-  // The same; a few roundings of float are allowed.
-  static void log_prob_at_mode_for_float(const Dim<double> &dim, int64_t n, const float *kappa,
-                                         double *out) {
+  static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const float *kappa, double *out) {
     double wide[kTile];
     std::copy(kappa, kappa + n, wide);
     OverRows<Family>::log_prob_at_mode(dim, n, wide, out);

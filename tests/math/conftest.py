@@ -4,7 +4,7 @@ import ctypes
 from pathlib import Path
 
 import pytest
-from compiling import CSRC, shared_library
+from compiling import CSRC, FAMILY_SOURCES, shared_library
 
 
 @pytest.fixture(scope="session")
@@ -12,4 +12,5 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """scalar_math.cpp as a library."""
     flags = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the build
     source = Path(__file__).parent / "scalar_math.cpp"
-    return ctypes.CDLL(str(shared_library(tmp_path_factory, source, *flags, f"-I{CSRC / 'math'}")))
+    flags += [f"-I{CSRC / 'math'}", *FAMILY_SOURCES]
+    return ctypes.CDLL(str(shared_library(tmp_path_factory, source, *flags)))

@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from compiling import program
+from compiling import FAMILY_SOURCES, program
 
 
 @pytest.fixture(scope="session")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).parent / "outside.cpp"
     flags = ["-O2", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-    return program(tmp_path_factory, source, *flags)
+    return program(tmp_path_factory, source, *flags, *FAMILY_SOURCES)
 
 
 def test_nan_outside(outside: Path) -> None:

@@ -7,6 +7,7 @@
 namespace spherical {
 
 template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
+  using LoopsOverRows<PowerSpherical>::log_prob_at_mode; // of kappas in float
   SIMD_CLONES FLATTEN static void log_prob_at_mode(const Dim<double> &dim, int64_t n,
                                                    const double *kappa, double *out) {
     if (dim.d < 24)

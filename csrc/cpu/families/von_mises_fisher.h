@@ -8,13 +8,13 @@
 namespace spherical {
 
 template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
-  static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const double *kappa,
-                               double *out) {
-    at_mode(dim, n, kappa, out);
-  }
-  static void log_prob_at_mode_for_float(const Dim<double> &dim, int64_t n, const float *kappa,
-                                         double *out) {
-    at_mode(dim, n, kappa, out);
+  template <class T>
+  static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
+    if (dim.d == 3)
+      return log_prob_at_mode_on_sphere(dim, n, kappa, out);
+    AtModeOfRows a;
+    moments_of_rows(dim, n, kappa, a);
+    std::copy(a.at_mode, a.at_mode + n, out);
   }
 
   template <class T>
@@ -80,15 +80,6 @@ private:
   using Family = VonMisesFisher;
 
   using V = Vectors<Vector<double>, 2>; // the scalars of some rows
-
-  template <class T>
-  static void at_mode(const Dim<double> &dim, int64_t n, const T *kappa, double *out) {
-    if (dim.d == 3)
-      return log_prob_at_mode_on_sphere(dim, n, kappa, out);
-    AtModeOfRows a;
-    moments_of_rows(dim, n, kappa, a);
-    std::copy(a.at_mode, a.at_mode + n, out);
-  }
 
   // On S^2 the functions are closed forms. The compiler is told that d = 3, so these loops
   // vectorise.
