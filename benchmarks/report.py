@@ -112,20 +112,18 @@ def _targets(rows: list[Row]) -> Iterator[str]:
     found = list(targets(rows))
     if all(target.measured is None for target in found):
         return
-    yield "| target | n x d | ratio | wanted | measured | |"
-    yield "| --- | --- | --- | ---: | ---: | --- |"
+    yield "| target | n x d | ratio | wanted | the floor allows | measured | |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
     for target in found:
-        wanted, value = (
-            f"at least {target.at_least:.3g}",
-            "",
-        )
+        wanted = f"at least {target.at_least:.3g}"
         if target.at_most < math.inf:
             wanted = f"at most {target.at_most:.3g}"
-        verdict = "not measured"
-        if target.measured is not None:
-            value, verdict = f"{target.measured:.3g}", "met" if target.met else "**missed**"
+        allowed, measured = (
+            "" if ratio is None else f"{ratio:.3g}"
+            for ratio in (target.floor_allows, target.measured)
+        )
         size = "{} x {}".format(*target.size) if target.size else ""
-        cells = (target.work, size, target.what, wanted, value, verdict)
+        cells = (target.work, size, target.what, wanted, allowed, measured, target.verdict)
         yield "| " + " | ".join(cells) + " |"
 
 
