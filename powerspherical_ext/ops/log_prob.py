@@ -68,12 +68,9 @@ def log_prob_on_sphere(
 ) -> Tensor | None:
     """`log_prob`, or None where |value| is not 1 within the tolerance in some row.
 
-    It reads the value once. It is also None where it would not be faster than a check of its own:
-    where no kernel does both, and where rows of ``value`` are repeated for those of
-    ``concentration``, which has the shape of the batch.
+    It reads the value once. It is also None where no kernel does both.
     """
-    repeats = 1 + concentration.dim()
-    if not can_check(value) or value.shape[-repeats:-1] != concentration.shape:
+    if not can_check(value):
         return None
     value, loc, concentration = for_kernel(value, loc, concentration)
     if _needs_grad(value, loc, concentration):
