@@ -125,13 +125,16 @@ HD T density_gradient_kappa(T upstream, T kappa, const Dim<T> &dim, T log_prob_a
 constexpr int64_t kReorthogonalised = 16;
 
 // The coefficients of a sample, rescaled so that t^2 + 2 s r^2 = 1 to the last rounding.
-template <class Family, class T, class Noise>
-HD SampleCoefficients<T> sample_coefficients(T kappa, const Dim<T> &dim, T p, T s,
-                                             const Noise &noise) {
-  const SampleCoefficients<T> coefficients = Family::sample(kappa, dim, p, s, noise);
+template <class T>
+HD_INLINE SampleCoefficients<T> rescaled(const SampleCoefficients<T> &coefficients, T s) {
   const T scale = T(1) / std::sqrt(coefficients.t * coefficients.t +
                                    T(2) * s * coefficients.r * coefficients.r);
   return {scale * coefficients.t, scale * coefficients.r};
+}
+template <class Family, class T, class Noise>
+HD SampleCoefficients<T> sample_coefficients(T kappa, const Dim<T> &dim, T p, T s,
+                                             const Noise &noise) {
+  return rescaled(Family::sample(kappa, dim, p, s, noise), s);
 }
 
 // The sums over a row that the gradients of a sample need: those of chords, and with them those of

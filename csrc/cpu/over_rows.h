@@ -7,6 +7,13 @@ namespace spherical {
 
 template <class Family> struct OverRows;
 
+// What Family::sample gets for the rows of a tile, see SampleCoefficients, and what its noise has
+// for the first proposal.
+template <class T> struct FirstProposals {
+  T p[kTile], s[kTile];
+  T minus_two_log[kTile], minus_two_log2[kTile]; // see ProposalNoise
+};
+
 // out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for
 // a row depends on that row and d alone.
 template <class Family> struct LoopsOverRows {
@@ -38,6 +45,13 @@ template <class Family> struct LoopsOverRows {
                                                     const HalfAngle<T> *c, T *out) {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::implicit_gradient(kappa[r], dim, c[r]);
+  }
+  // Sets the coefficients of the samples whose first proposal can be accepted at once, and `done`
+  // there. The others are left to Family::sample.
+  template <class T>
+  static void sample_at_once(const Dim<T> &, int64_t n, const T *, const FirstProposals<T> &,
+                             SampleCoefficients<T> *, bool *done) {
+    std::fill_n(done, n, false);
   }
   // These two to a relative 1e-9: the results are rounded to float later.
   static void kl_uniform_for_float(const Dim<double> &dim, int64_t n, const double *kappa,

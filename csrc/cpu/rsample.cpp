@@ -16,12 +16,11 @@ constexpr int64_t kBackwardRowCost = 256, kForwardRowCost = 256; // see row_grai
 constexpr int64_t kFetchedFrom = 1 << 18;
 
 // The scalars of the rows of a tile.
-template <class T> struct Samples {
+template <class T> struct Samples : FirstProposals<T> {
   T kappa[kTile];
-  T p[kTile], s[kTile];                      // see SampleCoefficients in math/types.h
-  T length[kTile], removed[kTile];           // |mu|; g' = g - removed mu
-  T exponential[kTile], exponential2[kTile]; // the first proposal's, see ProposalNoise
+  T length[kTile], removed[kTile]; // |mu|; g' = g - removed mu
   SampleCoefficients<T> coefficients[kTile];
+  bool done[kTile];                  // whether they are set
   T along_mu[kTile], along_g[kTile]; // the sample is along_mu mu + along_g g
 };
 
@@ -88,7 +87,7 @@ SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t
 template <class T>
 SIMD_CLONES void first_exponentials(const uint32_t *words, int64_t n, Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r)
-    minus_two_logs(words + 4 * r, s.exponential[r], s.exponential2[r]);
+    minus_two_logs(words + 4 * r, s.minus_two_log[r], s.minus_two_log2[r]);
 }
 
 // The noise of the proposals of a row. The exponentials of the first one are computed beforehand.
@@ -109,10 +108,12 @@ template <class Family, class T>
 SIMD_CLONES FLATTEN void tile_coefficients(const RowStream &first, const Dim<T> &dim, int64_t n,
                                            Samples<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
+    if (s.done[r])
+      continue;
     const RowStream stream{first.seed, first.row + static_cast<uint64_t>(r)};
     s.coefficients[r] = sample_coefficients<Family>(
         s.kappa[r], dim, s.p[r], s.s[r],
-        PreparedNoise<T>{{stream}, s.exponential[r], s.exponential2[r]});
+        PreparedNoise<T>{{stream}, s.minus_two_log[r], s.minus_two_log2[r]});
   }
 }
 
@@ -179,6 +180,7 @@ template <class Family, class T> void forward(const RSample<T> &args) {
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
+      OverRows<Family>::sample_at_once(args.dim, n, s.kappa, s, s.coefficients, s.done);
       tile_coefficients<Family>(stream, args.dim, n, s);
       set_coefficients(n, s);
       combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, samples);

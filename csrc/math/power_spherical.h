@@ -93,7 +93,10 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
   // p is independent of s, so it serves as the first normal of the gamma sampler.
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
-    const T gamma = sample_gamma(dim.b + kappa, p, noise), inv = T(1) / (gamma + s);
+    return sample_of_gamma(sample_gamma(dim.b + kappa, p, noise), s);
+  }
+  template <class T> static HD_INLINE SampleCoefficients<T> sample_of_gamma(T gamma, T s) {
+    const T inv = T(1) / (gamma + s);
     return {(gamma - s) * inv, std::sqrt(T(2) * gamma) * inv};
   }
 

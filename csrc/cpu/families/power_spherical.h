@@ -2,6 +2,7 @@
 // implicit_gradient with each of its steps for all rows of the tile at once.
 #pragma once
 #include "../../math/power_spherical.h"
+#include "../../sphere.h"
 #include "../over_rows.h"
 
 namespace spherical {
@@ -76,6 +77,21 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
     }
     if (raised > T(0))
       add_series(dim, n, rows, out);
+  }
+
+  template <class T>
+  SIMD_CLONES FLATTEN static void sample_at_once(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                 const FirstProposals<T> &first,
+                                                 SampleCoefficients<T> *out, bool *done) {
+    T accepted[kTile];
+    for (int64_t r = 0; r < n; ++r) {
+      const T a = dim.b + kappa[r];
+      const GammaProposals<T> proposals(a);
+      const T w = proposals.c * first.p[r];
+      accepted[r] = a >= T(1) && proposals.accepts_early(w, first.minus_two_log[r]) ? T(1) : T(0);
+      out[r] = rescaled(PS::sample_of_gamma(proposals.value(w), first.s[r]), first.s[r]);
+    }
+    std::copy(accepted, accepted + n, done);
   }
 
   SIMD_CLONES FLATTEN static void log_prob_ratio_for_float(const Dim<double> &, int64_t n,
