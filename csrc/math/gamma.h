@@ -22,18 +22,16 @@ template <class T> HD T log1p_minus_cubic(T w) {
 
 // The proposal of Marsaglia and Tsang (2000) for Gamma(a, 1), a >= 1: m (1 + w)^3 with m = a - 1/3,
 // w = c n and c = 1 / (3 sqrt(m)), accepted with probability exp(-cost/2). With n^2/2 + m - v +
-// m log(v/m) written in w, cost = -6 m (log1p(w) - w + w^2/2 - w^3/3): the O(m) terms cancel on
-// paper instead of in the arithmetic.
+// m log(v/m) written in w, the cost is -6 m (log1p(w) - w + w^2/2 - w^3/3): the O(m) terms cancel
+// on paper instead of in the arithmetic. Nothing is accepted for w <= -1.
 template <class T> struct GammaProposals {
   T m, c;
 
   HD_INLINE explicit GammaProposals(T a) : m(a - T(1) / T(3)), c(T(1) / (T(3) * std::sqrt(m))) {}
 
   HD_INLINE T value(T w) const { return m * ((T(1) + w) * (T(1) + w) * (T(1) + w)); }
-  HD_INLINE bool accepts(T w, T minus_two_log) const {
-    return w > T(-1) && minus_two_log >= T(-6) * m * log1p_minus_cubic(w);
-  }
-  // Only if it accepts, without a logarithm: the cost is at most 1.79 m w^4 for |w| < 1/5.
+  HD_INLINE T cost(T w) const { return T(-6) * m * log1p_minus_cubic(w); }
+  // Only if the proposal is accepted, without a logarithm: the cost is at most 1.79 m w^4 for |w| < 1/5.
   HD_INLINE bool accepts_early(T w, T minus_two_log) const {
     return std::fabs(w) < T(0.2) && minus_two_log >= T(1.8) * m * (w * w) * (w * w);
   }
@@ -49,7 +47,7 @@ template <class T, class Noise> HD T sample_gamma(T a, T first_normal, const Noi
   for (uint32_t trial = 0; trial < kMaxTrials; ++trial) {
     const T w = proposals.c * (trial == 0 ? first_normal : noise.normal(trial));
     noise.minus_two_logs(trial, minus_two_log_accept, minus_two_log_boost);
-    if (proposals.accepts(w, minus_two_log_accept)) {
+    if (w > T(-1) && minus_two_log_accept >= proposals.cost(w)) {
       value = proposals.value(w);
       break;
     }

@@ -19,8 +19,7 @@ struct VonMisesFisherSampler {
   // sphere is returned as it is, so that the law is off by less than that in total variation.
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
-    constexpr T smallest = is_float32<T> ? T(1e-37) : T(1e-300);
-    s = s < smallest ? smallest : s;
+    s = s < smallest<T> ? smallest<T> : s;
     if (dim.d == T(3))
       return coefficients(half_angle_on_sphere(kappa, s), s);
 
@@ -38,24 +37,55 @@ struct VonMisesFisherSampler {
         from_s = gamma_proposal(dim.b, noise.normal(2 * trial));
       if (!concentrated) {
         T unused;
-        noise.minus_two_logs(2 * trial + 1, uniform_p, unused);
+        if (trial == 0) // s needs no uniform
+          uniform_p = uniform_s;
+        else
+          noise.minus_two_logs(2 * trial + 1, uniform_p, unused);
         from_p = gamma_proposal(dim.b, trial == 0 ? p : noise.normal(2 * trial + 1));
       }
       const Proposal<T> proposal =
           concentrated ? envelope.propose(from_s.value) : wood.propose(from_s.value, from_p.value);
       if (!(proposal.half_angle.cos2 < T(0))) // NaN is chosen as well
         chosen = proposal.half_angle;
-      if (uniform >= proposal.cost && uniform_s >= from_s.cost && uniform_p >= from_p.cost)
+      if (uniform >= proposal.cost() && uniform_s >= from_s.cost && uniform_p >= from_p.cost)
         break;
     }
     return coefficients(chosen, s);
+  }
+
+  // The first proposal of `sample` for d != 3, given the two uniforms of its noise. Returns whether
+  // it is accepted for certain, without a logarithm.
+  template <class T>
+  static HD_INLINE bool sample_early(T kappa, const Dim<T> &dim, T p, T s, T uniform_p, T uniform,
+                                     SampleCoefficients<T> &out) {
+    s = s < smallest<T> ? smallest<T> : s;
+    const bool circle = dim.d == T(2), concentrated = !circle && kappa >= dim.b;
+    const GammaProposals<T> gamma(circle ? T(1) : dim.b);
+    const T w = gamma.c * p;
+    const T value = circle ? T(0.5) * p * p : gamma.value(w);
+    const Proposal<T> concentrated_one = GammaEnvelope<T>(kappa, dim).propose(s);
+    const Proposal<T> other = WoodEnvelope<T>(kappa, dim).propose(s, value);
+    const HalfAngle<T> half_angle = {
+        concentrated ? concentrated_one.half_angle.sin2 : other.half_angle.sin2,
+        concentrated ? concentrated_one.half_angle.cos2 : other.half_angle.cos2};
+    out = coefficients(half_angle, s);
+    const bool early_p = circle || gamma.accepts_early(w, uniform_p);
+    return concentrated ? concentrated_one.accepts_early(uniform)
+                        : other.accepts_early(uniform) && early_p;
   }
 
   // A proposal of the sampler: a position, and its cost = -2 log(probability of accepting it). It
   // is accepted if -2 log U >= cost.
   template <class T> struct Proposal {
     HalfAngle<T> half_angle;
-    T cost;
+    T factor, x;
+
+    HD T cost() const { return factor * x_minus_log1p(x); }
+    // Only if it is accepted, without a logarithm: the cost is at most factor x^2/2 for x >= 0, and
+    // that over 1 + x below.
+    HD_INLINE bool accepts_early(T minus_two_log) const {
+      return T(0.501) * factor * x * x <= minus_two_log * (x < T(0) ? T(1) + x : T(1));
+    }
   };
 
   // kappa >= b > 1: sin2 has density proportional to [sin2 (1 - sin2)]^(b-1) e^(-2 kappa sin2). The
@@ -76,9 +106,10 @@ struct VonMisesFisherSampler {
 
     HD Proposal<T> propose(T s) const {
       const T sin2 = s / (rate + rate), cos2 = T(1) - sin2;
-      if (!(cos2 > T(0)))
-        return {{T(1), T(-1)}, T(HUGE_VAL)};
-      return {{sin2, cos2}, T(2) * b1 * x_minus_log1p((tangent - sin2) / (T(1) - tangent))};
+      const bool inside = cos2 > T(0);
+      return {{inside ? sin2 : T(1), inside ? cos2 : T(-1)},
+              inside ? T(2) * b1 : T(HUGE_VAL),
+              inside ? (tangent - sin2) / (T(1) - tangent) : T(1)};
     }
   };
 
@@ -100,7 +131,7 @@ struct VonMisesFisherSampler {
 
     HD Proposal<T> propose(T s, T g) const {
       const T bs = beta * s, inv = T(1) / (g + bs), sin2 = bs * inv;
-      return {{sin2, g * inv}, T(2) * m * x_minus_log1p(slope * (sin2 - sin2_w))};
+      return {{sin2, g * inv}, T(2) * m, slope * (sin2 - sin2_w)};
     }
   };
 
@@ -122,7 +153,9 @@ struct VonMisesFisherSampler {
   }
 
 private:
-  template <class T> static HD SampleCoefficients<T> coefficients(HalfAngle<T> c, T s) {
+  template <class T> static constexpr T smallest = is_float32<T> ? T(1e-37) : T(1e-300);
+
+  template <class T> static HD_INLINE SampleCoefficients<T> coefficients(HalfAngle<T> c, T s) {
     return {c.cos2 - c.sin2, std::sqrt(T(2) * c.sin2 * (c.cos2 / s))};
   }
 
@@ -131,16 +164,15 @@ private:
     T cost;
   };
 
-  // Gamma(a) from a standard normal n. For a = 1/2 it is n^2/2, exactly. For a > 1 it is the
-  // proposal of Marsaglia & Tsang (2000), m (1 + w)^3 with m = a - 1/3 and w = n/(3 sqrt m). In its
-  // cost, -6m (log1p(w) - w + w^2/2 - w^3/3), the terms of size m have cancelled (see gamma.h).
+  // Gamma(a) from a standard normal n. For a = 1/2 it is n^2/2, exactly.
   template <class T> static HD GammaProposal<T> gamma_proposal(T a, T n) {
     if (a < T(1))
       return {T(0.5) * n * n, T(0)};
-    const T m = a - T(1) / T(3), w = n / (T(3) * std::sqrt(m)), w1 = T(1) + w;
-    if (!(w1 > T(0)))
+    const GammaProposals<T> proposals(a);
+    const T w = proposals.c * n;
+    if (!(w > T(-1)))
       return {T(0), T(HUGE_VAL)};
-    return {m * w1 * w1 * w1, T(-6) * m * log1p_minus_cubic(w)};
+    return {proposals.value(w), proposals.cost(w)};
   }
 };
 

@@ -2,6 +2,7 @@
 // implicit_gradient come from the moments, unless a form in few terms holds.
 #pragma once
 #include "../../math/von_mises_fisher.h"
+#include "../../sphere.h"
 #include "../over_rows.h"
 #include "von_mises_fisher_moments.h"
 
@@ -57,6 +58,22 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
       out[r] = kappa[r] < 1 || kappa[r] > largest
                    ? Family::kl_uniform_dkappa(kappa[r], dim)
                    : kappa[r] * a.one_minus_mean[r] * (1 + a.mean[r]) - 2 * dim.b * a.mean[r];
+  }
+
+  template <class T>
+  SIMD_CLONES FLATTEN static void sample_at_once(const Dim<T> &dim, int64_t n, const T *kappa,
+                                                 const FirstProposals<T> &first,
+                                                 SampleCoefficients<T> *out, bool *done) {
+    T accepted[kTile] = {};
+    if (dim.d != T(3))
+      for (int64_t r = 0; r < n; ++r) {
+        const bool early = VonMisesFisherSampler::sample_early(kappa[r], dim, first.p[r],
+                                                               first.s[r], first.minus_two_log[r],
+                                                               first.minus_two_log2[r], out[r]);
+        accepted[r] = early ? T(1) : T(0);
+        out[r] = rescaled(out[r], first.s[r]);
+      }
+    std::copy(accepted, accepted + n, done);
   }
 
   template <class T>
