@@ -14,6 +14,12 @@ template <class T> struct FirstProposals {
   T minus_two_log[kTile], minus_two_log2[kTile]; // see ProposalNoise
 };
 
+// done[r] = whether margin[r] is not negative.
+template <class T> HD_INLINE void set_done(const T *margin, int64_t n, bool *done) {
+  for (int64_t r = 0; r < n; ++r)
+    done[r] = margin[r] >= T(0);
+}
+
 // out[r] = f(kappa[r], ...) for r in [0, n), by a loop over the functions of Family. The result for
 // a row depends on that row and d alone.
 template <class Family> struct LoopsOverRows {

@@ -31,9 +31,10 @@ template <class T> struct GammaProposals {
 
   HD_INLINE T value(T w) const { return m * ((T(1) + w) * (T(1) + w) * (T(1) + w)); }
   HD_INLINE T cost(T w) const { return T(-6) * m * log1p_minus_cubic(w); }
-  // Only if the proposal is accepted, without a logarithm: the cost is at most 1.79 m w^4 for |w| < 1/5.
-  HD_INLINE bool accepts_early(T w, T minus_two_log) const {
-    return std::fabs(w) < T(0.2) && minus_two_log >= T(1.8) * m * (w * w) * (w * w);
+  // Without a logarithm: the proposal is accepted where this is not negative. The cost is at most
+  // 1.79 m w^4 for |w| < 1/5.
+  HD_INLINE T margin(T w, T minus_two_log) const {
+    return std::fabs(w) < T(0.2) ? minus_two_log - T(1.8) * m * (w * w) * (w * w) : T(-1);
   }
 };
 

@@ -1,5 +1,6 @@
 // Samples of von Mises-Fisher, by rejection. For the notation see von_mises_fisher.h.
 #pragma once
+#include "elementary.h"
 #include "gamma.h"
 #include "stirling.h"
 #include "types.h"
@@ -19,10 +20,9 @@ struct VonMisesFisherSampler {
   // sphere is returned as it is, so that the law is off by less than that in total variation.
   template <class T, class Noise>
   static HD SampleCoefficients<T> sample(T kappa, const Dim<T> &dim, T p, T s, const Noise &noise) {
-    s = s < smallest<T> ? smallest<T> : s;
     if (dim.d == T(3))
-      return coefficients(half_angle_on_sphere(kappa, s), s);
-
+      return sample_on_sphere(kappa, s);
+    s = s < smallest<T> ? smallest<T> : s;
     const bool circle = dim.d == T(2), concentrated = !circle && kappa >= dim.b;
     const GammaEnvelope<T> envelope(kappa, dim);
     const WoodEnvelope<T> wood(kappa, dim);
@@ -53,13 +53,18 @@ struct VonMisesFisherSampler {
     return coefficients(chosen, s);
   }
 
-  // The first proposal of `sample` for d != 3, given the two uniforms of its noise. Returns whether
-  // it is accepted for certain, without a logarithm.
-  template <class T>
-  static HD_INLINE bool sample_early(T kappa, const Dim<T> &dim, T p, T s, T uniform_p, T uniform,
-                                     SampleCoefficients<T> &out) {
+  template <class T> static HD_INLINE SampleCoefficients<T> sample_on_sphere(T kappa, T s) {
     s = s < smallest<T> ? smallest<T> : s;
-    const bool circle = dim.d == T(2), concentrated = !circle && kappa >= dim.b;
+    return coefficients(half_angle_on_sphere(kappa, s), s);
+  }
+
+  // The first proposal of `sample` for d != 3, given the two uniforms of its noise. It is accepted
+  // where the result is not negative.
+  template <class T>
+  static HD_INLINE T sample_early(T kappa, const Dim<T> &dim, T p, T s, T uniform_p, T uniform,
+                                  SampleCoefficients<T> &out) {
+    s = s < smallest<T> ? smallest<T> : s;
+    const bool circle = dim.d == T(2), concentrated = kappa >= (circle ? T(HUGE_VAL) : dim.b);
     const GammaProposals<T> gamma(circle ? T(1) : dim.b);
     const T w = gamma.c * p;
     const T value = circle ? T(0.5) * p * p : gamma.value(w);
@@ -69,9 +74,9 @@ struct VonMisesFisherSampler {
         concentrated ? concentrated_one.half_angle.sin2 : other.half_angle.sin2,
         concentrated ? concentrated_one.half_angle.cos2 : other.half_angle.cos2};
     out = coefficients(half_angle, s);
-    const bool early_p = circle || gamma.accepts_early(w, uniform_p);
-    return concentrated ? concentrated_one.accepts_early(uniform)
-                        : other.accepts_early(uniform) && early_p;
+    const T margin = other.margin(uniform), margin_p = circle ? T(0) : gamma.margin(w, uniform_p);
+    const T both = margin < margin_p ? margin : margin_p;
+    return concentrated ? concentrated_one.margin(uniform) : both;
   }
 
   // A proposal of the sampler: a position, and its cost = -2 log(probability of accepting it). It
@@ -81,10 +86,10 @@ struct VonMisesFisherSampler {
     T factor, x;
 
     HD T cost() const { return factor * x_minus_log1p(x); }
-    // Only if it is accepted, without a logarithm: the cost is at most factor x^2/2 for x >= 0, and
-    // that over 1 + x below.
-    HD_INLINE bool accepts_early(T minus_two_log) const {
-      return T(0.501) * factor * x * x <= minus_two_log * (x < T(0) ? T(1) + x : T(1));
+    // Without a logarithm: it is accepted where this is not negative. The cost is at most
+    // factor x^2/2 for x >= 0, and that over 1 + x below.
+    HD_INLINE T margin(T minus_two_log) const {
+      return minus_two_log * (x < T(0) ? T(1) + x : T(1)) - T(0.501) * factor * x * x;
     }
   };
 
@@ -138,18 +143,19 @@ struct VonMisesFisherSampler {
   // d = 3: t has density proportional to e^(kappa t), and U = 1 - e^(-s) is uniform since
   // s ~ Gamma(1):  2 kappa sin2 = -log[1 - (1 - e^-s)(1 - e^(-2 kappa))], sin2 rising with s.
   // Either end is computed from its own side.
-  template <class T> static HD HalfAngle<T> half_angle_on_sphere(T kappa, T s) {
+  template <class T> static HD_INLINE HalfAngle<T> half_angle_on_sphere(T kappa, T s) {
     const T x = T(2) * kappa;
-    if (x < T(1e-30))
-      return {-std::expm1(-s), std::exp(-s)};
-    const T x_sin2 = x < T(2) ? -std::log1p(-std::expm1(-s) * std::expm1(-x))
-                              : s - std::log1p(std::expm1(s) * std::exp(-x));
-    const T sin2 = x_sin2 / x;
-    if (sin2 < T(0.5))
-      return {sin2, T(1) - sin2};
-    const T cos2 =
-        std::log1p(x < T(2) ? std::exp(-s) * std::expm1(x) : std::exp(x - s) - std::exp(-s)) / x;
-    return {T(1) - cos2, cos2};
+    const bool uniform = x < T(1e-30), spread = x < T(2);
+    const T of_s = expm1_of(spread ? -s : s), of_x = expm1_of(spread ? x : x - s);
+    const T exp_s = exp_of(-s), exp_x = exp_of(-x), less_s = expm1_of(-s), less_x = expm1_of(-x);
+    const T rise = log1p_of(of_s * (spread ? -less_x : exp_x));
+    const T fall = log1p_of(spread ? exp_s * of_x : of_x - less_s);
+    const T inv_x = T(1) / (uniform ? T(1) : x);
+    const T sin2 = uniform ? -less_s : (spread ? -rise : s - rise) * inv_x;
+    const T cos2 = uniform ? exp_s : fall * inv_x;
+    const HalfAngle<T> exact = {sin2 < T(0.5) ? sin2 : T(1) - cos2,
+                                sin2 < T(0.5) ? T(1) - sin2 : cos2};
+    return {uniform ? sin2 : exact.sin2, uniform ? cos2 : exact.cos2};
   }
 
 private:

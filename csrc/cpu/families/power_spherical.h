@@ -83,15 +83,15 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
   SIMD_CLONES FLATTEN static void sample_at_once(const Dim<T> &dim, int64_t n, const T *kappa,
                                                  const FirstProposals<T> &first,
                                                  SampleCoefficients<T> *out, bool *done) {
-    T accepted[kTile];
+    T margin[kTile];
     for (int64_t r = 0; r < n; ++r) {
       const T a = dim.b + kappa[r];
       const GammaProposals<T> proposals(a);
       const T w = proposals.c * first.p[r];
-      accepted[r] = a >= T(1) && proposals.accepts_early(w, first.minus_two_log[r]) ? T(1) : T(0);
+      margin[r] = a >= T(1) ? proposals.margin(w, first.minus_two_log[r]) : T(-1);
       out[r] = rescaled(PS::sample_of_gamma(proposals.value(w), first.s[r]), first.s[r]);
     }
-    std::copy(accepted, accepted + n, done);
+    set_done(margin, n, done);
   }
 
   SIMD_CLONES FLATTEN static void log_prob_ratio_for_float(const Dim<double> &, int64_t n,

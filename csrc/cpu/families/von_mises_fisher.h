@@ -64,16 +64,21 @@ template <> struct OverRows<VonMisesFisher> : LoopsOverRows<VonMisesFisher> {
   SIMD_CLONES FLATTEN static void sample_at_once(const Dim<T> &dim, int64_t n, const T *kappa,
                                                  const FirstProposals<T> &first,
                                                  SampleCoefficients<T> *out, bool *done) {
-    T accepted[kTile] = {};
-    if (dim.d != T(3))
-      for (int64_t r = 0; r < n; ++r) {
-        const bool early = VonMisesFisherSampler::sample_early(kappa[r], dim, first.p[r],
-                                                               first.s[r], first.minus_two_log[r],
-                                                               first.minus_two_log2[r], out[r]);
-        accepted[r] = early ? T(1) : T(0);
-        out[r] = rescaled(out[r], first.s[r]);
-      }
-    std::copy(accepted, accepted + n, done);
+    if (dim.d == T(3)) {
+      for (int64_t r = 0; r < n; ++r)
+        out[r] =
+            rescaled(VonMisesFisherSampler::sample_on_sphere(kappa[r], first.s[r]), first.s[r]);
+      std::fill_n(done, n, true);
+      return;
+    }
+    T margin[kTile];
+    for (int64_t r = 0; r < n; ++r) {
+      margin[r] = VonMisesFisherSampler::sample_early(kappa[r], dim, first.p[r], first.s[r],
+                                                      first.minus_two_log[r],
+                                                      first.minus_two_log2[r], out[r]);
+      out[r] = rescaled(out[r], first.s[r]);
+    }
+    set_done(margin, n, done);
   }
 
   template <class T>
