@@ -63,6 +63,8 @@ def raw_calls(dtype):
     yield raw.vi_simsiam_loss.default, (k, *loss)
     yield raw.vi_simsiam_loss.default, (k, *loss, 0.5, k.sum())
     yield raw.vi_simsiam_loss.default, (None, *loss, 0.5)
+    for pred, target in ((half, mu.float()), (mu.float(), half), (half, mu.half())):
+        yield raw.vi_simsiam_loss.default, (None, pred, target, *loss[2:])
     yield raw.scale_gradients_.default, (half, half[:0], k, k.sum())
     for function in ops.ScalarFunction:
         yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY.index, function)
