@@ -181,6 +181,10 @@ def test_half_precision(n: int, d: int, place: Any) -> None:
     assert_log_prob_agrees(place(half), bfloat16, kappa)
     assert_log_prob_agrees(value, place(half), kappa)
     assert_rsample_agrees(place(bfloat16), kappa)
+    for vectors in (half, place(bfloat16), value):
+        rounded, sample = cuda.rsample_rounded(vectors, kappa, RNG_STATE, 0)
+        assert torch.equal(sample, cuda.rsample(vectors, kappa, RNG_STATE, 0))
+        assert torch.equal(rounded, sample.to(vectors.dtype))
     sample, grad = cpu.rsample(half, kappa, RNG_STATE, 0), torch.randn(n, d).bfloat16()
     for upstream in (place(grad), grad[:, :1].expand(n, d)):
         arguments = (upstream, sample, half, kappa, 0, 6)

@@ -59,6 +59,9 @@ def raw_calls(dtype):
         yield raw.on_sphere.default, (tensor, 1e-3)
         yield raw.in_interval.default, (tensor, 0.0, 1.0)
     half, k = mu.bfloat16(), kappa.float()
+    yield raw.rsample_rounded.default, (half, k, STATE, op_calls.FAMILY.index)
+    yield raw.rsample_rounded.default, (mu[0, 0].half(), k, STATE, op_calls.FAMILY.index)
+    yield raw.rsample_rounded.default, (half[:, :0], k[0, 0], STATE, op_calls.FAMILY.index)
     loss = half, half, k, op_calls.FAMILY.index, 0.0, 7
     yield raw.vi_simsiam_loss.default, (k, *loss)
     yield raw.vi_simsiam_loss.default, (k, *loss, 0.5, k.sum())
