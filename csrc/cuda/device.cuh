@@ -70,8 +70,8 @@ using Counter = uint32_t;
 // The counter of a launch. Launches that run at once must not share one. Those of a graph keep theirs
 // as long as the graph lives, so they take it from a half of their own. In each half a counter comes
 // round again after more launches than GPU and host have under way. A launch that is cut short ends
-// the context, and the counters with it. A counter that a memset clears before each launch would be
-// one more step of the stream for each sum, which costs about what a launch does.
+// the context, and the counters with it. A counter that a memset clears before each launch would need
+// none of this, but would be one more step of the stream, or node of the graph, for each sum.
 inline Counter next_counter(int32_t device) {
   static std::atomic<uint32_t> eager, captured;
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;

@@ -119,7 +119,9 @@ class _RSample(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: None) -> Any:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        if grad is None:  # what the sample went into has no gradient
+            return None, None, None, None, None
         sample, mu, kappa = ctx.saved_tensors
         in_mu, in_kappa, *_ = ctx.needs_input_grad
         needs_grad = 2 * in_mu + 4 * in_kappa + summed(grad)
@@ -141,7 +143,7 @@ def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
 
 @register_autograd("rsample_rounded")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> tuple[Tensor, Tensor]:
-    """The gradient is that of the rounded sample. The other one is a constant."""
+    """The rounded sample is differentiable. The one before it is rounded is a constant."""
     result: tuple[Tensor, Tensor] = _RSample.apply(*savable(mu, kappa), rng_state, family, True)
     return result
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -227,6 +228,38 @@ def test_the_kernel_rounds(family, d, dtype):
             assert_equal(
                 list(grads), [g.to(x.dtype) for g, x in zip(expected, leaves, strict=True)]
             )
+
+
+class NoGradient(torch.autograd.Function):
+    """The sum, whose backward pass has no gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_no_gradient_arrives(dtype):
+    """As where the gradient is 0."""
+    leaves = unit(6, 5).to(dtype).requires_grad_(), torch.ones(6, requires_grad=True)
+    sample = ops.rsample(*leaves, STATE, FAMILIES[0].declared, dtype)
+    NoGradient.apply(sample).backward()
+    assert all(x.grad is None or not x.grad.any() for x in leaves)
+
+
+@needs_kernels
+def test_the_graph_is_freed():
+    """The graph, which holds the sample before rounding, goes without the garbage collector."""
+    loc = unit(6, 5).bfloat16().requires_grad_()
+    sample = ops.rsample(loc, torch.ones(6), STATE, FAMILIES[0].declared, torch.bfloat16)
+    graph = weakref.ref(sample.grad_fn)
+    del sample
+    assert graph() is None
 
 
 @pytest.mark.slow
