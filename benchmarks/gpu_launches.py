@@ -28,6 +28,7 @@ def launches(
         "log_prob": lambda: ops.log_prob(x, mu, kappa, family),
         "log_prob_backward": lambda: ops.log_prob_backward(upstream, x, mu, kappa, family, 7),
         "rsample": lambda: ops.rsample(mu, kappa, state, family),
+        "rsample_rounded": lambda: ops.rsample_rounded(mu, kappa, state, family),
         "rsample_backward": lambda: ops.rsample_backward(grad, x, mu, kappa, family, 6),
         "vi_simsiam_loss": lambda: [  # of each row, and their sum
             ops.vi_simsiam_loss(upstream, mu, x, kappa, family, 0.0, 7),

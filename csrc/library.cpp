@@ -23,6 +23,9 @@ const int registered = [] {
            "log_prob_backward(Tensor grad, Tensor value, Tensor mu, Tensor kappa, int family, "
            "int needs_grad) -> (Tensor, Tensor, Tensor)",
            "rsample(Tensor mu, Tensor kappa, Tensor rng_state, int family) -> Tensor",
+           // the sample in the dtype of mu, and as it is before it is rounded to that
+           "rsample_rounded(Tensor mu, Tensor kappa, Tensor rng_state, int family) "
+           "-> (Tensor, Tensor)",
            "rsample_backward(Tensor grad, Tensor sample, Tensor mu, Tensor kappa, int family, "
            "int needs_grad) -> (Tensor, Tensor)",
            // the loss, and the gradients of pred, target and kappa. With a scale the first is the

@@ -8,8 +8,8 @@
 namespace spherical {
 
 template <class T> struct RSample {
-  enum { kMu, kKappa, kSample };
-  RowOperands<T, 2, 1> operands;
+  enum { kMu, kKappa, kSample, kRounded };
+  RowOperands<T, 2, 2> operands;
   Dim<T> dim;
   int32_t device;
   const int64_t *rng_state; // [2] seed, offset
@@ -24,18 +24,22 @@ template <class T> struct RSample {
   bool is_aligned(int64_t width) const { return operands.is_aligned(kMu, width); }
 };
 
-// Calls run(family, RSample<T>), which writes the sample [n, d]. T is the dtype of kappa.
-template <class Run> void unpack_rsample(StableIValue *stack, const Run &run) {
-  constexpr const char *op = "rsample";
+// Calls run(family, RSample<T>), which writes the sample [n, d], and if it `rounds` the same in the
+// dtype of mu. T is the dtype of kappa.
+template <class Run> void unpack_rsample(StableIValue *stack, bool rounds, const Run &run) {
+  const char *op = rounds ? "rsample_rounded" : "rsample";
   Tensor mu(stack[0]), kappa(stack[1]), state(stack[2]);
   check_same_device(op, kappa, {&mu, &state});
   mu.make_rows_dense();
   if (state.dtype() != aoti_torch_dtype_int64() || state.dim() != 1 || state.size(0) != 2)
-    fail("rsample: rng_state must be int64 of shape (2,): seed and offset");
+    fail(std::string(op) + ": rng_state must be int64 of shape (2,): seed and offset");
   const Input inputs[] = {{"mu", mu, true}, {"kappa", kappa, false}};
   const Batch batch = broadcast(op, inputs);
   Tensor sample = kappa.empty(batch.vectors());
-  const Result results[] = {{&sample, true}};
+  std::optional<Tensor> rounded;
+  if (rounds)
+    rounded = mu.empty(batch.vectors());
+  const Result results[] = {{&sample, true}, {rounded ? &*rounded : nullptr, true}};
   const auto rows = rows_of(op, batch, inputs, results);
   dispatch_float(op, kappa, [&](auto zero) {
     using T = decltype(zero);
@@ -43,7 +47,9 @@ template <class Run> void unpack_rsample(StableIValue *stack, const Run &run) {
                           kappa.device_index(), state.in<int64_t>(), state.stride(0)};
     dispatch_family(op, static_cast<int64_t>(stack[3]), [&](auto family) { run(family, args); });
   });
-  stack[0] = sample.release();
+  if (rounded)
+    *stack++ = rounded->release();
+  *stack = sample.release();
 }
 
 template <class T> struct RSampleBackward {

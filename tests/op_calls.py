@@ -50,6 +50,7 @@ ARGUMENTS = {
     "log_prob_on_sphere": "v v s family tolerance",
     "log_prob_backward": "s v v s family needs_grad",
     "rsample": "v s state family",
+    "rsample_rounded": "v s state family",
     "rsample_backward": "v v v s family needs_grad",
     "vi_simsiam_loss": "s v v s family beta needs_grad",
     "on_sphere": "v tolerance",

@@ -184,6 +184,9 @@ template <class Family, class T> void forward(const RSample<T> &args) {
       tile_coefficients<Family>(stream, args.dim, n, s);
       set_coefficients(n, s);
       combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, samples);
+      if (operands.needs(Args::kRounded))
+        for (int64_t r = 0; r < n; ++r)
+          write_row(operands, Args::kRounded, first + r, samples[r]);
     }
   });
 }
@@ -275,8 +278,9 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
                                     row_grain(d, 1, kBackwardRowCost), tile, scalars);
 }
 
-void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_rsample(stack, [](auto family, const auto &args) { forward<decltype(family)>(args); });
+template <bool rounds> void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {
+  unpack_rsample(stack, rounds,
+                 [](auto family, const auto &args) { forward<decltype(family)>(args); });
 }
 
 void rsample_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
@@ -285,7 +289,10 @@ void rsample_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
 }
 
 const int registered = [] {
-  Implementations("CPU").op("rsample", rsample_cpu).op("rsample_backward", rsample_backward_cpu);
+  Implementations("CPU")
+      .op("rsample", rsample_cpu<false>)
+      .op("rsample_rounded", rsample_cpu<true>)
+      .op("rsample_backward", rsample_backward_cpu);
   return 0;
 }();
 } // namespace

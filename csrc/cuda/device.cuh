@@ -39,6 +39,15 @@ inline cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
+// Raises an error of CUDA. Torch, which asks for the last one after each launch, does not find it
+// again.
+inline void check(cudaError_t error) {
+  if (error == cudaSuccess)
+    return;
+  cudaGetLastError(); // forgets it
+  fail(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
 constexpr int64_t kMaxBlocks = 1 << 16; // enough to fill any GPU many times; kernels loop beyond
 
 // kernel<<<blocks, threads>>>(parameters...) on the device's current stream.
@@ -50,11 +59,8 @@ void launch(int32_t device, void (*kernel)(Parameters...), int64_t blocks, int32
   const cudaStream_t stream = current_stream(device);
   const DeviceGuard guard(device);
   void *addresses[] = {const_cast<Parameters *>(&parameters)...};
-  const cudaError_t error =
-      cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))),
-                       dim3(static_cast<unsigned>(threads)), addresses, 0, stream);
-  if (error != cudaSuccess)
-    fail(std::string("CUDA: ") + cudaGetErrorString(error));
+  check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(std::min(blocks, kMaxBlocks))),
+                         dim3(static_cast<unsigned>(threads)), addresses, 0, stream));
 }
 
 // Blocks of a launch that have ended: 0 before and after each launch that counts with it.
@@ -63,13 +69,14 @@ using Counter = uint32_t;
 
 // The counter of a launch. Launches that run at once must not share one. Those of a graph keep theirs
 // as long as the graph lives, so they take it from a half of their own. In each half a counter comes
-// round again after more launches than GPU and host have under way.
+// round again after more launches than GPU and host have under way. A launch that is cut short ends
+// the context, and the counters with it. A counter that a memset clears before each launch would need
+// none of this, but would be one more step of the stream, or node of the graph, for each sum.
 inline Counter next_counter(int32_t device) {
   static std::atomic<uint32_t> eager, captured;
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   const DeviceGuard guard(device);
-  if (cudaStreamIsCapturing(current_stream(device), &status) != cudaSuccess)
-    fail("CUDA: cudaStreamIsCapturing failed");
+  check(cudaStreamIsCapturing(current_stream(device), &status));
   constexpr uint32_t half = kCounters / 2;
   return status == cudaStreamCaptureStatusNone ? eager++ % half : half + captured++ % half;
 }

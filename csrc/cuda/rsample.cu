@@ -115,6 +115,8 @@ template <class Family, class Element> struct Forward {
     for (int k = 0; k < kPackWidth<T>; ++k)
       out.element[k] = s.along_mu * held.mu.element[k] + s.along_g * held.g.element[k];
     store(sample(row, at), at, out);
+    if (args.operands.needs(args.kRounded))
+      store(args.operands, args.kRounded, row.i * args.operands.rows.d, at, out);
   }
   struct Last {};
   __device__ Last last(const T (&)[3], const Scalars &) const { return {}; }
@@ -215,8 +217,9 @@ template <class Family, class T> void launch_backward(Family, const RSampleBackw
   launch_rows(Backward<Family, T>{args});
 }
 
-void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_rsample(stack, [](auto family, const auto &args) { launch_forward(family, args); });
+template <bool rounds> void rsample_cuda(StableIValue *stack, uint64_t, uint64_t) {
+  unpack_rsample(stack, rounds,
+                 [](auto family, const auto &args) { launch_forward(family, args); });
 }
 
 void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
@@ -225,7 +228,10 @@ void rsample_backward_cuda(StableIValue *stack, uint64_t, uint64_t) {
 }
 
 const int registered = [] {
-  Implementations("CUDA").op("rsample", rsample_cuda).op("rsample_backward", rsample_backward_cuda);
+  Implementations("CUDA")
+      .op("rsample", rsample_cuda<false>)
+      .op("rsample_rounded", rsample_cuda<true>)
+      .op("rsample_backward", rsample_backward_cuda);
   return 0;
 }();
 } // namespace

@@ -33,6 +33,7 @@ from ._dispatch import (
 __all__ = ["rsample"]
 
 _op, _kernel = raw_op("rsample")
+_rounded_op, _rounded_kernel = raw_op("rsample_rounded")
 _backward_kernel = raw_op("rsample_backward")[1]
 
 
@@ -59,30 +60,43 @@ def rsample(
             return rows.whole(rsample(loc, concentration, rng_state, family, dtype))
         loc, concentration = savable(*promote(loc, concentration))
         kappa = family.inside(concentration)
-        return _rounded(reference.rsample(loc, kappa, rng_state, family.reference), dtype)
+        return _in(dtype, reference.rsample(loc, kappa, rng_state, family.reference))
     loc, concentration = for_kernel(loc, concentration)
+    rounds = dtype is loc.dtype and dtype is not concentration.dtype  # then the kernel rounds
     needs_grad = torch.is_grad_enabled() and (loc.requires_grad or concentration.requires_grad)
     if is_compiling() or is_tracing():
-        result = _rounded(_op(loc, concentration, rng_state, family.index), dtype)
+        op = _rounded_op if rounds else _op
+        result = op(loc, concentration, rng_state, family.index)
     elif needs_grad:
-        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index, dtype)
+        result = _RSample.apply(*savable(loc, concentration), rng_state, family.index, rounds)
     else:
-        result = _rounded(_kernel(loc, concentration, rng_state, family.index), dtype)
-    return result
+        kernel = _rounded_kernel if rounds else _kernel
+        result = kernel(loc, concentration, rng_state, family.index)
+    return _in(dtype, result[0] if rounds else result)
 
 
-def _rounded(sample: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _in(dtype: torch.dtype | None, sample: Tensor) -> Tensor:
     return sample if dtype is None or sample.dtype is dtype else sample.to(dtype)
 
 
 @register_decomposition("rsample")
-def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
+def _decomposed(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
     law, (mu, kappa) = FAMILIES[family], promote(mu, kappa)
     return reference.sample(mu, law.inside(kappa), rng_state, law.reference, at_once=16)
 
 
+@register_decomposition("rsample_rounded")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> tuple[Tensor, Tensor]:
+    sample = _decomposed(mu, kappa, rng_state, family)
+    return sample.to(mu.dtype), sample
+
+
 class _RSample(torch.autograd.Function):
-    """Saves the sample before it is rounded, and reads the upstream gradient in its own dtype."""
+    """The sample; if it ``rounds``, the sample in the dtype of mu, and as it is before.
+
+    The gradient is that at the sample before rounding, and the upstream gradient is read in its
+    own dtype.
+    """
 
     @staticmethod
     def forward(
@@ -91,15 +105,23 @@ class _RSample(torch.autograd.Function):
         kappa: Tensor,
         rng_state: Tensor,
         family: int,
-        dtype: torch.dtype | None,
-    ) -> Tensor:
-        sample: Tensor = _kernel(mu, kappa, rng_state, family)
+        rounds: bool,
+    ) -> Any:
+        if rounds:
+            outputs = _rounded_kernel(mu, kappa, rng_state, family)
+            sample = outputs[1]
+            ctx.mark_non_differentiable(sample)
+            ctx.set_materialize_grads(False)  # none for the sample
+        else:
+            outputs = sample = _kernel(mu, kappa, rng_state, family)
         ctx.save_for_backward(sample, mu, kappa)
         ctx.family = family
-        return _rounded(sample, dtype)
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        if grad is None:  # what the sample went into has no gradient
+            return None, None, None, None, None
         sample, mu, kappa = ctx.saved_tensors
         in_mu, in_kappa, *_ = ctx.needs_input_grad
         needs_grad = 2 * in_mu + 4 * in_kappa + summed(grad)
@@ -115,7 +137,14 @@ class _RSample(torch.autograd.Function):
 
 @register_autograd("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
-    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family, None)
+    result: Tensor = _RSample.apply(*savable(mu, kappa), rng_state, family, False)
+    return result
+
+
+@register_autograd("rsample_rounded")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> tuple[Tensor, Tensor]:
+    """The rounded sample is differentiable. The one before it is rounded is a constant."""
+    result: tuple[Tensor, Tensor] = _RSample.apply(*savable(mu, kappa), rng_state, family, True)
     return result
 
 
@@ -142,6 +171,12 @@ def _rsample_backward(
 @register_fake("rsample")
 def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> Tensor:
     return kappa.new_empty((*fake_batch((mu,), kappa), mu.shape[-1]))
+
+
+@register_fake("rsample_rounded")
+def _(mu: Tensor, kappa: Tensor, rng_state: Tensor, family: int) -> tuple[Tensor, Tensor]:
+    shape = (*fake_batch((mu,), kappa), mu.shape[-1])
+    return mu.new_empty(shape), kappa.new_empty(shape)
 
 
 @register_fake("rsample_backward")

@@ -17,6 +17,7 @@ from .._kernels import (
     raw_op,
     register_autograd,
     register_fake,
+    transform_active,
 )
 from .._tensors import is_dtensor, savable, sum_to
 from ..families import FAMILIES, Family
@@ -94,6 +95,14 @@ def _summed(
         return loss
     total = scale * (loss if weight is None else weight * loss).sum()
     return total if start is None else start + total
+
+
+def _holds_many(factor: Tensor) -> bool:
+    """Whether ``factor`` is many, as with is_grads_batched=True, or in a vmap over a backward pass.
+
+    The name is private to torch; tested.
+    """
+    return transform_active() or torch._C._functorch.is_legacy_batchedtensor(factor)
 
 
 def _reference(
@@ -177,8 +186,7 @@ class _VISimSiamLoss(torch.autograd.Function):
             )
             return *grads, None, None, None, None, of_start
         ahead, ctx.grads = ctx.grads, None
-        # Many factors in one tensor: is_grads_batched=True. The name is private to torch; tested.
-        if ahead is None or torch._C._functorch.is_legacy_batchedtensor(grad):
+        if ahead is None or _holds_many(grad):
             upstream = grad if weight is None else grad * weight
             ahead = _kernel(upstream, *tensors, family, beta, needs_grad, scale)[1:]
         else:
@@ -234,7 +242,7 @@ def _(
     return (
         kappa.new_empty(batch if scale is None else ()),
         pred.new_empty(vectors if needs_grad & NeedsGrad.MU else (0,)),
-        pred.new_empty(vectors if needs_grad & NeedsGrad.VALUE else (0,)),
+        target.new_empty(vectors if needs_grad & NeedsGrad.VALUE else (0,)),
         kappa.new_empty(batch if needs_grad & NeedsGrad.KAPPA else (0,)),
     )
 

@@ -6,6 +6,7 @@ threads, 16-byte and single-element accesses and their alignment, shuffles, barr
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import shutil
 import subprocess
@@ -180,6 +181,10 @@ def test_half_precision(n: int, d: int, place: Any) -> None:
     assert_log_prob_agrees(place(half), bfloat16, kappa)
     assert_log_prob_agrees(value, place(half), kappa)
     assert_rsample_agrees(place(bfloat16), kappa)
+    for vectors in (half, place(bfloat16), value):
+        rounded, sample = cuda.rsample_rounded(vectors, kappa, RNG_STATE, 0)
+        assert torch.equal(sample, cuda.rsample(vectors, kappa, RNG_STATE, 0))
+        assert torch.equal(rounded, sample.to(vectors.dtype))
     sample, grad = cpu.rsample(half, kappa, RNG_STATE, 0), torch.randn(n, d).bfloat16()
     for upstream in (place(grad), grad[:, :1].expand(n, d)):
         arguments = (upstream, sample, half, kappa, 0, 6)
@@ -388,6 +393,18 @@ def test_counters_come_round_again() -> None:
     expected = [cpu.vi_simsiam_loss(None, *x, 0, 0.0, 0, 1.0)[0] for x in inputs]
     for i, total in zip((0, 1, 2, 0), (sums[0], sums[1], *sums[-2:]), strict=True):
         torch.testing.assert_close(total, expected[i], rtol=1e-5, atol=1e-5)
+
+
+def test_a_launch_that_fails(library: Path) -> None:
+    """The error is ours to raise. CUDA forgets it, so that torch does not find it again."""
+    emulator, inputs = ctypes.CDLL(str(library)), (torch.randn(3, 4), torch.randn(3, 4))
+    arguments = None, *inputs, torch.ones(3), 0, 0.0, 0, 1.0
+    expected = cuda.vi_simsiam_loss(*arguments)[0]
+    emulator.emulated_fail()
+    with pytest.raises(RuntimeError, match="CUDA: "):
+        cuda.vi_simsiam_loss(*arguments)
+    assert emulator.emulated_last_error() == 0
+    assert torch.equal(cuda.vi_simsiam_loss(*arguments)[0], expected)
 
 
 def test_sum_of_an_infinite_loss() -> None:

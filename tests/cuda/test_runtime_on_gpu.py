@@ -232,6 +232,8 @@ def test_opcheck(family: Family) -> None:
         (raw.log_prob, (value, loc, kappa, index)),
         (raw.log_prob_backward, (density, value, loc, kappa, index, 7)),
         (raw.rsample, (loc, kappa, state, index)),
+        (raw.rsample_rounded, (loc.bfloat16(), kappa, state, index)),
+        (raw.vi_simsiam_loss, (None, loc, value, kappa, index, 0.0, 7, 0.5, kappa.sum())),
         (raw.rsample_backward, (sample, sample, loc, kappa, index, 6)),
         (raw.scalar_function, (kappa, D, index, 0)),
         (raw.kl, (kappa, kappa, half, half, D, index, index, 0)),

@@ -33,6 +33,7 @@ def calls(family, d, dtype):
     x, loc, kappa = parameters(family, d, dtype)
     yield raw.log_prob.default, (x, loc, kappa, family.index)
     yield raw.rsample.default, (loc, kappa, STATE, family.index)
+    yield raw.rsample_rounded.default, (loc, kappa, STATE, family.index)
     for beta in (0.0, 0.5):
         yield raw.vi_simsiam_loss.default, (kappa, 2 * loc, x, kappa, family.index, beta, 0)
     for function in ops.ScalarFunction:
@@ -70,6 +71,7 @@ def test_every_op_of_a_distribution_or_a_loss_has_one():
         "kl",
         "log_prob",
         "rsample",
+        "rsample_rounded",
         "scalar_function",
         "vi_simsiam_loss",
     }

@@ -59,10 +59,15 @@ def raw_calls(dtype):
         yield raw.on_sphere.default, (tensor, 1e-3)
         yield raw.in_interval.default, (tensor, 0.0, 1.0)
     half, k = mu.bfloat16(), kappa.float()
+    yield raw.rsample_rounded.default, (half, k, STATE, op_calls.FAMILY.index)
+    yield raw.rsample_rounded.default, (mu[0, 0].half(), k, STATE, op_calls.FAMILY.index)
+    yield raw.rsample_rounded.default, (half[:, :0], k[0, 0], STATE, op_calls.FAMILY.index)
     loss = half, half, k, op_calls.FAMILY.index, 0.0, 7
     yield raw.vi_simsiam_loss.default, (k, *loss)
     yield raw.vi_simsiam_loss.default, (k, *loss, 0.5, k.sum())
     yield raw.vi_simsiam_loss.default, (None, *loss, 0.5)
+    for pred, target in ((half, mu.float()), (mu.float(), half), (half, mu.half())):
+        yield raw.vi_simsiam_loss.default, (None, pred, target, *loss[2:])
     yield raw.scale_gradients_.default, (half, half[:0], k, k.sum())
     for function in ops.ScalarFunction:
         yield raw.scalar_function.default, (kappa.mT, 5, op_calls.FAMILY.index, function)

@@ -256,7 +256,7 @@ def test_random_calls_under_autograd(name, data):
         return
     for x, y in zip(results, plain, strict=True):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
-    if name in ("log_prob", "rsample", "scalar_function") or (
+    if name in ("log_prob", "rsample", "rsample_rounded", "scalar_function") or (
         name == "kl" and not others["function"]
     ):
         torch.testing.assert_close(results, plain, rtol=0, atol=0, equal_nan=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from cases import (
     needs_kernels,
     unit,
 )
+from functorch.compile import make_boxed_func
+from op_calls import STATE
+from torch._dynamo.backends.common import aot_autograd
 
 from powerspherical_ext import HypersphericalUniform, ops, reference
 
@@ -187,3 +191,103 @@ def test_uniform_has_no_preferred_direction():
     for i in range(5):
         p_value = scipy.stats.kstest((1 + x[:, i]) / 2, scipy.stats.beta(2, 2).cdf).pvalue
         assert p_value > FALSE_POSITIVE_RATE / 5
+
+
+def assert_equal(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
+@each_concentrated
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("d", [2, 7, 64, 700])
+def test_the_kernel_rounds(family, d, dtype):
+    """Half-precision samples are those of float32, rounded; their gradients are those of float32.
+    One batch is strided and has a row that is NaN, and one has no rows."""
+    index, raw = family.declared.index, torch.ops.powerspherical_ext
+    generator = torch.Generator().manual_seed(0)
+    kappa = family.at(torch.rand(5, 3, generator=generator))
+    strided = unit(3, 2 * d).to(dtype)[:, ::2]
+    strided[0] = torch.nan
+    for loc, k in (unit(5, 3, d).to(dtype), kappa), (strided, kappa), (strided[:0], kappa[:, :0]):
+        rounded, sample = raw.rsample_rounded(loc, k, STATE, index)
+        assert_equal(sample, raw.rsample(loc, k, STATE, index))
+        assert_equal(rounded, sample.to(dtype))
+        assert_equal(ops.rsample(loc, k, STATE, family.declared, dtype), rounded)
+        leaves = [x.detach().requires_grad_() for x in (loc, k)]
+        wide = [x.detach().float().requires_grad_() for x in (loc, k)]
+        upstream = torch.randn(sample.shape, generator=generator).to(dtype)
+        exact = ops.rsample(*wide, STATE, family.declared)
+        expected = torch.autograd.grad(exact, wide, upstream.float())
+        ours = ops.rsample(*leaves, STATE, family.declared, dtype)
+        of_raw_op, constant = raw.rsample_rounded(*leaves, STATE, index)
+        assert not constant.requires_grad
+        for result in ours, of_raw_op:
+            assert_equal(result.detach(), rounded)
+            grads = torch.autograd.grad(result, leaves, upstream)
+            assert_equal(
+                list(grads), [g.to(x.dtype) for g, x in zip(expected, leaves, strict=True)]
+            )
+
+
+class NoGradient(torch.autograd.Function):
+    """The sum, whose backward pass has no gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_no_gradient_arrives(dtype):
+    """As where the gradient is 0."""
+    leaves = unit(6, 5).to(dtype).requires_grad_(), torch.ones(6, requires_grad=True)
+    sample = ops.rsample(*leaves, STATE, FAMILIES[0].declared, dtype)
+    NoGradient.apply(sample).backward()
+    assert all(x.grad is None or not x.grad.any() for x in leaves)
+
+
+@needs_kernels
+def test_the_graph_is_freed():
+    """The graph, which holds the sample before rounding, goes without the garbage collector."""
+    loc = unit(6, 5).bfloat16().requires_grad_()
+    sample = ops.rsample(loc, torch.ones(6), STATE, FAMILIES[0].declared, torch.bfloat16)
+    graph = weakref.ref(sample.grad_fn)
+    del sample
+    assert graph() is None
+
+
+@pytest.mark.slow
+@needs_kernels
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_compiled_programs_round_in_the_kernel(requires_grad):
+    """To the bit, and with no op that converts the sample or its gradient."""
+    targets = []
+
+    def backend(graph, _):
+        targets.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    def sample(loc, kappa):
+        return ops.rsample(loc, kappa, STATE, FAMILIES[0].declared, torch.bfloat16)
+
+    loc = unit(6, 5).bfloat16().requires_grad_(requires_grad)
+    kappa = torch.linspace(1, 6, 6, requires_grad=requires_grad)
+    torch.compiler.reset()
+    compiled = torch.compile(sample, fullgraph=True, backend=aot_autograd(fw_compiler=backend))
+    actual, expected = compiled(loc, kappa), sample(loc, kappa)
+    assert_equal(actual, expected)
+    if requires_grad:
+        upstream = unit(6, 5, seed=1).bfloat16()
+        ours, theirs = (torch.autograd.grad(x, (loc, kappa), upstream) for x in (actual, expected))
+        assert_equal(ours, theirs)
+    ours = {name for name in targets if "powerspherical_ext" in name}
+    backward = {"powerspherical_ext.rsample_backward.default"} if requires_grad else set()
+    assert ours == {"powerspherical_ext.rsample_rounded.default", *backward}
+    assert not any("_to_copy" in name or "convert" in name for name in targets), targets
+    torch.compiler.reset()

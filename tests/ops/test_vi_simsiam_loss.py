@@ -425,15 +425,22 @@ def test_transforms(family):
 
 
 @both_paths
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # in vmap
 def test_batched_upstream_gradients():
     leaves = inputs(4)
     for scale, weight in ((None, None), (0.3, torch.linspace(0, 1, 4).double())):
         loss = ops.vi_simsiam_loss(*leaves, FAMILIES[0], 0.0, scale, weight)
         factors = torch.randn(3, *loss.shape, dtype=torch.float64)
-        batched = torch.autograd.grad(loss, leaves, factors, True, is_grads_batched=True)
-        for i, factor in enumerate(factors):
-            grads = torch.autograd.grad(loss, leaves, factor, retain_graph=True)
-            torch.testing.assert_close([g[i] for g in batched], list(grads))
+
+        def gradients(factor: Any, loss: Any = loss) -> Any:
+            return torch.autograd.grad(loss, leaves, factor, retain_graph=True)
+
+        for batched in (
+            torch.autograd.grad(loss, leaves, factors, True, is_grads_batched=True),
+            func.vmap(gradients)(factors),
+        ):
+            for i, factor in enumerate(factors):
+                torch.testing.assert_close([g[i] for g in batched], list(gradients(factor)))
 
 
 @pytest.mark.slow

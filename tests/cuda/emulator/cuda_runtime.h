@@ -40,6 +40,7 @@ inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *
   return cudaSuccess;
 }
 const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
 
 namespace emulated {
 cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,

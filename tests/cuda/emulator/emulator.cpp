@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 extern "C" {
@@ -42,6 +43,8 @@ const std::function<void()> *body;
 bool progress;
 int guards;
 int64_t launches;
+bool fails; // whether the next launch does
+cudaError_t last_error = cudaSuccess;
 
 void run_thread() {
   (*body)();
@@ -118,23 +121,28 @@ cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
   require(grid.x > 0 && block.x > 0 && block.x % 32 == 0 && block.x <= 1024,
           "a launch that CUDA rejects, or a block of incomplete warps");
   require(shared_bytes == 0, "dynamic shared memory, which this does not emulate");
+  if (std::exchange(fails, false))
+    return last_error = cudaErrorLaunchFailure;
   ++launches;
   body = &thread;
   blockDim = block;
   gridDim = dim3(std::min(grid.x, kBlocks));
   for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
     if (!run_block(block.x, blockIdx.x % 2 == 1))
-      return cudaErrorLaunchFailure;
+      return last_error = cudaErrorLaunchFailure;
   }
   return cudaSuccess;
 }
 } // namespace emulated
 
 const char *cudaGetErrorString(cudaError_t) { return "emulated CUDA: threads wait forever"; }
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 extern "C" {
 // The kernels that have been launched since the library was loaded.
 __attribute__((visibility("default"))) int64_t emulated_launches() { return launches; }
+__attribute__((visibility("default"))) void emulated_fail() { fails = true; }
+__attribute__((visibility("default"))) int emulated_last_error() { return last_error; }
 
 AOTITorchError emulated_current_stream(int32_t, void **stream) {
   *stream = &guards;
