@@ -168,6 +168,7 @@ def sample(
             from_s = replace_first(s, from_s)
             cost_s = replace_first(torch.zeros_like(s), cost_s)
             normals = replace_first(p, normals)
+            uniform_p = replace_first(uniform_s[..., 0], uniform_p)  # s itself needs none
         from_p, cost_p = _gamma_proposal(b, normals)
 
         sin2_dense = from_s / (2 * rate)
