@@ -19,7 +19,7 @@ import torch
 Run = Callable[[], Any]
 Times = dict[str, list[float]]
 
-SHORT = 1e-3  # seconds; a turn of a call that takes less consists of several calls
+SHORT = 4e-3  # seconds; a turn of a call that takes less consists of several calls
 
 VERSIONS = (
     *("torch", "numpy", "scipy", "power-spherical"),
