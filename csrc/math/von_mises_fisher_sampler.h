@@ -37,10 +37,8 @@ struct VonMisesFisherSampler {
         from_s = gamma_proposal(dim.b, noise.normal(2 * trial));
       if (!concentrated) {
         T unused;
-        if (trial == 0) // s needs no uniform
-          uniform_p = uniform_s;
-        else
-          noise.minus_two_logs(2 * trial + 1, uniform_p, unused);
+        // The first proposal needs no uniform of s, so p takes it.
+        noise.minus_two_logs(trial == 0 ? 0 : 2 * trial + 1, uniform_p, unused);
         from_p = gamma_proposal(dim.b, trial == 0 ? p : noise.normal(2 * trial + 1));
       }
       const Proposal<T> proposal =
