@@ -1,6 +1,7 @@
 // The operands of a kernel over rows: their batch dimensions broadcast, where row i of each begins,
 // and as which type each is stored.
 #pragma once
+#include "math/half.h"
 #include "math/types.h"
 #include "tensor.h"
 #include <initializer_list>
@@ -110,6 +111,19 @@ template <int K> Sums sums_of_expanded(Rows<K> &rows, int k) {
 // How the elements of an operand are stored: as the type T that the kernel computes in, or as
 // another that the kernel converts.
 enum class Storage : int32_t { native, float32, bfloat16, float16 };
+
+// Calls f with the address `data` as a pointer to the type that `storage` stores, which is not T.
+// Const is `const` for an address that is only read.
+template <class T, class Void, class F>
+HD_INLINE void dispatch_storage(Storage storage, Void *data, const F &f) {
+  constexpr bool reads = std::is_const_v<Void>;
+  if (storage == Storage::bfloat16)
+    return f(static_cast<std::conditional_t<reads, const BFloat16, BFloat16> *>(data));
+  if (storage == Storage::float16)
+    return f(static_cast<std::conditional_t<reads, const Float16, Float16> *>(data));
+  if constexpr (!is_float32<T>)
+    f(static_cast<std::conditional_t<reads, const float, float> *>(data));
+}
 
 // The operands of a kernel that computes in T: `Inputs` that it reads, then `Results` that it
 // writes. An op numbers them in this order. A result that is not needed is null.

@@ -34,12 +34,7 @@ template <class T, class F>
 HD_INLINE void with_elements(const typename ScaleGradients<T>::Array &array, const F &f) {
   if (array.storage == Storage::native)
     return f(static_cast<T *>(array.data));
-  if (array.storage == Storage::bfloat16)
-    return f(static_cast<BFloat16 *>(array.data));
-  if (array.storage == Storage::float16)
-    return f(static_cast<Float16 *>(array.data));
-  if constexpr (!is_float32<T>)
-    f(static_cast<float *>(array.data));
+  dispatch_storage<T>(array.storage, array.data, f);
 }
 
 template <class S, class T> HD_INLINE void multiply(S &x, T by) {

@@ -24,17 +24,4 @@ template <class S, class T> SIMD_CLONES void convert_to(const T *from, int64_t d
   }
 }
 
-// Calls f with the address `data` as a pointer to the type that `storage` stores, which is not T.
-// Const is `const` for an address that is only read.
-template <class T, class Void, class F>
-void dispatch_storage(Storage storage, Void *data, const F &f) {
-  constexpr bool reads = std::is_const_v<Void>;
-  if (storage == Storage::bfloat16)
-    return f(static_cast<std::conditional_t<reads, const BFloat16, BFloat16> *>(data));
-  if (storage == Storage::float16)
-    return f(static_cast<std::conditional_t<reads, const Float16, Float16> *>(data));
-  if constexpr (!is_float32<T>)
-    f(static_cast<std::conditional_t<reads, const float, float> *>(data));
-}
-
 } // namespace spherical
