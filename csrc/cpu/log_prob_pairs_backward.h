@@ -56,6 +56,18 @@ SIMD_CLONES FLATTEN void pair_kappa_gradients(const Dim<T> &dim, int64_t n, Grad
   }
 }
 
+// A family, as these loops call it. They are compiled once for all families.
+template <class T> struct BackwardOfPairsFamily {
+  T upper_bound;
+  void (*log_prob_at_mode_dkappa)(const Dim<T> &, int64_t, const T *, T *);
+  int64_t (*set_weights)(const Dim<T> &, int64_t, double, GradientTile<T> &);
+  void (*set_kappa_gradients)(const Dim<T> &, int64_t, GradientTile<T> &);
+};
+template <class Family, class T>
+constexpr BackwardOfPairsFamily<T> kBackwardOfPairs{
+    T(Family::upper_bound), OverRows<Family>::log_prob_at_mode_dkappa, set_weights<Family, T>,
+    pair_kappa_gradients<Family, T>};
+
 // out = sum less its part along x, or out + that.
 template <class T>
 SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_length, int64_t d,
@@ -85,14 +97,15 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
 
 // The gradients for the product of two sides. again(x, mu, pair, of_mu, out) computes a pair as a
 // row: it writes its gradient in mu or x to `out`, and returns that in kappa.
-template <class Family, class T, class Again> class LogProbBackwardOfPairs {
+template <class T, class Again> class LogProbBackwardOfPairs {
 public:
   using Args = LogProbBackward<T>;
   using Operands = decltype(Args::operands);
 
-  LogProbBackwardOfPairs(const Dim<T> &dim, const Side<Operands> &rows,
-                         const Side<Operands> &columns, const Again &again)
-      : tiles(rows, columns, true), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
+  LogProbBackwardOfPairs(const BackwardOfPairsFamily<T> &family, const Dim<T> &dim,
+                         const Side<Operands> &rows, const Side<Operands> &columns,
+                         const Again &again)
+      : family(family), tiles(rows, columns, true), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
         of_columns(gradient_of(columns)), needs_rows(rows.operands.needs(of_rows)),
         needs_columns(rows.operands.needs(of_columns)),
         needs_kappa(rows.operands.needs(Args::kGradKappa)) {}
@@ -143,12 +156,12 @@ private:
   void read_laws(const Side<Operands> &side, int64_t first, int64_t n,
                  VectorScalars<most> &to) const {
     T kappa[kTile], at_mode[kTile];
-    read_concentrations<Family>(side.operands, Args::kKappa, first, n, kappa);
+    read_concentrations(side.operands, Args::kKappa, first, n, family.upper_bound, kappa);
     std::copy(kappa, kappa + n, to.kappa);
     std::fill_n(to.at_mode, n, 0.0);
     if (!needs_kappa)
       return;
-    OverRows<Family>::log_prob_at_mode_dkappa(dim, n, kappa, at_mode);
+    family.log_prob_at_mode_dkappa(dim, n, kappa, at_mode);
     std::copy(at_mode, at_mode + n, to.at_mode);
   }
 
@@ -256,15 +269,15 @@ private:
     int64_t count = 1;
     if (tiles.in_float) {
       tiles.set_half_angles(x, g, true, s);
-      count = set_weights<Family>(dim, x.n * m, kNearPoleInFloat, s);
+      count = family.set_weights(dim, x.n * m, kNearPoleInFloat, s);
     }
     if (count > 0) {
       tiles.set_half_angles(x, g, false, s);
-      count = set_weights<Family>(dim, x.n * m, kNearPoleInDouble, s);
+      count = family.set_weights(dim, x.n * m, kNearPoleInDouble, s);
     }
     write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {
-      pair_kappa_gradients<Family>(dim, x.n * m, s);
+      family.set_kappa_gradients(dim, x.n * m, s);
       write_pairs(s.kappa_grad, x.n, m, kappa_grad_at(x.begin, begin),
                   tiles.rows.stride(Args::kGradKappa), tiles.columns.stride(Args::kGradKappa));
     }
@@ -328,6 +341,7 @@ private:
     return read_rows(tiles.columns.operands, tiles.columns.vector, begin, n, tile);
   }
 
+  const BackwardOfPairsFamily<T> &family;
   Tiles tiles;
   const Dim<T> dim;
   const Again &again;
@@ -343,8 +357,9 @@ private:
 
 // Computes the gradients if the batch consists of all pairs of values and laws, and each gradient of
 // vectors is summed over the vectors of the other side alone; else returns false.
-template <class Family, class T, class Again>
-bool log_prob_backward_of_pairs(const LogProbBackward<T> &args, const Again &again) {
+template <class T, class Again>
+bool log_prob_backward_of_pairs(const BackwardOfPairsFamily<T> &family,
+                                const LogProbBackward<T> &args, const Again &again) {
   using Args = LogProbBackward<T>;
   const auto &rows = args.operands.rows;
   const auto pairs = find_pairs(rows, Args::kValue, Args::kMu, kFewestOfPairs);
@@ -362,7 +377,7 @@ bool log_prob_backward_of_pairs(const LogProbBackward<T> &args, const Again &aga
     return false;
   return for_each_product(args.operands, Args::kValue, Args::kMu, Args::kKappa,
                           [&](const auto &x, const auto &y) {
-                            LogProbBackwardOfPairs<Family, T, Again>(args.dim, x, y, again).run();
+                            LogProbBackwardOfPairs<T, Again>(family, args.dim, x, y, again).run();
                           });
 }
 

@@ -12,8 +12,11 @@ constexpr double kUpperBound = 0x1p50;
 // The concentration that the functions of a family compute with. It is NaN outside of the domain
 // [0, Family::upper_bound), and -0 becomes 0. Every kernel reads a concentration through this
 // function, so that the functions see a number of the domain or NaN, and return NaN for NaN.
+template <class T> HD_INLINE T in_domain(T kappa, T upper_bound) {
+  return kappa >= T(0) && kappa < upper_bound ? std::fabs(kappa) : T(NAN);
+}
 template <class Family, class T> HD_INLINE T in_domain(T kappa) {
-  return kappa >= T(0) && kappa < T(Family::upper_bound) ? std::fabs(kappa) : T(NAN);
+  return in_domain(kappa, T(Family::upper_bound));
 }
 
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. make_dim computes in
