@@ -70,8 +70,7 @@ template <class T> struct LogProbFamily {
   T (*again)(T, const Dim<double> &, double, HalfAngle<Longer<T>>);
   LogProbOfPairsFamily<T> pairs;
 };
-template <class Family, class T>
-const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
+template <class Family, class T> const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
   static constexpr LogProbFamily<T> functions{
       OverRows<Family>::log_prob_at_mode, log_densities<Family, T>, log_density_again<Family, T>,
       kLogProbOfPairs<Family, T>};
@@ -292,9 +291,8 @@ bool backward_of_pairs(const LogProbBackwardFamily<T> &family, const LogProbBack
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob(stack, [](auto family, const auto &args) {
-    forward(functions_of(family, args), args, 0);
-  });
+  unpack_log_prob(
+      stack, [](auto family, const auto &args) { forward(functions_of(family, args), args, 0); });
 }
 
 void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {

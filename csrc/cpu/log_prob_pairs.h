@@ -89,9 +89,9 @@ template <class T> struct LogProbOfPairsFamily {
   int64_t (*errors)(const Dim<float> &, int64_t, float, float, PairTile &);
 };
 template <class Family, class T>
-constexpr LogProbOfPairsFamily<T> kLogProbOfPairs{
-    T(Family::upper_bound), OverRows<Family>::log_prob_at_mode, pair_log_probs<Family, T>,
-    pair_errors<Family>};
+constexpr LogProbOfPairsFamily<T> kLogProbOfPairs{T(Family::upper_bound),
+                                                  OverRows<Family>::log_prob_at_mode,
+                                                  pair_log_probs<Family, T>, pair_errors<Family>};
 
 // The product of two sides. again(x, mu, n, kappa, log_prob_at_mode, log_prob) computes n <= kTile
 // pairs as rows. check(inverse_lengths, n) is called for all values.

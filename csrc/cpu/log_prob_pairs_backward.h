@@ -105,9 +105,9 @@ public:
   LogProbBackwardOfPairs(const BackwardOfPairsFamily<T> &family, const Dim<T> &dim,
                          const Side<Operands> &rows, const Side<Operands> &columns,
                          const Again &again)
-      : family(family), tiles(rows, columns, true), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
-        of_columns(gradient_of(columns)), needs_rows(rows.operands.needs(of_rows)),
-        needs_columns(rows.operands.needs(of_columns)),
+      : family(family), tiles(rows, columns, true), dim(dim), again(again), d(tiles.d),
+        of_rows(gradient_of(rows)), of_columns(gradient_of(columns)),
+        needs_rows(rows.operands.needs(of_rows)), needs_columns(rows.operands.needs(of_columns)),
         needs_kappa(rows.operands.needs(Args::kGradKappa)) {}
 
   void run() {

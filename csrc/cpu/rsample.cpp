@@ -151,8 +151,7 @@ template <class T> struct RSampleFamily {
                          SampleCoefficients<T> *, bool *);
   void (*tile_coefficients)(const RowStream &, const Dim<T> &, int64_t, Samples<T> &);
 };
-template <class Family, class T>
-const RSampleFamily<T> &functions_of(Family, const RSample<T> &) {
+template <class Family, class T> const RSampleFamily<T> &functions_of(Family, const RSample<T> &) {
   static constexpr RSampleFamily<T> functions{
       T(Family::upper_bound), OverRows<Family>::sample_at_once, tile_coefficients<Family, T>};
   return functions;
@@ -307,15 +306,13 @@ void backward(const RSampleBackwardFamily<T> &family, const RSampleBackward<T> &
 }
 
 template <bool rounds> void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_rsample(stack, rounds, [](auto family, const auto &args) {
-    forward(functions_of(family, args), args);
-  });
+  unpack_rsample(stack, rounds,
+                 [](auto family, const auto &args) { forward(functions_of(family, args), args); });
 }
 
 void rsample_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_rsample_backward(stack, [](auto family, const auto &args) {
-    backward(functions_of(family, args), args);
-  });
+  unpack_rsample_backward(
+      stack, [](auto family, const auto &args) { backward(functions_of(family, args), args); });
 }
 
 const int registered = [] {
