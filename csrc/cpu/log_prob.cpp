@@ -64,16 +64,13 @@ T log_density_again(T kappa, const Dim<double> &dim, double log_prob_at_mode,
 
 // A family, as log_prob calls it: the loops of its functions over the rows of a tile. What calls
 // them is compiled once for all families.
-template <class T> struct LogProbFamily {
-  void (*log_prob_at_mode)(const Dim<double> &, int64_t, const T *, double *);
+template <class T> struct LogProbFamily : LogProbOfPairsFamily<T> {
   void (*log_densities)(const Dim<double> &, int64_t, LogDensities<T> &);
   T (*again)(T, const Dim<double> &, double, HalfAngle<Longer<T>>);
-  LogProbOfPairsFamily<T> pairs;
 };
 template <class Family, class T> const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
   static constexpr LogProbFamily<T> functions{
-      OverRows<Family>::log_prob_at_mode, log_densities<Family, T>, log_density_again<Family, T>,
-      kLogProbOfPairs<Family, T>};
+      {kLogProbOfPairs<Family, T>}, log_densities<Family, T>, log_density_again<Family, T>};
   return functions;
 }
 
@@ -173,13 +170,13 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
     if (!all)
       on_sphere.store(false, std::memory_order_relaxed);
   };
-  if (log_prob_of_pairs(family.pairs, args, again, check))
+  if (log_prob_of_pairs(family, args, again, check))
     return on_sphere;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
   if (one_kappa) {
     T kappa;
-    read_concentrations(operands, Args::kKappa, 0, 1, family.pairs.upper_bound, &kappa);
+    read_concentrations(operands, Args::kKappa, 0, 1, family.upper_bound, &kappa);
     family.log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
   }
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
@@ -190,7 +187,7 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
       const int64_t n = std::min(most, end - first);
       const T *const *x = read_rows(operands, Args::kValue, first, n, value_rows);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
-      read_concentrations(operands, Args::kKappa, first, n, family.pairs.upper_bound, s.kappa);
+      read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa);
       if (!one_kappa)
         family.log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       T log_prob[kTile];
@@ -204,15 +201,14 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
 }
 
 // A family, as log_prob_backward calls it.
-template <class T> struct LogProbBackwardFamily {
+template <class T> struct LogProbBackwardFamily : BackwardOfPairsFamily<T> {
   void (*set_steps)(const Dim<T> &, int64_t, int64_t, Gradients<T> &);
   void (*set_kappa_gradients)(const Dim<T> &, int64_t, Gradients<T> &);
-  BackwardOfPairsFamily<T> pairs;
 };
 template <class Family, class T>
 const LogProbBackwardFamily<T> &functions_of(Family, const LogProbBackward<T> &) {
   static constexpr LogProbBackwardFamily<T> functions{
-      set_steps<Family, T>, kappa_gradients<Family, T>, kBackwardOfPairs<Family, T>};
+      {kBackwardOfPairs<Family, T>}, set_steps<Family, T>, kappa_gradients<Family, T>};
   return functions;
 }
 
@@ -229,14 +225,14 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
   T shared_dkappa = 0;
   if (one_kappa && needs_kappa) {
     T kappa;
-    read_concentrations(operands, Args::kKappa, 0, 1, family.pairs.upper_bound, &kappa);
-    family.pairs.log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
+    read_concentrations(operands, Args::kKappa, 0, 1, family.upper_bound, &kappa);
+    family.log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
   }
   const bool writes_vectors = operands.needs(Args::kGradValue) || operands.needs(Args::kGradMu);
   const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *out, Gradients<T> &s) {
     const T *const *x = read_rows(operands, Args::kValue, first, n, s.in[0]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[1]);
-    read_concentrations(operands, Args::kKappa, first, n, family.pairs.upper_bound, s.kappa + at);
+    read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa + at);
     read_scalars(operands, Args::kGrad, first, n, s.upstream + at);
     measure(x, mu, at, n, d, s.angles);
     if (!writes_vectors)
@@ -261,7 +257,7 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
     if (one_kappa)
       std::fill_n(s.log_prob_at_mode_dkappa, n, shared_dkappa);
     else
-      family.pairs.log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.log_prob_at_mode_dkappa);
+      family.log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.log_prob_at_mode_dkappa);
     family.set_kappa_gradients(args.dim, n, s);
     write_scalars(operands, Args::kGradKappa, first, n, s.kappa_grad);
   };
@@ -287,7 +283,7 @@ bool backward_of_pairs(const LogProbBackwardFamily<T> &family, const LogProbBack
       angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, &out);
     return s.kappa_grad[0];
   };
-  return log_prob_backward_of_pairs(family.pairs, args, again);
+  return log_prob_backward_of_pairs(family, args, again);
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {

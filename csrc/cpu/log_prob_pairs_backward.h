@@ -61,7 +61,7 @@ template <class T> struct BackwardOfPairsFamily {
   T upper_bound;
   void (*log_prob_at_mode_dkappa)(const Dim<T> &, int64_t, const T *, T *);
   int64_t (*set_weights)(const Dim<T> &, int64_t, double, GradientTile<T> &);
-  void (*set_kappa_gradients)(const Dim<T> &, int64_t, GradientTile<T> &);
+  void (*set_pair_kappa_gradients)(const Dim<T> &, int64_t, GradientTile<T> &);
 };
 template <class Family, class T>
 constexpr BackwardOfPairsFamily<T> kBackwardOfPairs{
@@ -277,7 +277,7 @@ private:
     }
     write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {
-      family.set_kappa_gradients(dim, x.n * m, s);
+      family.set_pair_kappa_gradients(dim, x.n * m, s);
       write_pairs(s.kappa_grad, x.n, m, kappa_grad_at(x.begin, begin),
                   tiles.rows.stride(Args::kGradKappa), tiles.columns.stride(Args::kGradKappa));
     }
