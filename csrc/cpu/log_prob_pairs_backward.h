@@ -57,8 +57,8 @@ SIMD_CLONES FLATTEN void pair_kappa_gradients(const Dim<T> &dim, int64_t n, Grad
 }
 
 // out = sum less its part along x, or out + that.
-template <class T>
-SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_length, int64_t d,
+template <class S, class T>
+SIMD_CLONES void orthogonal_part(const S *sum, const T *x, double inverse_length, int64_t d,
                                  bool adds, T *out) {
   constexpr int64_t width = VectorOf<double>::width;
   Vector<double> partial[2] = {};
@@ -67,20 +67,20 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
   for (; i + 2 * width <= d; i += 2 * width)
     unrolled<2>([&](int v) __attribute__((always_inline)) {
       Vector<double> a, b;
-      load(sum + i + v * width, a);
+      load_as(sum + i + v * width, a);
       load_as(x + i + v * width, b);
       partial[v] += a * b;
     });
   for (; i < d; ++i)
-    product += sum[i] * x[i];
+    product += double{sum[i]} * double{x[i]};
   product += sum_of_elements(partial[0] + partial[1]);
-  const double ratio = product * inverse_length * inverse_length;
+  const T ratio = static_cast<T>(product * inverse_length * inverse_length);
   if (adds)
     for (i = 0; i < d; ++i)
-      out[i] = static_cast<T>(out[i] + (sum[i] - ratio * x[i]));
+      out[i] += static_cast<T>(sum[i]) - ratio * x[i];
   else
     for (i = 0; i < d; ++i)
-      out[i] = static_cast<T>(sum[i] - ratio * x[i]);
+      out[i] = static_cast<T>(sum[i]) - ratio * x[i];
 }
 
 // The gradients for the product of two sides. again(x, mu, pair, of_mu, out) computes a pair as a
@@ -132,7 +132,7 @@ private:
     GradientTile<T> pairs;
     TileRows<T> gradients;
     NearRow near;
-    std::vector<double> sums; // of the gradients of the rows, [kPairRows, d padded]
+    std::vector<T> sums; // of the gradients of the rows, [kPairRows, d padded]
   };
 
   static int gradient_of(const Side<Operands> &side) {
@@ -335,8 +335,8 @@ private:
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
   int64_t columns = 0;          // of the chunk
-  PackedTerms<T> column_terms;  // of the chunk
-  PackedTerms<T> row_terms;     // of the band
+  PackedTerms<T, T> column_terms;   // of the chunk
+  PackedTerms<T, double> row_terms; // of the band
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };
