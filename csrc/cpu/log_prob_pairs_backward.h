@@ -202,7 +202,7 @@ private:
     });
     if (!needs_columns)
       return;
-    add_columns(n);
+    add_columns(begin, n);
     Near all;
     for (const Near &some_pairs : near)
       all.insert(all.end(), some_pairs.begin(), some_pairs.end());
@@ -214,7 +214,7 @@ private:
     const typename Tiles::Rows &x = s.x;
     for (int64_t g = 0; g < some; ++g)
       set_pairs(first, g, at, near, s);
-    if (needs_columns)
+    if (needs_columns && !direct())
       for (int64_t r = 0; r < x.n; ++r)
         row_terms.set(at + r, x.row[r], d);
     const int64_t stride = column_terms.columns;
@@ -223,7 +223,7 @@ private:
       const T *row[kPairRows];
       for (int64_t r = 0; r < kPairRows; ++r)
         row[r] = weights.get() + (at + std::min(r, x.n - 1)) * columns;
-      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns,
+      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns, 0,
                                 s.sums.data(), nullptr);
     }
     for (const NearPair<T> &pair : near) {
@@ -275,7 +275,7 @@ private:
   }
 
   // totals += W^T x for a band of n rows.
-  void add_columns(int64_t n) {
+  void add_columns(int64_t begin, int64_t n) {
     const int64_t panel = 2 * row_terms.sums.width, padded = row_terms.columns;
     const int64_t panels = (padded + panel - 1) / panel;
     const int64_t blocks = (columns + kRowsAtOnce - 1) / kRowsAtOnce;
@@ -283,17 +283,22 @@ private:
     parallel_for(panels * blocks, std::max<int64_t>(1, 1000000 / cost),
                  [&](int64_t from, int64_t to) {
                    for (int64_t item = from; item < to; ++item)
-                     add_block(n, item % blocks * kRowsAtOnce, item / blocks * panel);
+                     add_block(static_cast<const T *>(tiles.rows.operands.inputs[tiles.rows.vector]) + begin * tiles.rows.stride(tiles.rows.vector), n, item % blocks * kRowsAtOnce, item / blocks * panel);
                  });
   }
-  void add_block(int64_t n, int64_t column, int64_t element) {
+  bool direct() const { return tiles.rows.operands.is_native(tiles.rows.vector) && d % row_terms.sums.width == 0; }
+  void add_block(const T *from, int64_t n, int64_t column, int64_t element) {
     const int64_t lanes = std::min(2 * row_terms.sums.width, row_terms.columns - element);
     const T *row[kRowsAtOnce];
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
       row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
-                           n, sums, nullptr);
+    if (direct())
+      row_terms.sums.compute(row, columns, kRowsAtOnce, from + element, lanes, n,
+                             tiles.rows.stride(tiles.rows.vector), sums, nullptr);
+    else
+      row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
+                             n, 0, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
         totals[static_cast<size_t>((column + r) * d + element + l)] += sums[r * lanes + l];

@@ -28,11 +28,11 @@ HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v,
 // vectors of a panel.
 template <bool fused, int R, int P, class T, class V>
 HD_INLINE void add_block(const T *const *rows, int64_t step, int64_t begin, int64_t end,
-                         const T *panel, V (&block)[R][P]) {
+                         const T *panel, int64_t apart, V (&block)[R][P]) {
   for (int64_t i = begin; i < end; ++i) {
     V b[P];
     unrolled<P>([&](int p) __attribute__((always_inline)) {
-      memcpy(&b[p], panel + (i * P + p) * kWidth<V>, sizeof b[p]);
+      memcpy(&b[p], panel + i * apart + p * kWidth<V>, sizeof b[p]);
     });
     unrolled<R>([&](int r) __attribute__((always_inline)) {
       const V a = rows[r][i * step] - V{};
@@ -51,8 +51,8 @@ HD_INLINE void add_block(const T *const *rows, int64_t step, int64_t begin, int6
 // spread[r, l] becomes the sum of the squares of the sums of the blocks, from which the rounding
 // error is estimated.
 template <class T, int bytes, int P, bool fused, bool spreads, class Sum>
-HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel, Sum *sums,
-                          T *spread, int64_t stride) {
+HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel, int64_t apart,
+                          Sum *sums, T *spread, int64_t stride) {
   using Lanes = VectorOf<T, bytes>;
   using V = typename Lanes::type;
   constexpr int64_t lanes = P * Lanes::width;
@@ -61,7 +61,7 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
     if (n <= kProductBlock<spreads>) { // the sum of one block
       V block[R][P];
       unrolled<R * P>([&](int k) __attribute__((always_inline)) { block[k / P][k % P] = V{}; });
-      add_block<fused>(rows, step, 0, n, panel, block);
+      add_block<fused>(rows, step, 0, n, panel, apart, block);
       unrolled<R * P>([&](int k) __attribute__((always_inline)) {
         store(block[k / P][k % P], sums + k / P * stride + k % P * Lanes::width);
       });
@@ -77,7 +77,8 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
   V square[R][P] = {};
   for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
     V block[R][P] = {};
-    add_block<fused>(rows, step, begin, std::min(n, begin + kProductBlock<spreads>), panel, block);
+    add_block<fused>(rows, step, begin, std::min(n, begin + kProductBlock<spreads>), panel, apart,
+                     block);
     unrolled<R>([&](int r) __attribute__((always_inline)) {
       unrolled<P>([&](int p) __attribute__((always_inline)) {
         add_vector<T, bytes>(block[r][p], total[r] + p * parts);
@@ -101,11 +102,11 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
 // the columns of a panel lies side by side.
 template <class T, int bytes, bool fused, bool spreads, class Sum>
 HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T *panels,
-                         int64_t columns, int64_t d, Sum *sums, T *spread) {
+                         int64_t columns, int64_t d, int64_t apart, Sum *sums, T *spread) {
   constexpr int64_t width = VectorOf<T, bytes>::width;
   for (int64_t c = 0; c < columns; c += 2 * width) {
     const auto panel = [&](int64_t r, auto P) __attribute__((always_inline)) {
-      panel_sums<T, bytes, P, fused, spreads>(rows + r, step, d, panels + c * d,
+      panel_sums<T, bytes, P, fused, spreads>(rows + r, step, d, panels + c * d, apart ? apart : P * width,
                                                  sums + r * columns + c,
                                                  spreads ? spread + r * columns + c : nullptr,
                                                  columns);
@@ -121,21 +122,21 @@ HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T 
 // The same for vectors of 16, 32 and 64 bytes, of which the latter two have fused products.
 template <class T, bool spreads, class Sum>
 void pair_sums_v2(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, Sum *sums, T *spread) {
-  pair_sums<T, 16, false, spreads>(rows, step, n, panels, columns, d, sums, spread);
+                  int64_t d, int64_t apart, Sum *sums, T *spread) {
+  pair_sums<T, 16, false, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
 }
 #ifdef SIMD_VERSIONS
 template <class T, bool spreads, class Sum>
 __attribute__((target("arch=x86-64-v3"))) void
 pair_sums_v3(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, Sum *sums, T *spread) {
-  pair_sums<T, 32, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+             int64_t d, int64_t apart, Sum *sums, T *spread) {
+  pair_sums<T, 32, true, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
 }
 template <class T, bool spreads, class Sum>
 __attribute__((target("arch=x86-64-v4"))) void
 pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, Sum *sums, T *spread) {
-  pair_sums<T, 64, true, spreads>(rows, step, n, panels, columns, d, sums, spread);
+             int64_t d, int64_t apart, Sum *sums, T *spread) {
+  pair_sums<T, 64, true, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
 }
 #endif
 
@@ -145,7 +146,7 @@ template <class T, bool spreads, class Sum = double> struct PairSums {
   static constexpr int64_t widest = VectorOf<T, 64>::width;
   int64_t width = VectorOf<T, 16>::width;
   void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, Sum *sums, T *spread) = pair_sums_v2<T, spreads, Sum>;
+                  int64_t d, int64_t apart, Sum *sums, T *spread) = pair_sums_v2<T, spreads, Sum>;
 
   PairSums() {
 #ifdef SIMD_VERSIONS
