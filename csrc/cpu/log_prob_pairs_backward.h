@@ -189,8 +189,14 @@ private:
   template <class SetLaws>
   void row_band(int64_t first, int64_t some, int64_t begin, int64_t n, const SetLaws &set_laws) {
     const int64_t count = (n + kPairRows - 1) / kPairRows;
-    if (needs_columns)
-      row_terms.reserve(n, d);
+    if (needs_columns) {
+      const int k = tiles.rows.vector;
+      const int64_t apart = tiles.rows.operands.is_native(k) ? tiles.rows.stride(k) : 0;
+      if (apart == 0 ||
+          !row_terms.read_in_place(
+              static_cast<const T *>(tiles.rows.operands.inputs[k]) + begin * apart, apart, n, d))
+        row_terms.reserve(n, d);
+    }
     std::vector<Near> near(static_cast<size_t>(count));
     const int64_t cost = kPairRows * columns * (3 * d + 64); // in units of 0.03 ns
     parallel_for(count, std::max<int64_t>(1, 1000000 / cost), [&](int64_t from, int64_t to) {
@@ -202,7 +208,7 @@ private:
     });
     if (!needs_columns)
       return;
-    add_columns(begin, n);
+    add_columns(n);
     Near all;
     for (const Near &some_pairs : near)
       all.insert(all.end(), some_pairs.begin(), some_pairs.end());
@@ -214,7 +220,7 @@ private:
     const typename Tiles::Rows &x = s.x;
     for (int64_t g = 0; g < some; ++g)
       set_pairs(first, g, at, near, s);
-    if (needs_columns && !direct())
+    if (needs_columns && !row_terms.in_place)
       for (int64_t r = 0; r < x.n; ++r)
         row_terms.set(at + r, x.row[r], d);
     const int64_t stride = column_terms.columns;
@@ -275,7 +281,7 @@ private:
   }
 
   // totals += W^T x for a band of n rows.
-  void add_columns(int64_t begin, int64_t n) {
+  void add_columns(int64_t n) {
     const int64_t panel = 2 * row_terms.sums.width, padded = row_terms.columns;
     const int64_t panels = (padded + panel - 1) / panel;
     const int64_t blocks = (columns + kRowsAtOnce - 1) / kRowsAtOnce;
@@ -283,22 +289,17 @@ private:
     parallel_for(panels * blocks, std::max<int64_t>(1, 1000000 / cost),
                  [&](int64_t from, int64_t to) {
                    for (int64_t item = from; item < to; ++item)
-                     add_block(static_cast<const T *>(tiles.rows.operands.inputs[tiles.rows.vector]) + begin * tiles.rows.stride(tiles.rows.vector), n, item % blocks * kRowsAtOnce, item / blocks * panel);
+                     add_block(n, item % blocks * kRowsAtOnce, item / blocks * panel);
                  });
   }
-  bool direct() const { return tiles.rows.operands.is_native(tiles.rows.vector) && d % row_terms.sums.width == 0; }
-  void add_block(const T *from, int64_t n, int64_t column, int64_t element) {
+  void add_block(int64_t n, int64_t column, int64_t element) {
     const int64_t lanes = std::min(2 * row_terms.sums.width, row_terms.columns - element);
     const T *row[kRowsAtOnce];
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
       row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    if (direct())
-      row_terms.sums.compute(row, columns, kRowsAtOnce, from + element, lanes, n,
-                             tiles.rows.stride(tiles.rows.vector), sums, nullptr);
-    else
-      row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
-                             n, 0, sums, nullptr);
+    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panel(element), lanes, n,
+                           row_terms.apart, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
         totals[static_cast<size_t>((column + r) * d + element + l)] += sums[r * lanes + l];
@@ -340,8 +341,8 @@ private:
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
   int64_t columns = 0;          // of the chunk
-  PackedTerms<T, T> column_terms;   // of the chunk
-  PackedTerms<T, double> row_terms; // of the band
+  Terms<T, T> column_terms;     // of the chunk
+  Terms<T, double> row_terms;   // of the band
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };

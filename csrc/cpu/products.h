@@ -51,8 +51,8 @@ HD_INLINE void add_block(const T *const *rows, int64_t step, int64_t begin, int6
 // spread[r, l] becomes the sum of the squares of the sums of the blocks, from which the rounding
 // error is estimated.
 template <class T, int bytes, int P, bool fused, bool spreads, class Sum>
-HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel, int64_t apart,
-                          Sum *sums, T *spread, int64_t stride) {
+HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T *panel,
+                          int64_t apart, Sum *sums, T *spread, int64_t stride) {
   using Lanes = VectorOf<T, bytes>;
   using V = typename Lanes::type;
   constexpr int64_t lanes = P * Lanes::width;
@@ -99,17 +99,18 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
 }
 
 // Columns are packed in panels of two vectors; the last panel may be one vector wide. Element i of
-// the columns of a panel lies side by side.
+// the columns of a panel lies side by side. If `apart` is not 0, the columns are not packed: they
+// are those of a matrix whose rows lie `apart` elements apart.
 template <class T, int bytes, bool fused, bool spreads, class Sum>
 HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T *panels,
                          int64_t columns, int64_t d, int64_t apart, Sum *sums, T *spread) {
   constexpr int64_t width = VectorOf<T, bytes>::width;
   for (int64_t c = 0; c < columns; c += 2 * width) {
+    const T *first = panels + (apart ? c : c * d);
     const auto panel = [&](int64_t r, auto P) __attribute__((always_inline)) {
-      panel_sums<T, bytes, P, fused, spreads>(rows + r, step, d, panels + c * d, apart ? apart : P * width,
-                                                 sums + r * columns + c,
-                                                 spreads ? spread + r * columns + c : nullptr,
-                                                 columns);
+      panel_sums<T, bytes, P, fused, spreads>(
+          rows + r, step, d, first, apart ? apart : P * width, sums + r * columns + c,
+          spreads ? spread + r * columns + c : nullptr, columns);
     };
     for (int64_t r = 0; r < n; r += kRowsAtOnce)
       if (columns - c > width)
@@ -162,26 +163,41 @@ template <class T, bool spreads, class Sum = double> struct PairSums {
   int64_t padded(int64_t n) const { return (n + width - 1) / width * width; }
 };
 
-// Vectors as the terms of a sum, packed: their elements are its columns.
-template <class T, class Sum> struct PackedTerms {
+// Vectors as the terms of a sum: their elements are its columns. They are packed, or read in place
+// if that needs no padding.
+template <class T, class Sum> struct Terms {
   PairSums<T, false, Sum> sums;
   std::unique_ptr<T[]> panels;
-  int64_t terms = 0, columns = 0; // columns: d, padded
+  int64_t count = 0, columns = 0; // columns: d, padded
+  const T *in_place = nullptr;
+  int64_t apart = 0; // elements from a term to the next, if they are read in place
 
   void reserve(int64_t n, int64_t d) {
-    if (n > terms || columns == 0)
+    if (n > count || columns == 0)
       panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
-    terms = n;
+    count = n;
     columns = sums.padded(d);
   }
   void set(int64_t i, const T *x, int64_t d) {
     for (int64_t c = 0; c < columns; c += 2 * sums.width) {
       const int64_t lanes = std::min(2 * sums.width, columns - c), some = std::min(lanes, d - c);
-      T *to = panels.get() + c * terms + i * lanes;
+      T *to = panels.get() + c * count + i * lanes;
       std::copy(x + c, x + c + some, to);
       std::fill(to + some, to + lanes, T(0));
     }
   }
+  // Returns whether the n vectors from `first` on, `stride` elements apart, are the terms now.
+  bool read_in_place(const T *first, int64_t stride, int64_t n, int64_t d) {
+    if (d % sums.width != 0)
+      return false;
+    in_place = first;
+    apart = stride;
+    count = n;
+    columns = d;
+    return true;
+  }
+  // The panel that begins with column c.
+  const T *panel(int64_t c) const { return in_place ? in_place + c : panels.get() + c * count; }
 };
 
 } // namespace spherical
