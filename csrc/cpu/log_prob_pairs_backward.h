@@ -15,6 +15,7 @@ constexpr double kNearPoleInDouble = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 1024;       // that are packed at a time
+constexpr int64_t kMostInPlace = 256;        // columns of W whose products read rows in place
 constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
 constexpr int64_t kBandElements = 1 << 18;   // of the rows that belong to them
 
@@ -74,13 +75,13 @@ SIMD_CLONES void orthogonal_part(const S *sum, const T *x, double inverse_length
   for (; i < d; ++i)
     product += double{sum[i]} * double{x[i]};
   product += sum_of_elements(partial[0] + partial[1]);
-  const T ratio = static_cast<T>(product * inverse_length * inverse_length);
+  const double ratio = product * inverse_length * inverse_length;
   if (adds)
     for (i = 0; i < d; ++i)
-      out[i] += static_cast<T>(sum[i]) - ratio * x[i];
+      out[i] = static_cast<T>(out[i] + (sum[i] - ratio * x[i]));
   else
     for (i = 0; i < d; ++i)
-      out[i] = static_cast<T>(sum[i]) - ratio * x[i];
+      out[i] = static_cast<T>(sum[i] - ratio * x[i]);
 }
 
 // The gradients for the product of two sides. again(x, mu, pair, of_mu, out) computes a pair as a
@@ -191,10 +192,11 @@ private:
     const int64_t count = (n + kPairRows - 1) / kPairRows;
     if (needs_columns) {
       const int k = tiles.rows.vector;
-      const int64_t apart = tiles.rows.operands.is_native(k) ? tiles.rows.stride(k) : 0;
+      const bool in_place = tiles.rows.operands.is_native(k) && columns <= kMostInPlace;
+      const int64_t apart = in_place ? tiles.rows.stride(k) : 0;
       if (apart == 0 ||
           !row_terms.read_in_place(
-              static_cast<const T *>(tiles.rows.operands.inputs[k]) + begin * apart, apart, n, d))
+              static_cast<const T *>(tiles.rows.operands.inputs[k]) + begin * apart, apart, d))
         row_terms.reserve(n, d);
     }
     std::vector<Near> near(static_cast<size_t>(count));

@@ -173,8 +173,10 @@ template <class T, class Sum> struct Terms {
   int64_t apart = 0; // elements from a term to the next, if they are read in place
 
   void reserve(int64_t n, int64_t d) {
-    if (n > count || columns == 0)
+    if (n > count || !panels)
       panels.reset(new T[static_cast<size_t>(n * sums.padded(d))]);
+    in_place = nullptr;
+    apart = 0;
     count = n;
     columns = sums.padded(d);
   }
@@ -186,13 +188,12 @@ template <class T, class Sum> struct Terms {
       std::fill(to + some, to + lanes, T(0));
     }
   }
-  // Returns whether the n vectors from `first` on, `stride` elements apart, are the terms now.
-  bool read_in_place(const T *first, int64_t stride, int64_t n, int64_t d) {
+  // Returns whether the vectors from `first` on, `stride` elements apart, are the terms now.
+  bool read_in_place(const T *first, int64_t stride, int64_t d) {
     if (d % sums.width != 0)
       return false;
     in_place = first;
     apart = stride;
-    count = n;
     columns = d;
     return true;
   }
