@@ -15,6 +15,7 @@ constexpr double kNearPoleInDouble = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 1024;       // that are packed at a time
+constexpr int64_t kMostInPlace = 256;        // columns of W whose products read rows in place
 constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
 constexpr int64_t kBandElements = 1 << 18;   // of the rows that belong to them
 
@@ -69,8 +70,8 @@ constexpr BackwardOfPairsFamily<T> kBackwardOfPairs{
     pair_kappa_gradients<Family, T>};
 
 // out = sum less its part along x, or out + that.
-template <class T>
-SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_length, int64_t d,
+template <class S, class T>
+SIMD_CLONES void orthogonal_part(const S *sum, const T *x, double inverse_length, int64_t d,
                                  bool adds, T *out) {
   constexpr int64_t width = VectorOf<double>::width;
   Vector<double> partial[2] = {};
@@ -79,12 +80,12 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
   for (; i + 2 * width <= d; i += 2 * width)
     unrolled<2>([&](int v) __attribute__((always_inline)) {
       Vector<double> a, b;
-      load(sum + i + v * width, a);
+      load_as(sum + i + v * width, a);
       load_as(x + i + v * width, b);
       partial[v] += a * b;
     });
   for (; i < d; ++i)
-    product += sum[i] * x[i];
+    product += double{sum[i]} * double{x[i]};
   product += sum_of_elements(partial[0] + partial[1]);
   const double ratio = product * inverse_length * inverse_length;
   if (adds)
@@ -145,7 +146,7 @@ private:
     GradientTile<T> pairs;
     TileRows<T> gradients;
     NearRow near;
-    std::vector<double> sums; // of the gradients of the rows, [kPairRows, d padded]
+    std::vector<T> sums; // of the gradients of the rows, [kPairRows, d padded]
   };
 
   static int gradient_of(const Side<Operands> &side) {
@@ -202,8 +203,15 @@ private:
   template <class SetLaws>
   void row_band(int64_t first, int64_t some, int64_t begin, int64_t n, const SetLaws &set_laws) {
     const int64_t count = (n + kPairRows - 1) / kPairRows;
-    if (needs_columns)
-      row_terms.reserve(n, d);
+    if (needs_columns) {
+      const int k = tiles.rows.vector;
+      const bool in_place = tiles.rows.operands.is_native(k) && columns <= kMostInPlace;
+      const int64_t apart = in_place ? tiles.rows.stride(k) : 0;
+      if (apart == 0 ||
+          !row_terms.read_in_place(
+              static_cast<const T *>(tiles.rows.operands.inputs[k]) + begin * apart, apart, d))
+        row_terms.reserve(n, d);
+    }
     std::vector<Near> near(static_cast<size_t>(count));
     const int64_t cost = kPairRows * columns * (3 * d + 64); // in units of 0.03 ns
     parallel_for(count, std::max<int64_t>(1, 1000000 / cost), [&](int64_t from, int64_t to) {
@@ -227,7 +235,7 @@ private:
     const typename Tiles::Rows &x = s.x;
     for (int64_t g = 0; g < some; ++g)
       set_pairs(first, g, at, near, s);
-    if (needs_columns)
+    if (needs_columns && !row_terms.in_place)
       for (int64_t r = 0; r < x.n; ++r)
         row_terms.set(at + r, x.row[r], d);
     const int64_t stride = column_terms.columns;
@@ -236,7 +244,7 @@ private:
       const T *row[kPairRows];
       for (int64_t r = 0; r < kPairRows; ++r)
         row[r] = weights.get() + (at + std::min(r, x.n - 1)) * columns;
-      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns,
+      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns, 0,
                                 s.sums.data(), nullptr);
     }
     for (const NearPair<T> &pair : near) {
@@ -305,8 +313,8 @@ private:
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
       row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
-                           n, sums, nullptr);
+    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panel(element), lanes, n,
+                           row_terms.apart, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
         totals[static_cast<size_t>((column + r) * d + element + l)] += sums[r * lanes + l];
@@ -349,8 +357,8 @@ private:
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
   int64_t columns = 0;          // of the chunk
-  PackedTerms<T> column_terms;  // of the chunk
-  PackedTerms<T> row_terms;     // of the band
+  Terms<T, T> column_terms;     // of the chunk
+  Terms<T, double> row_terms;   // of the band
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };

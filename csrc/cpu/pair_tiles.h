@@ -116,7 +116,7 @@ template <class S, bool spreads> struct Packed {
   void add(const S *const *rows, int64_t n, int64_t columns, int64_t d, int64_t group,
            PairTile &s) const {
     sums.compute(rows, 1, (n + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce,
-                 panels.get() + group * kPairColumns * d, sums.padded(columns), d, s.sums,
+                 panels.get() + group * kPairColumns * d, sums.padded(columns), d, 0, s.sums,
                  reinterpret_cast<S *>(s.spread));
   }
 };
