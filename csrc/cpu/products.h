@@ -12,15 +12,16 @@ template <bool spreads> constexpr int64_t kProductBlock = spreads ? 32 : 128;
 
 // sums[l] += v[l], in double: as many vectors as v has in it.
 template <class T, int bytes>
-HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v,
-                          typename VectorOf<double, bytes>::type *sums) {
+HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *sums) {
+  using Wide = typename VectorOf<double, bytes>::type;
   constexpr int parts = sizeof(double) / sizeof(T);
   typename VectorOf<T, bytes / parts>::type part[parts];
   memcpy(part, &v, sizeof v);
   for (int h = 0; h < parts; ++h) {
-    typename VectorOf<double, bytes>::type wide;
+    Wide wide, sum;
     fill_elements(wide, [&](int i) __attribute__((always_inline)) { return double{part[h][i]}; });
-    sums[h] += wide;
+    load(sums + h * kWidth<Wide>, sum);
+    store(sum + wide, sums + h * kWidth<Wide>);
   }
 }
 
@@ -67,13 +68,16 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
       });
       return;
     }
-  constexpr int parts = sizeof(double) / sizeof(T); // vectors of double for one of T
-  using Wide = typename VectorOf<double, bytes>::type;
-  constexpr int64_t wide = kWidth<Wide>;
-  Wide total[R][P * parts];
-  unrolled<R * P * parts>([&](int k) __attribute__((always_inline)) {
-    total[k / (P * parts)][k % (P * parts)] = Wide{};
-  });
+  // Totals are kept in memory, so that the registers are left to the sums of a block.
+  constexpr bool direct = std::is_same_v<Sum, double>;
+  double local[direct ? 1 : R * lanes], *total = local;
+  int64_t apart_total = lanes;
+  if constexpr (direct) {
+    total = sums;
+    apart_total = stride;
+  }
+  for (int r = 0; r < R; ++r)
+    std::fill_n(total + r * apart_total, lanes, 0.0);
   V square[R][P] = {};
   for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
     V block[R][P] = {};
@@ -81,18 +85,15 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
                      block);
     unrolled<R>([&](int r) __attribute__((always_inline)) {
       unrolled<P>([&](int p) __attribute__((always_inline)) {
-        add_vector<T, bytes>(block[r][p], total[r] + p * parts);
+        add_vector<T, bytes>(block[r][p], total + r * apart_total + p * Lanes::width);
         if constexpr (spreads)
           square[r][p] += block[r][p] * block[r][p];
       });
     });
   }
   for (int r = 0; r < R; ++r) {
-    if constexpr (std::is_same_v<Sum, double>)
-      memcpy(sums + r * stride, total[r], sizeof total[r]);
-    else
-      for (int64_t l = 0; l < lanes; ++l)
-        sums[r * stride + l] = static_cast<Sum>(total[r][l / wide][l % wide]);
+    if constexpr (!direct)
+      std::copy(local + r * lanes, local + (r + 1) * lanes, sums + r * stride);
     if constexpr (spreads)
       memcpy(spread + r * stride, square[r], sizeof square[r]);
   }
