@@ -120,24 +120,34 @@ template <class S, class T>
 SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d) {
   const T *const rows[2] = {x, mu};
   S sums[kChordSums];
-  row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
-    auto minus = in[0], plus = in[0];
-    if constexpr (std::is_same_v<S, T>) {
-      const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
-      add_fused(factor, in[1], plus);
-      add_fused(opposite, in[1], minus);
-    } else if constexpr (std::is_same_v<S, double>) {
-      const auto product = S{ratio} * in[1];
-      minus -= product;
-      plus += product;
-    } else {
-      const T factor = static_cast<T>(in[1]), product = ratio * factor;
-      const T rest = std::fma(ratio, factor, -product);
-      minus = (minus - product) - rest;
-      plus = (plus + product) + rest;
-    }
-    chord_terms(minus, plus, out);
-  });
+  if constexpr (std::is_same_v<S, long double>) {
+    Pair<T> pairs[kChordSums];
+    row_sums_in_pairs(
+        rows, d, pairs, [=](const auto &in, auto &out) __attribute__((always_inline)) {
+          using V = std::decay_t<decltype(in[0])>;
+          const Pair<V> scaled = exact_product(V{} + ratio, in[1]);
+          const Pair<V> minus = in[0] + -scaled, plus = in[0] + scaled;
+          out[kMinus] += minus * minus;
+          out[kPlus] += plus * plus;
+          out[kSquares] += minus * plus;
+        });
+    for (int k = 0; k < kChordSums; ++k)
+      sums[k] = S{pairs[k].high} + pairs[k].low;
+  } else {
+    row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
+      auto minus = in[0], plus = in[0];
+      if constexpr (std::is_same_v<S, T>) {
+        const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
+        add_fused(factor, in[1], plus);
+        add_fused(opposite, in[1], minus);
+      } else {
+        const auto product = S{ratio} * in[1];
+        minus -= product;
+        plus += product;
+      }
+      chord_terms(minus, plus, out);
+    });
+  }
   return Chords<S>(sums);
 }
 
