@@ -14,7 +14,7 @@ static_assert(kColumnwiseBelow == kWide);
 // Elements that are added up on their own, 64 or 128 to an accumulator. So the error does not grow with d.
 constexpr int64_t kSumBlock = 1024;
 
-// high + low, which has about twice the digits of a T (Dekker 1971). T is a number or a vector.
+// A number high + low of about twice the digits of T (Dekker 1971). T is a number or a vector.
 template <class T> struct Pair {
   T high{}, low{};
 
@@ -23,7 +23,7 @@ template <class T> struct Pair {
   }
 };
 
-// a + b and a b, without a rounding error (Knuth 1969, 4.2.2; Dekker 1971).
+// a + b and a b without a rounding error (Knuth 1969, theorem 4.2.2B; Dekker 1971).
 template <class T> HD_INLINE Pair<T> exact_sum(const T &a, const T &b) {
   const T sum = a + b, second = sum - a;
   return {sum, (a - (sum - second)) + (b - second)};
@@ -41,7 +41,7 @@ template <class T> HD_INLINE Pair<T> &operator+=(Pair<T> &sum, const Pair<T> &te
   sum.high = exact.high;
   return sum;
 }
-// |a| is that of the higher number, or the last bit of a is above the lower one.
+// The result is rounded again, since b.low is not small beside the sum where a and b.high cancel.
 template <class T> HD_INLINE Pair<T> operator+(const T &a, const Pair<T> &b) {
   const Pair<T> exact = exact_sum(a, b.high);
   const T low = exact.low + b.low, high = exact.high + low;
@@ -55,10 +55,13 @@ template <class T> HD_INLINE Pair<T> operator*(const Pair<T> &a, const Pair<T> &
   return product;
 }
 template <class V> HD_INLINE Pair<ElementOf<V>> sum_of_elements(const Pair<V> &v) {
-  Pair<ElementOf<V>> sum = v[0];
-  for (int i = 1; i < kWidth<V>; ++i)
-    sum += v[i];
-  return sum;
+  Pair<ElementOf<V>> sums[kWidth<V>];
+  for (int i = 0; i < kWidth<V>; ++i)
+    sums[i] = v[i];
+  for (int half = kWidth<V> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i)
+      sums[i] += sums[half + i];
+  return sums[0];
 }
 
 // The bits of kWide numbers to drop, then those of as many to keep.
@@ -158,11 +161,11 @@ HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], cons
 }
 
 // The same in twice the digits, for rows that lose most of their own. add(in, sums) adds the terms.
-template <int N, int R, class T, class Add>
+template <int bytes, int N, int R, class T, class Add>
 HD_INLINE void row_sums_in_pairs(const T *const (&rows)[R], int64_t d, Pair<T> (&sums)[N],
                                  const Add &add) {
   if (d >= kWide)
-    return vector_sums<Vector<T>, Pair<Vector<T>>>(rows, d, sums, add);
+    return vector_sums<Vector<T, bytes>, Pair<Vector<T, bytes>>>(rows, d, sums, add);
   std::fill_n(sums, N, Pair<T>{});
   for (int64_t i = 0; i < d; ++i) {
     T in[R];
