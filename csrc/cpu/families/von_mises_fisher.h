@@ -145,14 +145,16 @@ private:
       value[i] = point.expands() ? T(1) : T(0);
     }
     std::copy(value, value + n, done);
-    int64_t rows[kTile];
-    const int64_t count = select_rows(done, true, n, rows);
+    const int64_t count = std::count(done, done + n, true);
     if (count == 0)
       return false;
-    if (count < n)
+    int64_t rows[kTile];
+    if (count < n) {
+      select_rows(done, true, n, rows);
       for (T *values : {r, ratio, u})
         for (int64_t i = 0; i < count; ++i)
           values[i] = values[rows[i]];
+    }
     for (T *values : {r, ratio, u})
       fill_vector<Vector<T>>(values, count);
     const T m = dim.b + dim.b; // R >= m
@@ -169,8 +171,11 @@ private:
             at_r, m, at_ratio, at_u, result);
       store(result, value + i);
     }
-    for (int64_t i = 0; i < count; ++i)
-      out[rows[i]] = value[i];
+    if (count == n)
+      std::copy(value, value + n, out);
+    else
+      for (int64_t i = 0; i < count; ++i)
+        out[rows[i]] = value[i];
     return count == n;
   }
 
