@@ -52,21 +52,20 @@ SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDen
 
 // log p of one row, with its half angle in the longer type.
 template <class Family, class T>
-T log_density_again(T kappa, const Dim<double> &dim, double log_prob_at_mode,
+T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_at_mode,
                     HalfAngle<Longer<T>> c) {
   using S = Longer<T>;
   if constexpr (is_float32<T>)
     return static_cast<T>(log_prob_at_mode + Family::log_prob_ratio(S{kappa}, dim, c));
   else
-    return static_cast<T>(
-        log_density<Family, S>(kappa, make_dim<S>(static_cast<int64_t>(dim.d)), c));
+    return static_cast<T>(log_density<Family, S>(kappa, dim, c));
 }
 
 // A family, as log_prob calls it: the loops of its functions over the rows of a tile. What calls
 // them is compiled once for all families.
 template <class T> struct LogProbFamily : LogProbOfPairsFamily<T> {
   void (*log_densities)(const Dim<double> &, int64_t, LogDensities<T> &);
-  T (*again)(T, const Dim<double> &, double, HalfAngle<Longer<T>>);
+  T (*again)(T, const Dim<Longer<T>> &, double, HalfAngle<Longer<T>>);
 };
 template <class Family, class T> const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
   static constexpr LogProbFamily<T> functions{
@@ -76,7 +75,7 @@ template <class Family, class T> const LogProbFamily<T> &functions_of(Family, co
 
 // Returns log p of row r as T.
 template <class T>
-T rounded(const LogProbFamily<T> &family, const Dim<double> &dim, const LogDensities<T> &s,
+T rounded(const LogProbFamily<T> &family, const Dim<Longer<T>> &dim, const LogDensities<T> &s,
           int64_t r, const T *x, const T *mu, int64_t d) {
   const double result = s.log_p[r];
   if (s.error[r] <= kAllowed<T> * std::max(std::fabs(result), 1.0))
@@ -88,12 +87,13 @@ T rounded(const LogProbFamily<T> &family, const Dim<double> &dim, const LogDensi
 
 // log p of the n rows of a tile, given kappa and log p(mu) in s.
 template <class T>
-void tile_log_probs(const LogProbFamily<T> &family, const Dim<double> &dim, const T *const *x,
-                    const T *const *mu, int64_t n, int64_t d, LogDensities<T> &s, T *log_prob) {
+void tile_log_probs(const LogProbFamily<T> &family, const Dim<double> &dim,
+                    const Dim<Longer<T>> &longer, const T *const *x, const T *const *mu, int64_t n,
+                    int64_t d, LogDensities<T> &s, T *log_prob) {
   chord_sums(x, mu, n, d, s.sums);
   family.log_densities(dim, n, s);
   for (int64_t r = 0; r < n; ++r)
-    log_prob[r] = rounded(family, dim, s, r, x[r], mu[r], d);
+    log_prob[r] = rounded(family, longer, s, r, x[r], mu[r], d);
 }
 
 // Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
@@ -154,13 +154,14 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(operands, false);
-  const auto dim = make_dim<double>(d);
+  const auto longer = make_dim<Longer<T>>(d);
+  const auto dim = dim_as<double>(longer);
   const auto again = [&](const T *const *x, const T *const *mu, int64_t n, const T *kappa,
                          const double *log_prob_at_mode, T *log_prob) {
     LogDensities<T> s;
     std::copy(kappa, kappa + n, s.kappa);
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
-    tile_log_probs(family, dim, x, mu, n, d, s, log_prob);
+    tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
   };
   std::atomic<bool> on_sphere{true};
   const auto check = [&](const double *inverse_lengths, int64_t n) {
@@ -191,7 +192,7 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
       if (!one_kappa)
         family.log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       T log_prob[kTile];
-      tile_log_probs(family, dim, x, mu, n, d, s, log_prob);
+      tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
       if (!all_on_sphere(s.sums, n, tolerance))
         on_sphere.store(false, std::memory_order_relaxed);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);

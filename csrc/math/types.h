@@ -38,10 +38,13 @@ inline long double log_gamma(long double x) {
 #endif
 }
 
+template <class T, class S> Dim<T> dim_as(const Dim<S> &dim) {
+  return {static_cast<T>(dim.d), static_cast<T>(dim.b), static_cast<T>(dim.log_area)};
+}
 template <class T> Dim<T> make_dim(int64_t d) {
   const long double half = 0.5L * static_cast<long double>(d);
   const long double log_area = std::log(2.0L) + half * std::log(kPi) - log_gamma(half);
-  return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
+  return dim_as<T>(Dim<long double>{static_cast<long double>(d), half - 0.5L, log_area});
 }
 
 // The angle theta between x and mu, with t = cos theta, as the two fractions that keep their
