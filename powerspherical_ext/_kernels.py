@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ._library import CPU_KERNELS, CUDA_KERNELS
+from ._library import CPU_KERNELS, CUDA_KERNELS, rebuild
 from ._tensors import is_dtensor
 
 __all__ = [
@@ -49,7 +49,13 @@ def raw_op(name: str) -> tuple[Any, Any]:
     """
     if not CPU_KERNELS:
         return None, None
-    op = getattr(OPS, name).default
+    try:
+        op = getattr(OPS, name).default
+    except AttributeError:
+        raise ImportError(
+            f"the compiled kernels of powerspherical_ext lack {name}: they are older than its "
+            f"Python files. This builds them again: {rebuild()}"
+        ) from None
     function = op._op  # without the call in Python that op() makes
 
     def kernel(*arguments: Any) -> Any:

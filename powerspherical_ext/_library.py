@@ -17,7 +17,7 @@ __version__ = "0.2.0"
 _FOLDER = Path(__file__).parent
 
 
-def _rebuild() -> str:
+def rebuild() -> str:
     """The command that builds this installation again, from where it came."""
     name = "powerspherical-ext"
     try:
@@ -61,7 +61,7 @@ def _read_build_info(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as unreadable:
         error = unreadable
-    message = f"{path} is unreadable ({error}). This writes it again: {_rebuild()}"
+    message = f"{path} is unreadable ({error}). This writes it again: {rebuild()}"
     warnings.warn(message, RuntimeWarning, stacklevel=4)
     return {}
 
@@ -83,7 +83,7 @@ if not CPU_KERNELS:
         raise ImportError(f"powerspherical_ext has no compiled kernels: {_missing['cpu']}")
     warnings.warn(
         f"powerspherical_ext has no compiled kernels: {_missing['cpu']}. The slower plain-torch "
-        f"implementation is used. Where there is a C++ compiler, this builds them: {_rebuild()}",
+        f"implementation is used. Where there is a C++ compiler, this builds them: {rebuild()}",
         RuntimeWarning,
         stacklevel=3,
     )

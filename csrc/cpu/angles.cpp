@@ -116,28 +116,65 @@ SIMD_CLONES void sample_sums(const T *const *grad, const T *const *x, const T *c
   }
 }
 
+// The sums of chords of x and ratio mu, of one row, in twice the digits of double.
+template <int bytes>
+HD_INLINE void chords_in_pairs(double ratio, const double *x, const double *mu, int64_t d,
+                               Pair<double> (&sums)[kChordSums]) {
+  const double *const rows[2] = {x, mu};
+  row_sums_in_pairs<bytes>(rows, d, sums,
+                           [=](const auto &in, auto &out) __attribute__((always_inline)) {
+                             using V = std::decay_t<decltype(in[0])>;
+                             const Pair<V> scaled = exact_product(V{} + ratio, in[1]);
+                             const Pair<V> minus = in[0] + -scaled, plus = in[0] + scaled;
+                             out[kMinus] += minus * minus;
+                             out[kPlus] += plus * plus;
+                             out[kSquares] += minus * plus;
+                           });
+}
+#ifdef SIMD_VERSIONS
+__attribute__((target("default")))
+#endif
+inline void chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
+                        Pair<double> (&sums)[kChordSums]) {
+  chords_in_pairs<32>(ratio, x, mu, d, sums);
+}
+#ifdef SIMD_VERSIONS
+__attribute__((target("arch=x86-64-v3"))) inline void
+chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
+            Pair<double> (&sums)[kChordSums]) {
+  chords_in_pairs<32>(ratio, x, mu, d, sums);
+}
+__attribute__((target("arch=x86-64-v4"))) inline void
+chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
+            Pair<double> (&sums)[kChordSums]) {
+  chords_in_pairs<64>(ratio, x, mu, d, sums);
+}
+#endif
+
 template <class S, class T>
 SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d) {
-  const T *const rows[2] = {x, mu};
   S sums[kChordSums];
-  row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
-    auto minus = in[0], plus = in[0];
-    if constexpr (std::is_same_v<S, T>) {
-      const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
-      add_fused(factor, in[1], plus);
-      add_fused(opposite, in[1], minus);
-    } else if constexpr (std::is_same_v<S, double>) {
-      const auto product = S{ratio} * in[1];
-      minus -= product;
-      plus += product;
-    } else {
-      const T factor = static_cast<T>(in[1]), product = ratio * factor;
-      const T rest = std::fma(ratio, factor, -product);
-      minus = (minus - product) - rest;
-      plus = (plus + product) + rest;
-    }
-    chord_terms(minus, plus, out);
-  });
+  if constexpr (std::is_same_v<S, long double>) {
+    Pair<T> pairs[kChordSums];
+    chord_pairs(ratio, x, mu, d, pairs);
+    for (int k = 0; k < kChordSums; ++k)
+      sums[k] = S{pairs[k].high} + pairs[k].low;
+  } else {
+    const T *const rows[2] = {x, mu};
+    row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
+      auto minus = in[0], plus = in[0];
+      if constexpr (std::is_same_v<S, T>) {
+        const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
+        add_fused(factor, in[1], plus);
+        add_fused(opposite, in[1], minus);
+      } else {
+        const auto product = S{ratio} * in[1];
+        minus -= product;
+        plus += product;
+      }
+      chord_terms(minus, plus, out);
+    });
+  }
   return Chords<S>(sums);
 }
 

@@ -50,30 +50,50 @@ SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDen
   }
 }
 
-// Returns log p of row r as T.
+// log p of one row, with its half angle in the longer type.
 template <class Family, class T>
-T rounded(const Dim<double> &dim, const LogDensities<T> &s, int64_t r, const T *x, const T *mu,
-          int64_t d) {
+T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_at_mode,
+                    HalfAngle<Longer<T>> c) {
+  using S = Longer<T>;
+  if constexpr (is_float32<T>)
+    return static_cast<T>(log_prob_at_mode + Family::log_prob_ratio(S{kappa}, dim, c));
+  else
+    return static_cast<T>(log_density<Family, S>(kappa, dim, c));
+}
+
+// A family, as log_prob calls it: the loops of its functions over the rows of a tile. What calls
+// them is compiled once for all families.
+template <class T> struct LogProbFamily : LogProbOfPairsFamily<T> {
+  void (*log_densities)(const Dim<double> &, int64_t, LogDensities<T> &);
+  T (*again)(T, const Dim<Longer<T>> &, double, HalfAngle<Longer<T>>);
+};
+template <class Family, class T> const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
+  static constexpr LogProbFamily<T> functions{
+      {kLogProbOfPairs<Family, T>}, log_densities<Family, T>, log_density_again<Family, T>};
+  return functions;
+}
+
+// Returns log p of row r as T.
+template <class T>
+T rounded(const LogProbFamily<T> &family, const Dim<Longer<T>> &dim, const LogDensities<T> &s,
+          int64_t r, const T *x, const T *mu, int64_t d) {
   const double result = s.log_p[r];
   if (s.error[r] <= kAllowed<T> * std::max(std::fabs(result), 1.0))
     return static_cast<T>(result);
-  using S = Longer<T>;
   const T ratio = ratio_for(chords_of_row(s.sums, r), x, mu, d);
-  const HalfAngle<S> c = scaled_chords<S>(ratio, x, mu, d).half_angle();
-  if constexpr (is_float32<T>)
-    return static_cast<T>(s.log_prob_at_mode[r] + Family::log_prob_ratio(S{s.kappa[r]}, dim, c));
-  else
-    return static_cast<T>(log_density<Family, S>(s.kappa[r], make_dim<S>(d), c));
+  return family.again(s.kappa[r], dim, s.log_prob_at_mode[r],
+                      scaled_chords<Longer<T>>(ratio, x, mu, d).half_angle());
 }
 
 // log p of the n rows of a tile, given kappa and log p(mu) in s.
-template <class Family, class T>
-void tile_log_probs(const Dim<double> &dim, const T *const *x, const T *const *mu, int64_t n,
+template <class T>
+void tile_log_probs(const LogProbFamily<T> &family, const Dim<double> &dim,
+                    const Dim<Longer<T>> &longer, const T *const *x, const T *const *mu, int64_t n,
                     int64_t d, LogDensities<T> &s, T *log_prob) {
   chord_sums(x, mu, n, d, s.sums);
-  log_densities<Family>(dim, n, s);
+  family.log_densities(dim, n, s);
   for (int64_t r = 0; r < n; ++r)
-    log_prob[r] = rounded<Family>(dim, s, r, x[r], mu[r], d);
+    log_prob[r] = rounded(family, longer, s, r, x[r], mu[r], d);
 }
 
 // Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
@@ -129,17 +149,19 @@ inline bool all_on_sphere(const double (&sums)[kChordSums][kTile], int64_t n, do
 }
 
 // Writes log p, and returns whether all values are on the sphere within the tolerance.
-template <class Family, class T> bool forward(const LogProb<T> &args, double tolerance) {
+template <class T>
+bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tolerance) {
   using Args = LogProb<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, most = tile_rows(operands, false);
-  const auto dim = make_dim<double>(d);
+  const auto longer = make_dim<Longer<T>>(d);
+  const auto dim = dim_as<double>(longer);
   const auto again = [&](const T *const *x, const T *const *mu, int64_t n, const T *kappa,
                          const double *log_prob_at_mode, T *log_prob) {
     LogDensities<T> s;
     std::copy(kappa, kappa + n, s.kappa);
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
-    tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
+    tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
   };
   std::atomic<bool> on_sphere{true};
   const auto check = [&](const double *inverse_lengths, int64_t n) {
@@ -149,13 +171,14 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
     if (!all)
       on_sphere.store(false, std::memory_order_relaxed);
   };
-  if (log_prob_of_pairs<Family>(args, again, check))
+  if (log_prob_of_pairs(family, args, again, check))
     return on_sphere;
   const bool one_kappa = operands.rows.is_shared(Args::kKappa) && operands.rows.n > 0;
   double shared_log_prob_at_mode = 0;
   if (one_kappa) {
-    const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
-    OverRows<Family>::log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
+    T kappa;
+    read_concentrations(operands, Args::kKappa, 0, 1, family.upper_bound, &kappa);
+    family.log_prob_at_mode(dim, 1, &kappa, &shared_log_prob_at_mode);
   }
   parallel_for(operands.rows.n, row_grain(d, 1, kRowCost), [&](int64_t begin, int64_t end) {
     TileRows<T> value_rows, mu_rows;
@@ -165,11 +188,11 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
       const int64_t n = std::min(most, end - first);
       const T *const *x = read_rows(operands, Args::kValue, first, n, value_rows);
       const T *const *mu = read_rows(operands, Args::kMu, first, n, mu_rows);
-      read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
+      read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa);
       if (!one_kappa)
-        OverRows<Family>::log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
+        family.log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
       T log_prob[kTile];
-      tile_log_probs<Family>(dim, x, mu, n, d, s, log_prob);
+      tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
       if (!all_on_sphere(s.sums, n, tolerance))
         on_sphere.store(false, std::memory_order_relaxed);
       write_scalars(operands, Args::kLogProb, first, n, log_prob);
@@ -178,7 +201,20 @@ template <class Family, class T> bool forward(const LogProb<T> &args, double tol
   return on_sphere;
 }
 
-template <class Family, class T> void backward(const LogProbBackward<T> &args) {
+// A family, as log_prob_backward calls it.
+template <class T> struct LogProbBackwardFamily : BackwardOfPairsFamily<T> {
+  void (*set_steps)(const Dim<T> &, int64_t, int64_t, Gradients<T> &);
+  void (*set_kappa_gradients)(const Dim<T> &, int64_t, Gradients<T> &);
+};
+template <class Family, class T>
+const LogProbBackwardFamily<T> &functions_of(Family, const LogProbBackward<T> &) {
+  static constexpr LogProbBackwardFamily<T> functions{
+      {kBackwardOfPairs<Family, T>}, set_steps<Family, T>, kappa_gradients<Family, T>};
+  return functions;
+}
+
+template <class T>
+void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &args) {
   using Args = LogProbBackward<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d;
@@ -189,19 +225,20 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
   const bool needs_kappa = operands.needs(Args::kGradKappa);
   T shared_dkappa = 0;
   if (one_kappa && needs_kappa) {
-    const T kappa = operands.template concentration<Family>(Args::kKappa, 0);
-    OverRows<Family>::log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
+    T kappa;
+    read_concentrations(operands, Args::kKappa, 0, 1, family.upper_bound, &kappa);
+    family.log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
   }
   const bool writes_vectors = operands.needs(Args::kGradValue) || operands.needs(Args::kGradMu);
   const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *out, Gradients<T> &s) {
     const T *const *x = read_rows(operands, Args::kValue, first, n, s.in[0]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[1]);
-    read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa + at);
+    read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa + at);
     read_scalars(operands, Args::kGrad, first, n, s.upstream + at);
     measure(x, mu, at, n, d, s.angles);
     if (!writes_vectors)
       return;
-    set_steps<Family>(args.dim, at, n, s);
+    family.set_steps(args.dim, at, n, s);
     const auto gradient = [&](bool of_mu, T *const *to) {
       if (of_mu)
         angle_gradients(s.angles, s.angles.x_part, mu, x, at, n, d, to);
@@ -221,15 +258,16 @@ template <class Family, class T> void backward(const LogProbBackward<T> &args) {
     if (one_kappa)
       std::fill_n(s.log_prob_at_mode_dkappa, n, shared_dkappa);
     else
-      OverRows<Family>::log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.log_prob_at_mode_dkappa);
-    kappa_gradients<Family>(args.dim, n, s);
+      family.log_prob_at_mode_dkappa(args.dim, n, s.kappa, s.log_prob_at_mode_dkappa);
+    family.set_kappa_gradients(args.dim, n, s);
     write_scalars(operands, Args::kGradKappa, first, n, s.kappa_grad);
   };
   for_each_tile<Gradients<T>>(operands, args.sums, tile_rows(operands, writes_vectors),
                               row_grain(d, 1, kRowCost), tile, scalars);
 }
 
-template <class Family, class T> bool backward_of_pairs(const LogProbBackward<T> &args) {
+template <class T>
+bool backward_of_pairs(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &args) {
   const int64_t d = args.operands.rows.d;
   const auto again = [&](const T *const *x, const T *const *mu, const NearPair<T> &pair, bool of_mu,
                          T *out) {
@@ -238,19 +276,20 @@ template <class Family, class T> bool backward_of_pairs(const LogProbBackward<T>
     s.upstream[0] = pair.upstream;
     s.log_prob_at_mode_dkappa[0] = pair.at_mode;
     measure(x, mu, 0, 1, d, s.angles);
-    set_steps<Family>(args.dim, 0, 1, s);
-    kappa_gradients<Family>(args.dim, 1, s);
+    family.set_steps(args.dim, 0, 1, s);
+    family.set_kappa_gradients(args.dim, 1, s);
     if (of_mu)
       angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, &out);
     else
       angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, &out);
     return s.kappa_grad[0];
   };
-  return log_prob_backward_of_pairs<Family>(args, again);
+  return log_prob_backward_of_pairs(family, args, again);
 }
 
 void log_prob_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_log_prob(stack, [](auto family, const auto &args) { forward<decltype(family)>(args, 0); });
+  unpack_log_prob(
+      stack, [](auto family, const auto &args) { forward(functions_of(family, args), args, 0); });
 }
 
 void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
@@ -258,15 +297,17 @@ void log_prob_on_sphere_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_log_prob(stack, [=](auto family, const auto &args) {
     Tensor off_sphere =
         Tensor::empty({}, aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(), args.device);
-    *off_sphere.out<bool>() = !forward<decltype(family)>(args, tolerance);
+    *off_sphere.out<bool>() = !forward(functions_of(family, args), args, tolerance);
     stack[1] = off_sphere.release();
   });
 }
 
 void log_prob_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_log_prob_backward(
-      stack, [](auto family, const auto &args) { backward<decltype(family)>(args); },
-      [](auto family, const auto &args) { return backward_of_pairs<decltype(family)>(args); });
+      stack, [](auto family, const auto &args) { backward(functions_of(family, args), args); },
+      [](auto family, const auto &args) {
+        return backward_of_pairs(functions_of(family, args), args);
+      });
 }
 
 const int registered = [] {

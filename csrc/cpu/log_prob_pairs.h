@@ -22,6 +22,7 @@ SIMD_CLONES FLATTEN void log_prob_ratios(const Dim<double> &dim, int64_t n, Pair
         Family::log_prob_ratio(s.kappa[i], dim, HalfAngle<double>{s.sin2[i], 1 - s.sin2[i]});
 }
 
+// log p of the pairs of a tile, from their half angles.
 template <class Family, class T>
 SIMD_CLONES void pair_log_probs(const Dim<double> &dim, int64_t n, PairTile &s) {
   if (is_float32<T>)
@@ -80,17 +81,30 @@ SIMD_CLONES void errors_of_products(int64_t rows, int64_t columns, int64_t padde
 
 SIMD_CLONES inline void fill(float value, int64_t n, float *to) { std::fill_n(to, n, value); }
 
+// A family, as the loops over pairs call it. They are compiled once for all families.
+template <class T> struct LogProbOfPairsFamily {
+  T upper_bound;
+  void (*log_prob_at_mode)(const Dim<double> &, int64_t, const T *, double *);
+  void (*log_probs)(const Dim<double> &, int64_t, PairTile &);
+  int64_t (*errors)(const Dim<float> &, int64_t, float, float, PairTile &);
+};
+template <class Family, class T>
+constexpr LogProbOfPairsFamily<T> kLogProbOfPairs{T(Family::upper_bound),
+                                                  OverRows<Family>::log_prob_at_mode,
+                                                  pair_log_probs<Family, T>, pair_errors<Family>};
+
 // The product of two sides. again(x, mu, n, kappa, log_prob_at_mode, log_prob) computes n <= kTile
 // pairs as rows. check(inverse_lengths, n) is called for all values.
-template <class Family, class T, class Again, class Check> class LogProbOfPairs {
+template <class T, class Again, class Check> class LogProbOfPairs {
 public:
   using Args = LogProb<T>;
   using Operands = decltype(Args::operands);
 
-  LogProbOfPairs(const Side<Operands> &rows, const Side<Operands> &columns, const Again &again,
-                 const Check &check)
-      : tiles(rows, columns, rows.operands.rows.d >= kFloatFrom), dim(make_dim<double>(tiles.d)),
-        dim_float(make_dim<float>(tiles.d)), again(again), check(check) {}
+  LogProbOfPairs(const LogProbOfPairsFamily<T> &family, const Side<Operands> &rows,
+                 const Side<Operands> &columns, const Again &again, const Check &check)
+      : family(family), tiles(rows, columns, rows.operands.rows.d >= kFloatFrom),
+        dim(make_dim<double>(tiles.d)), dim_float(make_dim<float>(tiles.d)), again(again),
+        check(check) {}
 
   void run() {
     const int64_t d = tiles.d, n = tiles.rows.size();
@@ -134,10 +148,10 @@ private:
   void read_laws(const Side<Operands> &side, int64_t first, int64_t n,
                  VectorScalars<most> &to) const {
     T kappa[kTile];
-    read_concentrations<Family>(side.operands, Args::kKappa, first, n, kappa);
+    read_concentrations(side.operands, Args::kKappa, first, n, family.upper_bound, kappa);
     std::copy(kappa, kappa + n, to.kappa);
     const bool shared = side.stride(Args::kKappa) == 0;
-    OverRows<Family>::log_prob_at_mode(dim, shared ? 1 : n, kappa, to.at_mode);
+    family.log_prob_at_mode(dim, shared ? 1 : n, kappa, to.at_mode);
     if (shared)
       std::fill_n(to.at_mode, n, to.at_mode[0]);
     to.in_float = may_be_float() && is_in_float(n, to.kappa, to.at_mode);
@@ -151,8 +165,8 @@ private:
     std::fill_n(s->sin2, n, 0.5);
     const float size = static_cast<float>(tiles.d);
     std::fill_n(s->error, n, 0x1p-24f * 0.9f * std::sqrt(kProductBlock<true> * 0.83f / size));
-    pair_log_probs<Family, T>(dim, n, *s);
-    return kFewAgain * pair_errors<Family>(dim_float, n, kRounding, kAllowedInFloat, *s) <= n;
+    family.log_probs(dim, n, *s);
+    return kFewAgain * family.errors(dim_float, n, kRounding, kAllowedInFloat, *s) <= n;
   }
 
   // Computes the pairs of a tile, with products in S, and returns the number that must be done
@@ -169,8 +183,8 @@ private:
     } else { // of float vectors in double: more than enough for float
       fill(0x1p-53f * (2 + std::sqrt(static_cast<float>(tiles.d))), x.n * m, s.error);
     }
-    pair_log_probs<Family, T>(dim, x.n * m, s);
-    return pair_errors<Family>(dim_float, x.n * m, kRounding, allowed, s);
+    family.log_probs(dim, x.n * m, s);
+    return family.errors(dim_float, x.n * m, kRounding, allowed, s);
   }
 
   void tile(typename Tiles::Rows &x, int64_t first, int64_t g, PairTile &s,
@@ -216,6 +230,7 @@ private:
     }
   }
 
+  const LogProbOfPairsFamily<T> &family;
   Tiles tiles;
   const Dim<double> dim;
   const Dim<float> dim_float;
@@ -224,12 +239,13 @@ private:
 };
 
 // Computes log_prob if the batch consists of all pairs of values and laws; else returns false.
-template <class Family, class T, class Again, class Check>
-bool log_prob_of_pairs(const LogProb<T> &args, const Again &again, const Check &check) {
+template <class T, class Again, class Check>
+bool log_prob_of_pairs(const LogProbOfPairsFamily<T> &family, const LogProb<T> &args,
+                       const Again &again, const Check &check) {
   using Args = LogProb<T>;
   return for_each_product(args.operands, Args::kValue, Args::kMu, Args::kKappa,
                           [&](const auto &x, const auto &y) {
-                            LogProbOfPairs<Family, T, Again, Check>(x, y, again, check).run();
+                            LogProbOfPairs<T, Again, Check>(family, x, y, again, check).run();
                           });
 }
 

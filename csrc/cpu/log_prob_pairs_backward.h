@@ -15,6 +15,7 @@ constexpr double kNearPoleInDouble = 0x1p-8;
 // The same for half angles from products in float, which have a relative error of 8e-7 there.
 constexpr double kNearPoleInFloat = 0x1p-4;
 constexpr int64_t kMostColumns = 1024;       // that are packed at a time
+constexpr int64_t kMostInPlace = 256;        // columns of W whose products read rows in place
 constexpr int64_t kWeightElements = 1 << 20; // of W that are kept at a time
 constexpr int64_t kBandElements = 1 << 18;   // of the rows that belong to them
 
@@ -56,9 +57,21 @@ SIMD_CLONES FLATTEN void pair_kappa_gradients(const Dim<T> &dim, int64_t n, Grad
   }
 }
 
+// A family, as these loops call it. They are compiled once for all families.
+template <class T> struct BackwardOfPairsFamily {
+  T upper_bound;
+  void (*log_prob_at_mode_dkappa)(const Dim<T> &, int64_t, const T *, T *);
+  int64_t (*set_weights)(const Dim<T> &, int64_t, double, GradientTile<T> &);
+  void (*set_pair_kappa_gradients)(const Dim<T> &, int64_t, GradientTile<T> &);
+};
+template <class Family, class T>
+constexpr BackwardOfPairsFamily<T> kBackwardOfPairs{
+    T(Family::upper_bound), OverRows<Family>::log_prob_at_mode_dkappa, set_weights<Family, T>,
+    pair_kappa_gradients<Family, T>};
+
 // out = sum less its part along x, or out + that.
-template <class T>
-SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_length, int64_t d,
+template <class S, class T>
+SIMD_CLONES void orthogonal_part(const S *sum, const T *x, double inverse_length, int64_t d,
                                  bool adds, T *out) {
   constexpr int64_t width = VectorOf<double>::width;
   Vector<double> partial[2] = {};
@@ -67,12 +80,12 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
   for (; i + 2 * width <= d; i += 2 * width)
     unrolled<2>([&](int v) __attribute__((always_inline)) {
       Vector<double> a, b;
-      load(sum + i + v * width, a);
+      load_as(sum + i + v * width, a);
       load_as(x + i + v * width, b);
       partial[v] += a * b;
     });
   for (; i < d; ++i)
-    product += sum[i] * x[i];
+    product += double{sum[i]} * double{x[i]};
   product += sum_of_elements(partial[0] + partial[1]);
   const double ratio = product * inverse_length * inverse_length;
   if (adds)
@@ -85,16 +98,17 @@ SIMD_CLONES void orthogonal_part(const double *sum, const T *x, double inverse_l
 
 // The gradients for the product of two sides. again(x, mu, pair, of_mu, out) computes a pair as a
 // row: it writes its gradient in mu or x to `out`, and returns that in kappa.
-template <class Family, class T, class Again> class LogProbBackwardOfPairs {
+template <class T, class Again> class LogProbBackwardOfPairs {
 public:
   using Args = LogProbBackward<T>;
   using Operands = decltype(Args::operands);
 
-  LogProbBackwardOfPairs(const Dim<T> &dim, const Side<Operands> &rows,
-                         const Side<Operands> &columns, const Again &again)
-      : tiles(rows, columns, true), dim(dim), again(again), d(tiles.d), of_rows(gradient_of(rows)),
-        of_columns(gradient_of(columns)), needs_rows(rows.operands.needs(of_rows)),
-        needs_columns(rows.operands.needs(of_columns)),
+  LogProbBackwardOfPairs(const BackwardOfPairsFamily<T> &family, const Dim<T> &dim,
+                         const Side<Operands> &rows, const Side<Operands> &columns,
+                         const Again &again)
+      : family(family), tiles(rows, columns, true), dim(dim), again(again), d(tiles.d),
+        of_rows(gradient_of(rows)), of_columns(gradient_of(columns)),
+        needs_rows(rows.operands.needs(of_rows)), needs_columns(rows.operands.needs(of_columns)),
         needs_kappa(rows.operands.needs(Args::kGradKappa)) {}
 
   void run() {
@@ -132,7 +146,7 @@ private:
     GradientTile<T> pairs;
     TileRows<T> gradients;
     NearRow near;
-    std::vector<double> sums; // of the gradients of the rows, [kPairRows, d padded]
+    std::vector<T> sums; // of the gradients of the rows, [kPairRows, d padded]
   };
 
   static int gradient_of(const Side<Operands> &side) {
@@ -143,12 +157,12 @@ private:
   void read_laws(const Side<Operands> &side, int64_t first, int64_t n,
                  VectorScalars<most> &to) const {
     T kappa[kTile], at_mode[kTile];
-    read_concentrations<Family>(side.operands, Args::kKappa, first, n, kappa);
+    read_concentrations(side.operands, Args::kKappa, first, n, family.upper_bound, kappa);
     std::copy(kappa, kappa + n, to.kappa);
     std::fill_n(to.at_mode, n, 0.0);
     if (!needs_kappa)
       return;
-    OverRows<Family>::log_prob_at_mode_dkappa(dim, n, kappa, at_mode);
+    family.log_prob_at_mode_dkappa(dim, n, kappa, at_mode);
     std::copy(at_mode, at_mode + n, to.at_mode);
   }
 
@@ -189,8 +203,15 @@ private:
   template <class SetLaws>
   void row_band(int64_t first, int64_t some, int64_t begin, int64_t n, const SetLaws &set_laws) {
     const int64_t count = (n + kPairRows - 1) / kPairRows;
-    if (needs_columns)
-      row_terms.reserve(n, d);
+    if (needs_columns) {
+      const int k = tiles.rows.vector;
+      const bool in_place = tiles.rows.operands.is_native(k) && columns <= kMostInPlace;
+      const int64_t apart = in_place ? tiles.rows.stride(k) : 0;
+      if (apart == 0 ||
+          !row_terms.read_in_place(
+              static_cast<const T *>(tiles.rows.operands.inputs[k]) + begin * apart, apart, d))
+        row_terms.reserve(n, d);
+    }
     std::vector<Near> near(static_cast<size_t>(count));
     const int64_t cost = kPairRows * columns * (3 * d + 64); // in units of 0.03 ns
     parallel_for(count, std::max<int64_t>(1, 1000000 / cost), [&](int64_t from, int64_t to) {
@@ -214,7 +235,7 @@ private:
     const typename Tiles::Rows &x = s.x;
     for (int64_t g = 0; g < some; ++g)
       set_pairs(first, g, at, near, s);
-    if (needs_columns)
+    if (needs_columns && !row_terms.in_place)
       for (int64_t r = 0; r < x.n; ++r)
         row_terms.set(at + r, x.row[r], d);
     const int64_t stride = column_terms.columns;
@@ -223,7 +244,7 @@ private:
       const T *row[kPairRows];
       for (int64_t r = 0; r < kPairRows; ++r)
         row[r] = weights.get() + (at + std::min(r, x.n - 1)) * columns;
-      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns,
+      column_terms.sums.compute(row, 1, whole(x.n), column_terms.panels.get(), stride, columns, 0,
                                 s.sums.data(), nullptr);
     }
     for (const NearPair<T> &pair : near) {
@@ -256,15 +277,15 @@ private:
     int64_t count = 1;
     if (tiles.in_float) {
       tiles.set_half_angles(x, g, true, s);
-      count = set_weights<Family>(dim, x.n * m, kNearPoleInFloat, s);
+      count = family.set_weights(dim, x.n * m, kNearPoleInFloat, s);
     }
     if (count > 0) {
       tiles.set_half_angles(x, g, false, s);
-      count = set_weights<Family>(dim, x.n * m, kNearPoleInDouble, s);
+      count = family.set_weights(dim, x.n * m, kNearPoleInDouble, s);
     }
     write_pairs(s.weight, x.n, m, weights.get() + at * columns + g * kPairColumns, columns, 1);
     if (needs_kappa) {
-      pair_kappa_gradients<Family>(dim, x.n * m, s);
+      family.set_pair_kappa_gradients(dim, x.n * m, s);
       write_pairs(s.kappa_grad, x.n, m, kappa_grad_at(x.begin, begin),
                   tiles.rows.stride(Args::kGradKappa), tiles.columns.stride(Args::kGradKappa));
     }
@@ -292,8 +313,8 @@ private:
     for (int64_t r = 0; r < kRowsAtOnce; ++r)
       row[r] = weights.get() + std::min(column + r, columns - 1);
     double sums[kRowsAtOnce * 2 * PairSums<T, false>::widest];
-    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panels.get() + element * n, lanes,
-                           n, sums, nullptr);
+    row_terms.sums.compute(row, columns, kRowsAtOnce, row_terms.panel(element), lanes, n,
+                           row_terms.apart, sums, nullptr);
     for (int64_t r = 0; r < std::min(kRowsAtOnce, columns - column); ++r)
       for (int64_t l = 0; l < std::min(lanes, d - element); ++l)
         totals[static_cast<size_t>((column + r) * d + element + l)] += sums[r * lanes + l];
@@ -328,6 +349,7 @@ private:
     return read_rows(tiles.columns.operands, tiles.columns.vector, begin, n, tile);
   }
 
+  const BackwardOfPairsFamily<T> &family;
   Tiles tiles;
   const Dim<T> dim;
   const Again &again;
@@ -335,16 +357,17 @@ private:
   const int of_rows, of_columns;
   const bool needs_rows, needs_columns, needs_kappa;
   int64_t columns = 0;          // of the chunk
-  PackedTerms<T> column_terms;  // of the chunk
-  PackedTerms<T> row_terms;     // of the band
+  Terms<T, T> column_terms;     // of the chunk
+  Terms<T, double> row_terms;   // of the band
   std::unique_ptr<T[]> weights; // [rows of the band, columns of the chunk]
   std::vector<double> totals;   // [columns of the chunk, d]
 };
 
 // Computes the gradients if the batch consists of all pairs of values and laws, and each gradient of
 // vectors is summed over the vectors of the other side alone; else returns false.
-template <class Family, class T, class Again>
-bool log_prob_backward_of_pairs(const LogProbBackward<T> &args, const Again &again) {
+template <class T, class Again>
+bool log_prob_backward_of_pairs(const BackwardOfPairsFamily<T> &family,
+                                const LogProbBackward<T> &args, const Again &again) {
   using Args = LogProbBackward<T>;
   const auto &rows = args.operands.rows;
   const auto pairs = find_pairs(rows, Args::kValue, Args::kMu, kFewestOfPairs);
@@ -362,7 +385,7 @@ bool log_prob_backward_of_pairs(const LogProbBackward<T> &args, const Again &aga
     return false;
   return for_each_product(args.operands, Args::kValue, Args::kMu, Args::kKappa,
                           [&](const auto &x, const auto &y) {
-                            LogProbBackwardOfPairs<Family, T, Again>(args.dim, x, y, again).run();
+                            LogProbBackwardOfPairs<T, Again>(family, args.dim, x, y, again).run();
                           });
 }
 

@@ -116,7 +116,7 @@ template <class S, bool spreads> struct Packed {
   void add(const S *const *rows, int64_t n, int64_t columns, int64_t d, int64_t group,
            PairTile &s) const {
     sums.compute(rows, 1, (n + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce,
-                 panels.get() + group * kPairColumns * d, sums.padded(columns), d, s.sums,
+                 panels.get() + group * kPairColumns * d, sums.padded(columns), d, 0, s.sums,
                  reinterpret_cast<S *>(s.spread));
   }
 };
@@ -329,7 +329,7 @@ public:
     });
     if constexpr (is_float32<T>)
       for (int64_t r = x.is_wide ? x.n : 0; r < x.n; ++r)
-        convert_from(x.row[r], d, x.buffer.data() + r * d);
+        read_stored(Storage::float32, x.row[r], d, x.buffer.data() + r * d);
     x.is_wide = true;
     packed.add(x.wide, x.n, n, d, g, s);
     half_angles(x.n, n, packed.sums.padded(n), x.scalars, y, s);

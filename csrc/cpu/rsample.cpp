@@ -143,7 +143,21 @@ template <class T> struct FetchRows {
   }
 };
 
-template <class Family, class T> void forward(const RSample<T> &args) {
+// A family, as rsample calls it: the loops of its functions over the rows of a tile. What calls them
+// is compiled once for all families.
+template <class T> struct RSampleFamily {
+  T upper_bound;
+  void (*sample_at_once)(const Dim<T> &, int64_t, const T *, const FirstProposals<T> &,
+                         SampleCoefficients<T> *, bool *);
+  void (*tile_coefficients)(const RowStream &, const Dim<T> &, int64_t, Samples<T> &);
+};
+template <class Family, class T> const RSampleFamily<T> &functions_of(Family, const RSample<T> &) {
+  static constexpr RSampleFamily<T> functions{
+      T(Family::upper_bound), OverRows<Family>::sample_at_once, tile_coefficients<Family, T>};
+  return functions;
+}
+
+template <class T> void forward(const RSampleFamily<T> &family, const RSample<T> &args) {
   using Args = RSample<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d, width = padded<T>(d), most = tile_rows(width);
@@ -175,13 +189,13 @@ template <class Family, class T> void forward(const RSample<T> &args) {
         project_narrow(g, width, mu, n, d, s);
       else
         project_wide(g_rows, mu, n, d, s);
-      read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa);
+      read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
       block_words(stream.seed, ProposalNoise<T>::number(0), proposals, n, words);
       first_exponentials(words, n, s);
-      OverRows<Family>::sample_at_once(args.dim, n, s.kappa, s, s.coefficients, s.done);
-      tile_coefficients<Family>(stream, args.dim, n, s);
+      family.sample_at_once(args.dim, n, s.kappa, s, s.coefficients, s.done);
+      family.tile_coefficients(stream, args.dim, n, s);
       set_coefficients(n, s);
       combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, samples);
       if (operands.needs(Args::kRounded))
@@ -245,7 +259,20 @@ const T *const *grad_rows(const RSampleBackward<T> &args, int64_t first, int64_t
   return tile.row;
 }
 
-template <class Family, class T> void backward(const RSampleBackward<T> &args) {
+// A family, as rsample_backward calls it.
+template <class T> struct RSampleBackwardFamily {
+  T upper_bound;
+  void (*implicit_gradient)(const Dim<T> &, int64_t, const T *, const HalfAngle<T> *, T *);
+};
+template <class Family, class T>
+const RSampleBackwardFamily<T> &functions_of(Family, const RSampleBackward<T> &) {
+  static constexpr RSampleBackwardFamily<T> functions{T(Family::upper_bound),
+                                                      OverRows<Family>::implicit_gradient};
+  return functions;
+}
+
+template <class T>
+void backward(const RSampleBackwardFamily<T> &family, const RSampleBackward<T> &args) {
   using Args = RSampleBackward<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d;
@@ -255,7 +282,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     const T *const *x = read_rows(operands, Args::kSample, first, n, s.in[1]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[2]);
     measure(grad, x, mu, at, n, d, s);
-    read_concentrations<Family>(operands, Args::kKappa, first, n, s.kappa + at);
+    read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa + at);
     for (int64_t r = at; r < at + n; ++r) // NaN where kappa is, as in SampleGradient::spread_nan
       s.along_grad[r] += 0.0 * static_cast<double>(s.kappa[r]);
     if (grad_mu)
@@ -268,7 +295,7 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
     HalfAngle<T> half_angle[kTile];
     for (int64_t r = 0; r < n; ++r)
       half_angle[r] = {static_cast<T>(s.sin2[r]), static_cast<T>(s.cos2[r])};
-    OverRows<Family>::implicit_gradient(args.dim, n, s.kappa, half_angle, kappa_grad);
+    family.implicit_gradient(args.dim, n, s.kappa, half_angle, kappa_grad);
     for (int64_t r = 0; r < n; ++r)
       kappa_grad[r] = static_cast<T>(s.outward[r] * kappa_grad[r]);
     write_scalars(operands, Args::kGradKappa, first, n, kappa_grad);
@@ -280,12 +307,12 @@ template <class Family, class T> void backward(const RSampleBackward<T> &args) {
 
 template <bool rounds> void rsample_cpu(StableIValue *stack, uint64_t, uint64_t) {
   unpack_rsample(stack, rounds,
-                 [](auto family, const auto &args) { forward<decltype(family)>(args); });
+                 [](auto family, const auto &args) { forward(functions_of(family, args), args); });
 }
 
 void rsample_backward_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_rsample_backward(stack,
-                          [](auto family, const auto &args) { backward<decltype(family)>(args); });
+  unpack_rsample_backward(
+      stack, [](auto family, const auto &args) { backward(functions_of(family, args), args); });
 }
 
 const int registered = [] {

@@ -16,7 +16,7 @@ void kl_uniform(const ScalarFunctionArguments<float> &args, int64_t begin, int64
   double kappa[kTile], value[kTile];
   for (int64_t first = begin; first < end; first += kTile) {
     const int64_t n = std::min(kTile, end - first);
-    read_concentrations<Family>(args.operands, args.kKappa, first, n, kappa);
+    read_concentrations(args.operands, args.kKappa, first, n, float(Family::upper_bound), kappa);
     if (args.function == ScalarFunction::kl_uniform_dkappa)
       OverRows<Family>::kl_uniform_dkappa_for_float(args.dim, n, kappa, value);
     else

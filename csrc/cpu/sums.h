@@ -14,6 +14,56 @@ static_assert(kColumnwiseBelow == kWide);
 // Elements that are added up on their own, 64 or 128 to an accumulator. So the error does not grow with d.
 constexpr int64_t kSumBlock = 1024;
 
+// A number high + low of about twice the digits of T (Dekker 1971). T is a number or a vector.
+template <class T> struct Pair {
+  T high{}, low{};
+
+  template <class V = T> HD_INLINE Pair<ElementOf<V>> operator[](int i) const {
+    return {high[i], low[i]};
+  }
+};
+
+// a + b and a b without a rounding error (Knuth 1969, theorem 4.2.2B; Dekker 1971).
+template <class T> HD_INLINE Pair<T> exact_sum(const T &a, const T &b) {
+  const T sum = a + b, second = sum - a;
+  return {sum, (a - (sum - second)) + (b - second)};
+}
+template <class T> HD_INLINE Pair<T> exact_product(const T &a, const T &b) {
+  const T product = a * b;
+  T rest = -product;
+  add_fused(a, b, rest);
+  return {product, rest};
+}
+
+template <class T> HD_INLINE Pair<T> &operator+=(Pair<T> &sum, const Pair<T> &term) {
+  const Pair<T> exact = exact_sum(sum.high, term.high);
+  sum.low += exact.low + term.low;
+  sum.high = exact.high;
+  return sum;
+}
+// The result is rounded again, since b.low is not small beside the sum where a and b.high cancel.
+template <class T> HD_INLINE Pair<T> operator+(const T &a, const Pair<T> &b) {
+  const Pair<T> exact = exact_sum(a, b.high);
+  const T low = exact.low + b.low, high = exact.high + low;
+  return {high, low - (high - exact.high)};
+}
+template <class T> HD_INLINE Pair<T> operator-(const Pair<T> &a) { return {-a.high, -a.low}; }
+template <class T> HD_INLINE Pair<T> operator*(const Pair<T> &a, const Pair<T> &b) {
+  Pair<T> product = exact_product(a.high, b.high);
+  add_fused(a.high, b.low, product.low);
+  add_fused(a.low, b.high, product.low);
+  return product;
+}
+template <class V> HD_INLINE Pair<ElementOf<V>> sum_of_elements(const Pair<V> &v) {
+  Pair<ElementOf<V>> sums[kWidth<V>];
+  for (int i = 0; i < kWidth<V>; ++i)
+    sums[i] = v[i];
+  for (int half = kWidth<V> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i)
+      sums[i] += sums[half + i];
+  return sums[0];
+}
+
 // The bits of kWide numbers to drop, then those of as many to keep.
 template <class Bits> struct Kept {
   Bits bits[2 * kWide];
@@ -25,18 +75,18 @@ template <class Bits> struct Kept {
 template <class Bits> constexpr Kept<Bits> kKept{};
 
 // Adds N sums over the n elements before `end` of R rows to `sums`. add(in, sums) adds what a
-// vector of elements of each row contributes, which is 0 where they are 0. It gets 0 in place of
-// elements of an earlier block.
-template <class V, int N, int R, class T, class Add>
-HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sums)[N],
+// vector V of elements of each row contributes to N sums, each a Sum, which is a V or a Pair<V>.
+// That is 0 where the elements are 0. It gets 0 in place of elements of an earlier block.
+template <class V, class Sum = V, int N, int R, class T, class Add>
+HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<Sum> (&sums)[N],
                          const Add &add) {
   using Bits = std::conditional_t<is_float32<ElementOf<V>>, int32_t, int64_t>;
   using Mask = Vector<Bits, sizeof(V)>;
-  constexpr int width = kWidth<V>, accumulators = kAccumulators<N>;
+  constexpr int width = kWidth<V>, accumulators = kAccumulators<N * sizeof(Sum) / sizeof(V)>;
   constexpr int vectors = accumulators / width;
-  V partial[vectors][N];
+  Sum partial[vectors][N];
   unrolled<vectors>([&](int j) __attribute__((always_inline)) {
-    unrolled<N>([&](int k) __attribute__((always_inline)) { partial[j][k] = V{}; });
+    unrolled<N>([&](int k) __attribute__((always_inline)) { partial[j][k] = Sum{}; });
   });
   for (; n >= accumulators; n -= accumulators)
     unrolled<vectors>([&](int j) __attribute__((always_inline)) {
@@ -70,33 +120,31 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<V> (&sum
                   __attribute__((always_inline)) { sums[k] += sum_of_elements(partial[0][k]); });
 }
 
-// sums = N sums over R rows of d >= kWide elements, in vectors V.
-template <class V, int N, int R, class T, class Add>
-HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<V> (&sums)[N],
+// sums = N sums over R rows of d >= kWide elements, in vectors V, see add_block.
+template <class V, class Sum = V, int N, int R, class T, class Add>
+HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<Sum> (&sums)[N],
                            const Add &add) {
-  std::fill_n(sums, N, ElementOf<V>(0));
+  std::fill_n(sums, N, ElementOf<Sum>{});
   for (int64_t begin = 0; begin < d; begin += kSumBlock) {
     const int64_t n = std::min(kSumBlock, d - begin);
     const T *end[R];
     for (int k = 0; k < R; ++k)
       end[k] = rows[k] + begin + n;
-    add_block<V>(end, n, sums, add);
+    add_block<V, Sum>(end, n, sums, add);
   }
 }
 
 // sums = N sums over R rows of d elements. terms(in, out) writes the N terms of an element of each
-// row, or of a vector of them; they are 0 where the elements are. Sums in long double serve rows that
-// lose most of their digits, and keep all that it has.
+// row, or of a vector of them; they are 0 where the elements are.
 template <class S, int N, int R, class T, class Terms>
 HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], const Terms &terms) {
-  if constexpr (!std::is_same_v<S, long double>)
-    if (d >= kWide)
-      return vector_sums<Vector<S>>(
-          rows, d, sums, [=](const auto &in, auto &total) __attribute__((always_inline)) {
-            Vector<S> out[N];
-            terms(in, out);
-            unrolled<N>([&](int k) __attribute__((always_inline)) { total[k] += out[k]; });
-          });
+  if (d >= kWide)
+    return vector_sums<Vector<S>>(
+        rows, d, sums, [=](const auto &in, auto &total) __attribute__((always_inline)) {
+          Vector<S> out[N];
+          terms(in, out);
+          unrolled<N>([&](int k) __attribute__((always_inline)) { total[k] += out[k]; });
+        });
   std::fill_n(sums, N, S(0));
   S lost[N] = {}; // of each sum, by rounding (Kahan 1965)
   for (int64_t i = 0; i < d; ++i) {
@@ -109,6 +157,21 @@ HD_INLINE void row_sums(const T *const (&rows)[R], int64_t d, S (&sums)[N], cons
       lost[k] = (sum - sums[k]) - term;
       sums[k] = sum;
     }
+  }
+}
+
+// The same in twice the digits, for rows that lose most of their own. add(in, sums) adds the terms.
+template <int bytes, int N, int R, class T, class Add>
+HD_INLINE void row_sums_in_pairs(const T *const (&rows)[R], int64_t d, Pair<T> (&sums)[N],
+                                 const Add &add) {
+  if (d >= kWide)
+    return vector_sums<Vector<T, bytes>, Pair<Vector<T, bytes>>>(rows, d, sums, add);
+  std::fill_n(sums, N, Pair<T>{});
+  for (int64_t i = 0; i < d; ++i) {
+    T in[R];
+    for (int k = 0; k < R; ++k)
+      in[k] = rows[k][i];
+    add(in, sums);
   }
 }
 

@@ -52,12 +52,13 @@ void read_scalars(const RowOperands<T, I, O> &operands, int k, int64_t first, in
                   [&](int64_t r, int64_t offset) { to[r] = from[offset]; });
 }
 
-// Reads the concentrations of a family, stored as T, in these rows; NaN outside of the domain.
-template <class Family, class T, int I, int O, class S>
+// Reads the concentrations of a family with this upper bound in these rows; NaN outside of its
+// domain.
+template <class T, int I, int O, class S>
 void read_concentrations(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,
-                         S *to) {
+                         T upper_bound, S *to) {
   for_each_offset(operands.rows, k, first, n, [&](int64_t r, int64_t offset) {
-    to[r] = operands.template concentration<Family>(k, offset);
+    to[r] = in_domain(operands.scalar(k, offset), upper_bound);
   });
 }
 
@@ -86,9 +87,7 @@ const T *const *read_rows(const RowOperands<T, I, O> &operands, int k, int64_t f
   }
   tile.put_in_buffer(n, d);
   for_each_offset(operands.rows, k, first, n, [&](int64_t r, int64_t offset) {
-    const void *row = data + offset * operands.element_size(k);
-    dispatch_storage<T>(operands.storage[k], row,
-                        [&](auto *stored) { convert_from(stored, d, tile.row[r]); });
+    read_stored(operands.storage[k], data + offset * operands.element_size(k), d, tile.row[r]);
   });
   return tile.row;
 }
@@ -115,10 +114,9 @@ void write_row(const RowOperands<T, I, O> &operands, int k, int64_t i, const T *
     std::copy(row, row + d, operands.result(k, i));
     return;
   }
-  void *place = static_cast<char *>(operands.results[k - I]) +
-                operands.rows.offset(k, i) * operands.element_size(k);
-  dispatch_storage<T>(operands.storage[k], place,
-                      [&](auto *stored) { convert_to(row, d, stored); });
+  write_stored(operands.storage[k], row, d,
+               static_cast<char *>(operands.results[k - I]) +
+                   operands.rows.offset(k, i) * operands.element_size(k));
 }
 
 // Stores the rows that result_rows has put in the buffer and that hold the results now.

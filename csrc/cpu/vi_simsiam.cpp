@@ -92,7 +92,28 @@ template <class T> SIMD_CLONES double sum_of(const T *x, int64_t n) {
   return sum;
 }
 
-template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
+// A family, as the loss calls it: the loops of its functions over the rows of a tile. What calls
+// them is compiled once for all families.
+template <class T> struct LossFamily {
+  T upper_bound;
+  void (*log_prob_at_mode_over_uniform)(const Dim<double> &, int64_t, const double *, double *);
+  void (*log_prob_at_mode_dkappa)(const Dim<double> &, int64_t, const double *, double *);
+  void (*set_steps)(const Dim<double> &, double, int64_t, int64_t, LossBlock &);
+  void (*set_losses)(const Dim<double> &, int64_t, LossBlock &);
+  void (*set_kappa_gradients)(const Dim<double> &, int64_t, LossBlock &);
+};
+template <class Family, class T>
+const LossFamily<T> &functions_of(Family, const VISimSiamLoss<T> &) {
+  static constexpr LossFamily<T> functions{T(Family::upper_bound),
+                                           OverRows<Family>::log_prob_at_mode_over_uniform,
+                                           OverRows<Family>::log_prob_at_mode_dkappa,
+                                           set_steps<Family>,
+                                           losses<Family>,
+                                           kappa_gradients<Family>};
+  return functions;
+}
+
+template <class T> void rows(const LossFamily<T> &family, const VISimSiamLoss<T> &args) {
   using Args = VISimSiamLoss<T>;
   const auto &operands = args.operands;
   const bool writes_vectors = operands.needs(Args::kGradPred) || operands.needs(Args::kGradTarget);
@@ -104,7 +125,7 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
     LossBlock s;
     for (int64_t block = begin; block < end; block += kTile) {
       const int64_t size = std::min(kTile, end - block);
-      read_concentrations<Family>(operands, Args::kKappa, block, size, s.kappa);
+      read_concentrations(operands, Args::kKappa, block, size, family.upper_bound, s.kappa);
       std::fill_n(s.upstream, size, 1.0);
       if (args.has_grad)
         read_scalars(operands, Args::kGrad, block, size, s.upstream);
@@ -117,7 +138,7 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
         measure(mu, x, at, n, d, s.angles);
         if (!writes_vectors)
           continue;
-        set_steps<Family>(dim, static_cast<double>(args.beta), at, n, s);
+        family.set_steps(dim, static_cast<double>(args.beta), at, n, s);
         const auto gradient = [&](int k, const Angles::Parts &part, const T *const *a,
                                   const T *const *b, TileRows<T> &results) {
           if (!operands.needs(k))
@@ -129,17 +150,16 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
         gradient(Args::kGradPred, s.angles.x_part, mu, x, grad_pred);
         gradient(Args::kGradTarget, s.angles.mu_part, x, mu, grad_target);
       }
-      OverRows<Family>::log_prob_at_mode_over_uniform(dim, size, s.kappa,
-                                                      s.log_prob_at_mode_over_uniform);
-      losses<Family>(dim, size, s);
+      family.log_prob_at_mode_over_uniform(dim, size, s.kappa, s.log_prob_at_mode_over_uniform);
+      family.set_losses(dim, size, s);
       if (args.sum)
         for (int64_t r = 0; r < size; ++r)
           s.loss[r] *= s.upstream[r];
       write_scalars(operands, Args::kLoss, block, size, s.loss);
       if (!needs_kappa)
         continue;
-      OverRows<Family>::log_prob_at_mode_dkappa(dim, size, s.kappa, s.log_prob_at_mode_dkappa);
-      kappa_gradients<Family>(dim, size, s);
+      family.log_prob_at_mode_dkappa(dim, size, s.kappa, s.log_prob_at_mode_dkappa);
+      family.set_kappa_gradients(dim, size, s);
       write_scalars(operands, Args::kGradKappa, block, size, s.kappa_grad);
     }
   });
@@ -149,8 +169,8 @@ template <class Family, class T> void rows(const VISimSiamLoss<T> &args) {
 }
 
 void vi_simsiam_loss_cpu(StableIValue *stack, uint64_t, uint64_t) {
-  unpack_vi_simsiam_loss(stack,
-                         [](auto family, const auto &args) { rows<decltype(family)>(args); });
+  unpack_vi_simsiam_loss(
+      stack, [](auto family, const auto &args) { rows(functions_of(family, args), args); });
 }
 
 const int registered = [] {

@@ -12,8 +12,11 @@ constexpr double kUpperBound = 0x1p50;
 // The concentration that the functions of a family compute with. It is NaN outside of the domain
 // [0, Family::upper_bound), and -0 becomes 0. Every kernel reads a concentration through this
 // function, so that the functions see a number of the domain or NaN, and return NaN for NaN.
+template <class T> HD_INLINE T in_domain(T kappa, T upper_bound) {
+  return kappa >= T(0) && kappa < upper_bound ? std::fabs(kappa) : T(NAN);
+}
 template <class Family, class T> HD_INLINE T in_domain(T kappa) {
-  return kappa >= T(0) && kappa < T(Family::upper_bound) ? std::fabs(kappa) : T(NAN);
+  return in_domain(kappa, T(Family::upper_bound));
 }
 
 // The dimension d of the ambient space of S^{d-1}, with what follows from it. make_dim computes in
@@ -35,10 +38,13 @@ inline long double log_gamma(long double x) {
 #endif
 }
 
+template <class T, class S> Dim<T> dim_as(const Dim<S> &dim) {
+  return {static_cast<T>(dim.d), static_cast<T>(dim.b), static_cast<T>(dim.log_area)};
+}
 template <class T> Dim<T> make_dim(int64_t d) {
   const long double half = 0.5L * static_cast<long double>(d);
   const long double log_area = std::log(2.0L) + half * std::log(kPi) - log_gamma(half);
-  return {static_cast<T>(d), static_cast<T>(half - 0.5L), static_cast<T>(log_area)};
+  return dim_as<T>(Dim<long double>{static_cast<long double>(d), half - 0.5L, log_area});
 }
 
 // The angle theta between x and mu, with t = cos theta, as the two fractions that keep their

@@ -245,6 +245,19 @@ def test_gradients_near_the_poles(family, dtype):
 
 
 @each_concentrated
+@each_float
+@pytest.mark.parametrize(("k", "d"), [(20, 3), (300, 64)])
+def test_gradients_are_tangent(family, dtype, k, d):
+    """The part of W mu along x may be far longer than the rest. float64 removes it for float32."""
+    value, loc, kappa = inputs(family, 400, k, d, dtype)
+    value.requires_grad_()
+    (grad,) = torch.autograd.grad(log_prob(family, value[:, None], loc, kappa).sum(), value)
+    along = (grad.double() * value.double()).sum(-1).abs()
+    bound = {torch.float32: 1, torch.float64: 256}[dtype] * torch.finfo(dtype).eps
+    assert (along <= bound * grad.double().norm(dim=-1)).all()
+
+
+@each_concentrated
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)], ids=str)
 def test_only_wanted_gradients(family, wanted):
     value, loc, kappa = inputs(family, 60, 37, 70, torch.float32)

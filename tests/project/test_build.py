@@ -378,6 +378,18 @@ def test_truncated_library_is_not_loaded(small_tree: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_library_of_older_sources_is_named(tree: Path) -> None:
+    library = tree / "csrc" / "library.cpp"
+    for path in [*tree.glob("csrc/cpu/**/*.cpp"), *tree.glob("csrc/**/*.cu")]:
+        path.unlink()
+    library.write_text(library.read_text().replace('"log_prob(', '"an_older_log_prob('))
+    call_backend("build_library()", cwd=tree)
+    done = run_python("import powerspherical_ext", cwd=tree, status=1)
+    assert "ImportError: the compiled kernels of powerspherical_ext lack log_prob" in done.stderr
+    assert f"This builds them again: pip install --editable {tree}" in done.stderr
+
+
+@pytest.mark.slow
 def test_readable_whatever_the_umask(small_tree: Path) -> None:
     code = "import os; os.umask(0o077); from csrc import build_backend as b; b.build_library()"
     run_python(code, cwd=small_tree)

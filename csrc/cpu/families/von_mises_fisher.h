@@ -121,6 +121,16 @@ private:
       out[r] = Family::log_prob_at_mode_dkappa(kappa[r], on_sphere(dim));
   }
 
+  // Writes the r in [0, n) for which done[r] == value to rows, in order, and returns their number.
+  static HD_INLINE int64_t select_rows(const bool *done, bool value, int64_t n, int64_t *rows) {
+    int64_t count = 0;
+    for (int64_t r = 0; r < n; ++r) {
+      rows[count] = r;
+      count += done[r] == value;
+    }
+    return count;
+  }
+
   // Sets done[r] where the expansion holds, and out[r] to the implicit_gradient there. Returns
   // whether it holds for all rows.
   template <class T>
@@ -138,10 +148,17 @@ private:
     const int64_t count = std::count(done, done + n, true);
     if (count == 0)
       return false;
+    int64_t rows[kTile];
+    if (count < n) {
+      select_rows(done, true, n, rows);
+      for (T *values : {r, ratio, u})
+        for (int64_t i = 0; i < count; ++i)
+          values[i] = values[rows[i]];
+    }
     for (T *values : {r, ratio, u})
-      fill_vector<Vector<T>>(values, n);
+      fill_vector<Vector<T>>(values, count);
     const T m = dim.b + dim.b; // R >= m
-    for (int64_t i = 0; i < n; i += VectorOf<T>::width) {
+    for (int64_t i = 0; i < count; i += VectorOf<T>::width) {
       Vector<T> at_r, at_ratio, at_u, result;
       load(r + i, at_r);
       load(ratio + i, at_ratio);
@@ -154,7 +171,11 @@ private:
             at_r, m, at_ratio, at_u, result);
       store(result, value + i);
     }
-    std::copy(value, value + n, out);
+    if (count == n)
+      std::copy(value, value + n, out);
+    else
+      for (int64_t i = 0; i < count; ++i)
+        out[rows[i]] = value[i];
     return count == n;
   }
 
@@ -170,11 +191,19 @@ private:
     const int steps = std::max(least, static_cast<int>(std::ceil(0.5 * (start - m))));
     const double top = m + 2 * steps;
     double k[kTile], t[kTile], both[kTile], e[kTile], q[kTile], within[kTile];
-    for (int64_t r = 0; r < n; ++r) {
-      const double x = kappa[r], sin2 = c[r].sin2, cos2 = c[r].cos2;
+    float kappas_left[kTile];
+    HalfAngle<float> angles_left[kTile];
+    int64_t rows[kTile];
+    const int64_t count = select_rows(done, false, n, rows);
+    for (int64_t i = 0; i < count; ++i) {
+      kappas_left[i] = kappa[rows[i]];
+      angles_left[i] = c[rows[i]];
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const double x = kappas_left[r], sin2 = angles_left[r].sin2, cos2 = angles_left[r].cos2;
       const double nearer = sin2 < cos2 ? sin2 : cos2; // in double, 1 - nearer has all its digits
       const bool is_small = std::sqrt(m * m + 4 * x * x) < Family::ImplicitGradient<float>::r_min;
-      within[r] = is_small && !done[r] ? 1 : 0;
+      within[r] = is_small ? 1 : 0;
       k[r] = is_small ? x : 0;
       t[r] = sin2 < cos2 ? 1 - 2 * nearer : 2 * nearer - 1;
       both[r] = 4 * nearer * (1 - nearer); // 1 - t^2
@@ -184,7 +213,7 @@ private:
       q[r] = e[r] / (radius + k[r] * above_mode);
     }
     for (double *values : {k, t, both, e, q})
-      fill_vector<V>(values, n);
+      fill_vector<V>(values, count);
     static_assert(most <= kTile);
     double inv_m[most], inv_m1[most], inv_m13[most];
     for (int j = 0; j < steps; ++j) {
@@ -193,7 +222,7 @@ private:
       inv_m1[j] = 1 / (mj + 1);
       inv_m13[j] = 1 / ((mj + 1) * (mj + 3));
     }
-    for (int64_t r = 0; r < n; r += kWidth<V>) {
+    for (int64_t r = 0; r < count; r += kWidth<V>) {
       V kappas, ts, rest, now, value, before = V{} + 1.0;
       load(k + r, kappas);
       load(t + r, ts);
@@ -211,10 +240,11 @@ private:
       store(value / now, q + r);
     }
     bool all = true;
-    for (int64_t r = 0; r < n; ++r) {
-      out[r] = within[r] > 0 ? static_cast<float>(q[r]) : out[r];
-      done[r] |= within[r] > 0;
-      all &= done[r];
+    for (int64_t i = 0; i < count; ++i) {
+      if (within[i] > 0)
+        out[rows[i]] = static_cast<float>(q[i]);
+      done[rows[i]] = within[i] > 0;
+      all &= within[i] > 0;
     }
     return all;
   }
