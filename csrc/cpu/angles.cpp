@@ -151,30 +151,33 @@ chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
 }
 #endif
 
+template <>
+Chords<long double> scaled_chords(double ratio, const double *x, const double *mu, int64_t d) {
+  Pair<double> pairs[kChordSums];
+  long double sums[kChordSums];
+  chord_pairs(ratio, x, mu, d, pairs);
+  for (int k = 0; k < kChordSums; ++k)
+    sums[k] = static_cast<long double>(pairs[k].high) + pairs[k].low;
+  return Chords<long double>(sums);
+}
+
 template <class S, class T>
 SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d) {
+  const T *const rows[2] = {x, mu};
   S sums[kChordSums];
-  if constexpr (std::is_same_v<S, long double>) {
-    Pair<T> pairs[kChordSums];
-    chord_pairs(ratio, x, mu, d, pairs);
-    for (int k = 0; k < kChordSums; ++k)
-      sums[k] = S{pairs[k].high} + pairs[k].low;
-  } else {
-    const T *const rows[2] = {x, mu};
-    row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
-      auto minus = in[0], plus = in[0];
-      if constexpr (std::is_same_v<S, T>) {
-        const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
-        add_fused(factor, in[1], plus);
-        add_fused(opposite, in[1], minus);
-      } else {
-        const auto product = S{ratio} * in[1];
-        minus -= product;
-        plus += product;
-      }
-      chord_terms(minus, plus, out);
-    });
-  }
+  row_sums(rows, d, sums, [=](const auto &in, auto &out) __attribute__((always_inline)) {
+    auto minus = in[0], plus = in[0];
+    if constexpr (std::is_same_v<S, T>) {
+      const auto factor = std::decay_t<decltype(minus)>{} + ratio, opposite = -factor;
+      add_fused(factor, in[1], plus);
+      add_fused(opposite, in[1], minus);
+    } else {
+      const auto product = S{ratio} * in[1];
+      minus -= product;
+      plus += product;
+    }
+    chord_terms(minus, plus, out);
+  });
   return Chords<S>(sums);
 }
 
@@ -206,7 +209,6 @@ template void product_sums(const float *const *const (&)[2], int64_t, int64_t,
                            double (&)[kAngleProducts][kTile]);
 template Chords<double> scaled_chords(float, const float *, const float *, int64_t);
 template Chords<double> scaled_chords(double, const double *, const double *, int64_t);
-template Chords<long double> scaled_chords(double, const double *, const double *, int64_t);
 template void chord_sums(const float *const *, const float *const *, int64_t, int64_t,
                          double (&)[kChordSums][kTile]);
 template void sample_sums(const float *const *, const float *const *, const float *const *, int64_t,

@@ -51,6 +51,8 @@ template <class T> T ratio_for(const Chords<double> &chords, const T *x, const T
 // are exact in double, and those of doubles are fused. The long double ones of doubles are summed in
 // twice the digits of double, and rounded at the end.
 template <class S, class T> Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d);
+template <>
+Chords<long double> scaled_chords(double ratio, const double *x, const double *mu, int64_t d);
 
 // The angles of the rows of a block: Cosine by columns, and the steps of the gradients.
 struct Angles {

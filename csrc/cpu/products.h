@@ -28,12 +28,12 @@ HD_INLINE void add_vector(const typename VectorOf<T, bytes>::type &v, double *su
 // block[r, p] += the sum over i in [begin, end) of rows[r][i step] panel[i, p], for R rows and the P
 // vectors of a panel.
 template <bool fused, int R, int P, class T, class V>
-HD_INLINE void add_block(const T *const *rows, int64_t step, int64_t begin, int64_t end,
-                         const T *panel, int64_t apart, V (&block)[R][P]) {
+HD_INLINE void add_products(const T *const *rows, int64_t step, int64_t begin, int64_t end,
+                            const T *panel, int64_t apart, V (&block)[R][P]) {
   for (int64_t i = begin; i < end; ++i) {
     V b[P];
     unrolled<P>([&](int p) __attribute__((always_inline)) {
-      memcpy(&b[p], panel + i * apart + p * kWidth<V>, sizeof b[p]);
+      load(panel + i * apart + p * kWidth<V>, b[p]);
     });
     unrolled<R>([&](int r) __attribute__((always_inline)) {
       const V a = rows[r][i * step] - V{};
@@ -62,7 +62,7 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
     if (n <= kProductBlock<spreads>) { // the sum of one block
       V block[R][P];
       unrolled<R * P>([&](int k) __attribute__((always_inline)) { block[k / P][k % P] = V{}; });
-      add_block<fused>(rows, step, 0, n, panel, apart, block);
+      add_products<fused>(rows, step, 0, n, panel, apart, block);
       unrolled<R * P>([&](int k) __attribute__((always_inline)) {
         store(block[k / P][k % P], sums + k / P * stride + k % P * Lanes::width);
       });
@@ -81,8 +81,8 @@ HD_INLINE void panel_sums(const T *const *rows, int64_t step, int64_t n, const T
   V square[R][P] = {};
   for (int64_t begin = 0; begin < n; begin += kProductBlock<spreads>) {
     V block[R][P] = {};
-    add_block<fused>(rows, step, begin, std::min(n, begin + kProductBlock<spreads>), panel, apart,
-                     block);
+    add_products<fused>(rows, step, begin, std::min(n, begin + kProductBlock<spreads>), panel,
+                        apart, block);
     unrolled<R>([&](int r) __attribute__((always_inline)) {
       unrolled<P>([&](int p) __attribute__((always_inline)) {
         add_vector<T, bytes>(block[r][p], total + r * apart_total + p * Lanes::width);
