@@ -184,21 +184,22 @@ SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d)
 template <class T>
 SIMD_CLONES void angle_gradients(const Angles &angles, const Angles::Parts &part, const T *const *a,
                                  const T *const *b, int64_t at, int64_t n, int64_t d,
-                                 T *const *out) {
+                                 const Places<T> &out) {
   with_width(d, [&](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
       const T *ar = a[r], *br = b[r];
-      T *to = out[r];
       const Orthogonal<double> exact{part.ratio[at + r], part.rest[at + r]};
       const double step = angles.step[at + r];
       if (angles.exact[at + r]) {
-        for (int64_t i = 0; i < width; ++i)
-          to[i] = static_cast<T>(step * exact.exact_element(br[i], ar[i]));
+        out.put(r, width, [=](int64_t i) __attribute__((always_inline)) {
+          return static_cast<T>(step * exact.exact_element(br[i], ar[i]));
+        });
         continue;
       }
       const Orthogonal<T> rounded{static_cast<T>(exact.ratio), static_cast<T>(exact.rest)};
-      for (int64_t i = 0; i < width; ++i)
-        to[i] = static_cast<T>(step) * rounded.element(br[i], ar[i]);
+      out.put(r, width, [=](int64_t i) __attribute__((always_inline)) {
+        return static_cast<T>(step) * rounded.element(br[i], ar[i]);
+      });
     }
   });
 }
@@ -214,12 +215,14 @@ template void chord_sums(const float *const *, const float *const *, int64_t, in
 template void sample_sums(const float *const *, const float *const *, const float *const *, int64_t,
                           int64_t, double (&)[kSampleSums][kTile]);
 template void angle_gradients(const Angles &, const Angles::Parts &, const float *const *,
-                              const float *const *, int64_t, int64_t, int64_t, float *const *);
+                              const float *const *, int64_t, int64_t, int64_t,
+                              const Places<float> &);
 template void chord_sums(const double *const *, const double *const *, int64_t, int64_t,
                          double (&)[kChordSums][kTile]);
 template void sample_sums(const double *const *, const double *const *, const double *const *,
                           int64_t, int64_t, double (&)[kSampleSums][kTile]);
 template void angle_gradients(const Angles &, const Angles::Parts &, const double *const *,
-                              const double *const *, int64_t, int64_t, int64_t, double *const *);
+                              const double *const *, int64_t, int64_t, int64_t,
+                              const Places<double> &);
 
 } // namespace spherical

@@ -3,6 +3,7 @@
 #pragma once
 #include "../sphere.h"
 #include "sums.h"
+#include "tile.h"
 
 namespace spherical {
 
@@ -81,10 +82,10 @@ struct Angles {
 };
 
 // The rows of the gradients in a of functions of the angle between a and b: `step` times the part
-// of b that is orthogonal to a. a, b and out are [n] pointers to [d], and the angles those from row
-// `at` on.
+// of b that is orthogonal to a. a and b are [n] pointers to [d], and the angles those from row `at`
+// on.
 template <class T>
 void angle_gradients(const Angles &angles, const Angles::Parts &part, const T *const *a,
-                     const T *const *b, int64_t at, int64_t n, int64_t d, T *const *out);
+                     const T *const *b, int64_t at, int64_t n, int64_t d, const Places<T> &out);
 
 } // namespace spherical

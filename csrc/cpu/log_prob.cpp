@@ -230,7 +230,8 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
     family.log_prob_at_mode_dkappa(args.dim, 1, &kappa, &shared_dkappa);
   }
   const bool writes_vectors = operands.needs(Args::kGradValue) || operands.needs(Args::kGradMu);
-  const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *out, Gradients<T> &s) {
+  const auto tile = [&](int64_t first, int64_t n, int64_t at, const Places<T> &out,
+                        Gradients<T> &s) {
     const T *const *x = read_rows(operands, Args::kValue, first, n, s.in[0]);
     const T *const *mu = read_rows(operands, Args::kMu, first, n, s.in[1]);
     read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa + at);
@@ -239,16 +240,16 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
     if (!writes_vectors)
       return;
     family.set_steps(args.dim, at, n, s);
-    const auto gradient = [&](bool of_mu, T *const *to) {
+    const auto gradient = [&](bool of_mu, const Places<T> &to) {
       if (of_mu)
         angle_gradients(s.angles, s.angles.x_part, mu, x, at, n, d, to);
       else
         angle_gradients(s.angles, s.angles.mu_part, x, mu, at, n, d, to);
     };
-    if (out)
+    if (out.row)
       gradient(sums_mu, out);
     if (operands.needs(other)) {
-      gradient(!sums_mu, result_rows(operands, other, first, n, s.out));
+      gradient(!sums_mu, {result_rows(operands, other, first, n, s.out), false});
       finish_rows(operands, other, first, n, s.out);
     }
   };
@@ -278,10 +279,11 @@ bool backward_of_pairs(const LogProbBackwardFamily<T> &family, const LogProbBack
     measure(x, mu, 0, 1, d, s.angles);
     family.set_steps(args.dim, 0, 1, s);
     family.set_kappa_gradients(args.dim, 1, s);
+    const Places<T> place{&out, false};
     if (of_mu)
-      angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, &out);
+      angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, place);
     else
-      angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, &out);
+      angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, place);
     return s.kappa_grad[0];
   };
   return log_prob_backward_of_pairs(family, args, again);

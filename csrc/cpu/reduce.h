@@ -27,23 +27,23 @@ constexpr int64_t kTermsPerPart = 256;
 // and scalars(first, n, block) after the tiles of a block of up to kTile rows, of which a tile
 // begins at row `at`. A task has one Block, which holds what they pass on.
 //
-// tile writes row i of the result sums.operand, [d], to out[i - first]; out is null if that result
-// is not needed. Each row that is stored is the sum of sums.terms neighbouring rows i. The order of
-// the additions depends on the shapes alone.
+// tile puts row i of the result sums.operand, [d], to place i - first of out; out.row is null if
+// that result is not needed. Each row that is stored is the sum of sums.terms neighbouring rows i.
+// The order of the additions depends on the shapes alone.
 template <class Block, class T, int I, int O, class Tile, class Scalars>
 void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64_t most,
                    int64_t grain, const Tile &tile, const Scalars &scalars) {
   const int64_t d = operands.rows.d, terms = sums.terms;
   const int k = sums.operand;
   const bool needed = operands.needs(k);
-  // rows_of(first, n) says where rows go, and finish(first, n) is called when they are there.
-  const auto for_each_row = [&](int64_t begin, int64_t end, Block &block, const auto &rows_of,
+  // places(first, n) says where rows go, and finish(first, n) is called when they are there.
+  const auto for_each_row = [&](int64_t begin, int64_t end, Block &block, const auto &places,
                                 const auto &finish) {
     for (int64_t first = begin; first < end; first += kTile) {
       const int64_t size = std::min(kTile, end - first);
       for (int64_t at = 0; at < size; at += most) {
         const int64_t n = std::min(most, size - at);
-        tile(first + at, n, at, rows_of(first + at, n), block);
+        tile(first + at, n, at, places(first + at, n), block);
         finish(first + at, n);
       }
       scalars(first, size, block);
@@ -55,8 +55,8 @@ void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64
       TileRows<T> rows;
       for_each_row(
           begin, end, block,
-          [&](int64_t first, int64_t n) -> T *const * {
-            return needed ? result_rows(operands, k, first, n, rows) : nullptr;
+          [&](int64_t first, int64_t n) {
+            return Places<T>{needed ? result_rows(operands, k, first, n, rows) : nullptr, false};
           },
           [&](int64_t first, int64_t n) {
             if (needed)
@@ -75,16 +75,15 @@ void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64
   const auto add_parts = [&](int64_t begin, int64_t end) {
     Block block;
     std::vector<T> total(static_cast<size_t>(d));
-    TileRows<T> rows;
-    rows.put_in_buffer(most, d);
+    T *same[kTile];
+    std::fill_n(same, kTile, total.data());
     for (int64_t part = begin; part < end; ++part) {
       const int64_t sum = part / parts, first = part % parts * kTermsPerPart;
       const int64_t last = std::min(terms, first + kTermsPerPart);
       std::fill(total.begin(), total.end(), T(0));
       for_each_row(
           sum * terms + first, sum * terms + last, block,
-          [&](int64_t, int64_t) -> T *const * { return rows.row; },
-          [&](int64_t, int64_t n) { add_rows(rows.buffer.data(), n, d, total.data()); });
+          [&](int64_t, int64_t) { return Places<T>{same, true}; }, [](int64_t, int64_t) {});
       if (parts > 1)
         std::copy(total.begin(), total.end(), partial.begin() + part * d);
       else

@@ -197,7 +197,7 @@ template <class T> void forward(const RSampleFamily<T> &family, const RSample<T>
       family.sample_at_once(args.dim, n, s.kappa, s, s.coefficients, s.done);
       family.tile_coefficients(stream, args.dim, n, s);
       set_coefficients(n, s);
-      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, samples);
+      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, Places<T>{samples, false});
       if (operands.needs(Args::kRounded))
         for (int64_t r = 0; r < n; ++r)
           write_row(operands, Args::kRounded, first + r, samples[r]);
@@ -276,7 +276,7 @@ void backward(const RSampleBackwardFamily<T> &family, const RSampleBackward<T> &
   using Args = RSampleBackward<T>;
   const auto &operands = args.operands;
   const int64_t d = operands.rows.d;
-  const auto tile = [&](int64_t first, int64_t n, int64_t at, T *const *grad_mu,
+  const auto tile = [&](int64_t first, int64_t n, int64_t at, const Places<T> &grad_mu,
                         SampleGradients<T> &s) {
     const T *const *grad = grad_rows(args, first, n, s.in[0]);
     const T *const *x = read_rows(operands, Args::kSample, first, n, s.in[1]);
@@ -285,7 +285,7 @@ void backward(const RSampleBackwardFamily<T> &family, const RSampleBackward<T> &
     read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa + at);
     for (int64_t r = at; r < at + n; ++r) // NaN where kappa is, as in SampleGradient::spread_nan
       s.along_grad[r] += 0.0 * static_cast<double>(s.kappa[r]);
-    if (grad_mu)
+    if (grad_mu.row)
       combine_rows(s.along_grad + at, grad, s.along_x + at, x, n, d, grad_mu);
   };
   const auto scalars = [&](int64_t first, int64_t n, SampleGradients<T> &s) {

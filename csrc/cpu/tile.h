@@ -32,16 +32,33 @@ template <class T> struct Columns {
   void read(const T *const *rows, int64_t n, int64_t d);
 };
 
-// out[r] = a[r] x[r] + b[r] y[r] for each row of a tile. x, y and out are [n] pointers to [d].
+// Where the rows of a result go, each [d]: row r replaces `row[r]`, or is added to it. Rows that are
+// added up have the same place.
+template <class T> struct Places {
+  T *const *row;
+  bool adds;
+
+  // Puts element(0) ... element(d - 1) there, as row r.
+  template <class F> HD_INLINE void put(int64_t r, int64_t d, const F &element) const {
+    T *to = row[r];
+    if (adds)
+      for (int64_t i = 0; i < d; ++i)
+        to[i] += element(i);
+    else
+      for (int64_t i = 0; i < d; ++i)
+        to[i] = element(i);
+  }
+};
+
+// Row r of the result is a[r] x[r] + b[r] y[r], for a tile of n rows [d].
 template <class S, class T>
 SIMD_CLONES void combine_rows(const S *a, const T *const *x, const S *b, const T *const *y,
-                              int64_t n, int64_t d, T *const *out) {
-  with_width(d, [=](auto width) __attribute__((always_inline)) {
+                              int64_t n, int64_t d, const Places<T> &out) {
+  with_width(d, [&](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
       const T ar = static_cast<T>(a[r]), br = static_cast<T>(b[r]), *xr = x[r], *yr = y[r];
-      T *to = out[r];
-      for (int64_t i = 0; i < width; ++i)
-        to[i] = ar * xr[i] + br * yr[i];
+      out.put(r, width,
+              [=](int64_t i) __attribute__((always_inline)) { return ar * xr[i] + br * yr[i]; });
     }
   });
 }

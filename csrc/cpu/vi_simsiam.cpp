@@ -144,7 +144,7 @@ template <class T> void rows(const LossFamily<T> &family, const VISimSiamLoss<T>
           if (!operands.needs(k))
             return;
           angle_gradients(s.angles, part, a, b, at, n, d,
-                          result_rows(operands, k, first, n, results));
+                          Places<T>{result_rows(operands, k, first, n, results), false});
           finish_rows(operands, k, first, n, results);
         };
         gradient(Args::kGradPred, s.angles.x_part, mu, x, grad_pred);
