@@ -1,33 +1,57 @@
 // The loops over the elements of two rows of vectors.
 #include "angles.h"
+#include <vector>
 
 namespace spherical {
 
-// The sums of products of R = 2 or 3 float rows x, mu (and G), in double. rows[k] is [n] pointers
-// to [d]. Floats have exact products there, so fusing a product and a sum changes no bits.
-template <int bytes, bool fused, int R>
-HD_INLINE void float_products(const float *const *const *rows, int64_t n, int64_t d,
-                              double (*sums)[kTile]) {
-  constexpr int N = R == 2 ? kAngleProducts : kSampleProducts;
+// The sums of products of row r of a tile: x, mu (and G) [d], whose numbers are floats. Floats have
+// exact products in double, so fusing a product and a sum changes no bits. sums[kMuMu][r] is left
+// out unless `with_mu_mu`.
+template <int bytes, bool fused, bool with_mu_mu, class... T>
+HD_INLINE void row_products(const std::tuple<const T *...> &rows, int64_t r, int64_t d,
+                            double (*sums)[kTile]) {
+  constexpr int R = sizeof...(T), N = R == 2 ? kAngleProducts : kSampleProducts;
   constexpr int left[] = {0, 1, 0, 2, 2}, right[] = {0, 1, 1, 0, 1}; // see ProductSum
   using V = Vector<double, bytes>;
-  const auto add = [](const V(&in)[R], V(&total)[N]) __attribute__((always_inline)) {
+  double of_row[N];
+  vector_sums<V>(rows, d, of_row, [](const V(&in)[R], V(&total)[N]) __attribute__((always_inline)) {
     unrolled<N>([&](auto k) __attribute__((always_inline)) {
-      if constexpr (fused)
+      if constexpr (k == kMuMu && !with_mu_mu)
+        return;
+      else if constexpr (fused)
         add_fused(in[left[k]], in[right[k]], total[k]);
       else
         total[k] += in[left[k]] * in[right[k]];
     });
-  };
-  for (int64_t r = 0; r < n; ++r) {
-    const float *row[R];
-    for (int k = 0; k < R; ++k)
-      row[k] = rows[k][r];
-    double of_row[N];
-    vector_sums<V>(row, d, of_row, add);
-    for (int k = 0; k < N; ++k)
+  });
+  for (int k = 0; k < N; ++k)
+    if (k != kMuMu || with_mu_mu)
       sums[k][r] = of_row[k];
+}
+
+// The same for each row. rows[k] is [n] pointers to [d]. A mu that all rows share is converted and
+// squared once; for fewer than four rows that is not worth while.
+template <int bytes, bool fused, int R>
+HD_INLINE void float_products(const float *const *const *rows, int64_t n, int64_t d,
+                              double (*sums)[kTile]) {
+  const float *const *x = rows[0], *const *mu = rows[1], *const *grad = rows[R - 1];
+  const auto products = [&](int64_t r, const auto *mu_r,
+                            auto with_mu_mu) __attribute__((always_inline)) {
+    if constexpr (R == 2)
+      row_products<bytes, fused, with_mu_mu>(std::tuple(x[r], mu_r), r, d, sums);
+    else
+      row_products<bytes, fused, with_mu_mu>(std::tuple(x[r], mu_r, grad[r]), r, d, sums);
+  };
+  if (n < 4 || std::any_of(mu, mu + n, [&](const float *row) { return row != mu[0]; })) {
+    for (int64_t r = 0; r < n; ++r)
+      products(r, mu[r], std::true_type());
+    return;
   }
+  const std::vector<double> shared(mu[0], mu[0] + d);
+  products(0, mu[0], std::true_type());
+  std::fill_n(sums[kMuMu], n, sums[kMuMu][0]);
+  for (int64_t r = 1; r < n; ++r)
+    products(r, shared.data(), std::false_type());
 }
 template <int bytes, bool fused>
 HD_INLINE void float_products(const float *const *const *rows, int R, int64_t n, int64_t d,

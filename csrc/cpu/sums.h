@@ -2,6 +2,7 @@
 // contraction, a sum has the same bits on every machine.
 #pragma once
 #include "tile.h"
+#include <tuple>
 
 namespace spherical {
 
@@ -74,12 +75,13 @@ template <class Bits> struct Kept {
 };
 template <class Bits> constexpr Kept<Bits> kKept{};
 
-// Adds N sums over the n elements before `end` of R rows to `sums`. add(in, sums) adds what a
+// Adds N sums over the n elements before `end` of some rows to `sums`. add(in, sums) adds what a
 // vector V of elements of each row contributes to N sums, each a Sum, which is a V or a Pair<V>.
 // That is 0 where the elements are 0. It gets 0 in place of elements of an earlier block.
-template <class V, class Sum = V, int N, int R, class T, class Add>
-HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<Sum> (&sums)[N],
+template <class V, class Sum, int N, class... T, class Add>
+HD_INLINE void add_block(const std::tuple<const T *...> &end, int64_t n, ElementOf<Sum> (&sums)[N],
                          const Add &add) {
+  constexpr int R = sizeof...(T);
   using Bits = std::conditional_t<is_float32<ElementOf<V>>, int32_t, int64_t>;
   using Mask = Vector<Bits, sizeof(V)>;
   constexpr int width = kWidth<V>, accumulators = kAccumulators<N * sizeof(Sum) / sizeof(V)>;
@@ -91,8 +93,9 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<Sum> (&s
   for (; n >= accumulators; n -= accumulators)
     unrolled<vectors>([&](int j) __attribute__((always_inline)) {
       V in[R];
-      unrolled<R>([&](int k)
-                      __attribute__((always_inline)) { load_as(end[k] - n + j * width, in[k]); });
+      unrolled<R>([&](auto k) __attribute__((always_inline)) {
+        load_as(std::get<k>(end) - n + j * width, in[k]);
+      });
       add(in, partial[j]);
     });
   if (n > 0)
@@ -100,8 +103,8 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<Sum> (&s
       V in[R];
       Mask kept;
       memcpy(&kept, kKept<Bits>.bits + kWide - accumulators + n + j * width, sizeof kept);
-      unrolled<R>([&](int k) __attribute__((always_inline)) {
-        load_as(end[k] - accumulators + j * width, in[k]);
+      unrolled<R>([&](auto k) __attribute__((always_inline)) {
+        load_as(std::get<k>(end) - accumulators + j * width, in[k]);
         in[k] = (V)((Mask)in[k] & kept);
       });
       add(in, partial[j]);
@@ -120,18 +123,26 @@ HD_INLINE void add_block(const T *const (&end)[R], int64_t n, ElementOf<Sum> (&s
                   __attribute__((always_inline)) { sums[k] += sum_of_elements(partial[0][k]); });
 }
 
-// sums = N sums over R rows of d >= kWide elements, in vectors V, see add_block.
-template <class V, class Sum = V, int N, int R, class T, class Add>
-HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<Sum> (&sums)[N],
+template <class T, int R, int... I>
+HD_INLINE auto as_tuple(const T *const (&rows)[R], std::integer_sequence<int, I...>) {
+  return std::tuple(rows[I]...);
+}
+
+// sums = N sums over rows of d >= kWide elements, in vectors V, see add_block.
+template <class V, class Sum = V, int N, class... T, class Add>
+HD_INLINE void vector_sums(std::tuple<const T *...> end, int64_t d, ElementOf<Sum> (&sums)[N],
                            const Add &add) {
   std::fill_n(sums, N, ElementOf<Sum>{});
   for (int64_t begin = 0; begin < d; begin += kSumBlock) {
     const int64_t n = std::min(kSumBlock, d - begin);
-    const T *end[R];
-    for (int k = 0; k < R; ++k)
-      end[k] = rows[k] + begin + n;
+    unrolled<sizeof...(T)>([&](auto k) __attribute__((always_inline)) { std::get<k>(end) += n; });
     add_block<V, Sum>(end, n, sums, add);
   }
+}
+template <class V, class Sum = V, int N, int R, class T, class Add>
+HD_INLINE void vector_sums(const T *const (&rows)[R], int64_t d, ElementOf<Sum> (&sums)[N],
+                           const Add &add) {
+  vector_sums<V, Sum>(as_tuple(rows, std::make_integer_sequence<int, R>()), d, sums, add);
 }
 
 // sums = N sums over R rows of d elements. terms(in, out) writes the N terms of an element of each
