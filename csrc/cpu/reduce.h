@@ -27,7 +27,7 @@ constexpr int64_t kTermsPerPart = 256;
 // and scalars(first, n, block) after the tiles of a block of up to kTile rows, of which a tile
 // begins at row `at`. A task has one Block, which holds what they pass on.
 //
-// tile puts row i of the result sums.operand, [d], to place i - first of out; out.row is null if
+// tile puts row i of the result sums.operand, [d], at place i - first of out; out.row is null if
 // that result is not needed. Each row that is stored is the sum of sums.terms neighbouring rows i.
 // The order of the additions depends on the shapes alone.
 template <class Block, class T, int I, int O, class Tile, class Scalars>
