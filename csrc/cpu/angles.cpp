@@ -42,7 +42,7 @@ HD_INLINE void float_products(const float *const *const *rows, int64_t n, int64_
     else
       row_products<bytes, fused, with_mu_mu>(std::tuple(x[r], mu_r, grad[r]), r, d, sums);
   };
-  if (n < 4 || std::any_of(mu, mu + n, [&](const float *row) { return row != mu[0]; })) {
+  if (n < 4 || !is_one_row(mu, n)) {
     for (int64_t r = 0; r < n; ++r)
       products(r, mu[r], std::true_type());
     return;

@@ -28,10 +28,7 @@ HD_INLINE void read_block(const T *const (&rows)[kBlock], int64_t i, int64_t r,
 
 template <class T>
 SIMD_CLONES void read_columns(const T *const *rows, int64_t n, int64_t d, Columns<T> &columns) {
-  bool shared = true;
-  for (int64_t r = 0; r < n; ++r)
-    shared &= rows[r] == rows[0];
-  if (shared) {
+  if (is_one_row(rows, n)) {
     for (int64_t i = 0; i < d; ++i)
       std::fill_n(columns.at[i], n, rows[0][i]);
     return;

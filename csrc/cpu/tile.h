@@ -24,6 +24,14 @@ template <class F> HD_INLINE void with_width(int64_t d, const F &f) {
     f(d);
 }
 
+// Returns whether the n rows of a tile are all the same row in memory.
+template <class T> HD_INLINE bool is_one_row(const T *const *rows, int64_t n) {
+  bool same = true;
+  for (int64_t r = 0; r < n; ++r)
+    same &= rows[r] == rows[0];
+  return same;
+}
+
 // The columns of a tile of narrow rows: at[i][r] is element i of row r.
 template <class T> struct Columns {
   T at[kColumnwiseBelow][kTile];

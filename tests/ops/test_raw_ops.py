@@ -120,13 +120,15 @@ def test_one_law_has_the_bits_of_its_copies(d, n, dtype):
     """Its mean direction is converted once for all rows, unless they are few."""
     value, mu, grads = (unit(n, d, dtype=dtype, seed=seed) for seed in range(3))
     grad, kappa = torch.rand(2, n, dtype=dtype)
-    for same in (mu[:1].expand(n, d), mu[:1].repeat(n, 1)):
-        law = (same, kappa, op_calls.FAMILY.index)
-        results = [raw.log_prob(value, *law), *raw.log_prob_backward(grad, value, *law, 7)]
-        results += raw.rsample_backward(grads, value, *law, 7)
-        if same.stride(0) == 0:
-            shared = results
-    assert all(map(torch.equal, shared, results))
+
+    def results(mu):
+        law = (mu, kappa, op_calls.FAMILY.index)
+        yield raw.log_prob(value, *law)
+        yield from raw.log_prob_backward(grad, value, *law, 7)
+        yield from raw.rsample_backward(grads, value, *law, 7)
+
+    shared, copied = results(mu[:1].expand(n, d)), results(mu[:1].repeat(n, 1))
+    assert all(torch.equal(a, b) for a, b in zip(shared, copied, strict=True))
 
 
 MANY = 10  # dimensions that do not merge; the kernels have room for eight
