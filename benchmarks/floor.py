@@ -103,7 +103,7 @@ def normals() -> Callable[[int, int], None] | None:
     ctypes.CDLL(str(libtorch), mode=ctypes.RTLD_GLOBAL)
     with tempfile.TemporaryDirectory() as folder:
         library = f"{folder}/normals.so"
-        command = [*compiler, *build_backend.CXX_FLAGS, f"-I{ROOT / 'csrc'}", "-shared"]
+        command = [*build_backend.cxx_compiler(compiler), f"-I{ROOT / 'csrc'}", "-shared"]
         undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         source = str(Path(__file__).with_name("normals.cpp"))
         subprocess.run([*command, *undefined, source, "-o", library], check=True)

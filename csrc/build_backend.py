@@ -55,10 +55,12 @@ LIBRARY, BUILD_INFO = "_C.so", "_build_info.json"  # in PACKAGE
 # -ffp-contract=off: every CPU rounds alike, with and without FMA, so a seed gives the same samples.
 # The other two let loops with sqrt and comparisons vectorise. Never -ffast-math when linking: that
 # would set flush-to-zero for the whole process.
-CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden"]
+CXX_FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
 CXX_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-# GCC spends a fifth of the build in these passes, and the kernels are as fast without them.
-GCC_FLAGS = ["-fno-gcse", "-fno-rerun-cse-after-loop", "-fno-schedule-insns2"]
+# GCC takes a fifth less time with -O2 and the vectors of -O3 than with -O3, and another fifth less
+# without the passes below. The kernels are as fast: loops that need it are marked UNROLL.
+GCC_FLAGS = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
+GCC_FLAGS += ["-fno-gcse", "-fno-rerun-cse-after-loop", "-fno-schedule-insns2"]
 GCC_FLAGS += ["-fno-tree-dominator-opts", "-fno-tree-vrp", "--param=max-combine-insns=2"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
 # Machine code for the GPUs of data centres. For any other GPU from sm_75 on, the driver makes it
@@ -190,8 +192,7 @@ def _build_library(package: Path) -> None:
     nvcc = None if _torch_lacks_cuda() else find_nvcc()
     archs = _cuda_archs(nvcc) if nvcc else []
     version = _output([*cxx, "--version"])
-    gcc_flags = [] if "clang" in version else GCC_FLAGS
-    compilers = {".cpp": [*cxx, *CXX_FLAGS, *gcc_flags, *_words("CXXFLAGS")]}
+    compilers = {".cpp": cxx_compiler(cxx)}
     if nvcc:
         compilers[".cu"] = [*cuda_compiler(nvcc, archs, cxx), "--threads=0"]
     libraries = [*_libraries(nvcc), *_words("LDFLAGS")]
@@ -312,6 +313,12 @@ def find_cxx() -> list[str] | None:
         _fail(f"CXX={wanted[0]} is no program on PATH")
     found = next(filter(None, map(shutil.which, ["c++", "g++", "clang++"])), None)
     return wanted or ([found] if found else None)
+
+
+def cxx_compiler(cxx: list[str]) -> list[str]:
+    """The C++ compiler with all flags of the library."""
+    gcc_flags = [] if "clang" in _output([*cxx, "--version"]) else GCC_FLAGS
+    return [*cxx, *CXX_FLAGS, *gcc_flags, *_words("CXXFLAGS")]
 
 
 def find_nvcc() -> str | None:

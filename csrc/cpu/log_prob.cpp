@@ -52,8 +52,8 @@ SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDen
 
 // log p of one row, with its half angle in the longer type.
 template <class Family, class T>
-T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_at_mode,
-                    HalfAngle<Longer<T>> c) {
+FLATTEN T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_at_mode,
+                            HalfAngle<Longer<T>> c) {
   using S = Longer<T>;
   if constexpr (is_float32<T>)
     return static_cast<T>(log_prob_at_mode + Family::log_prob_ratio(S{kappa}, dim, c));

@@ -218,6 +218,7 @@ SIMD_CLONES void set_gradients(const double (&sums)[kSampleSums][kTile], int64_t
                                SampleGradients<T> &s) {
   for (int64_t r = 0; r < n; ++r) {
     double of_row[kSampleSums];
+    UNROLL
     for (int k = 0; k < kSampleSums; ++k)
       of_row[k] = sums[k][r];
     const SampleGradient<double> g(of_row);

@@ -200,9 +200,11 @@ HD_INLINE void tile_sums(const T *const *const (&rows)[R], int64_t n, int64_t d,
       for (int64_t i = 0; i < width; ++i)
         for (int64_t r = 0; r < n; ++r) {
           S in[R], out[N];
+          UNROLL
           for (int k = 0; k < R; ++k)
             in[k] = columns[k].at[i][r];
           terms(in, out);
+          UNROLL
           for (int k = 0; k < N; ++k)
             sums[k][r] += out[k];
         }

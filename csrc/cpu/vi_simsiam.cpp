@@ -59,9 +59,17 @@ void measure(const T *const *mu, const T *const *x, int64_t at, int64_t n, int64
 template <class Family>
 SIMD_CLONES FLATTEN void set_steps(const Dim<double> &dim, double beta, int64_t at, int64_t n,
                                    LossBlock &s) {
-  for (int64_t r = at; r < at + n; ++r)
-    s.angles.step[r] = s.upstream[r] * s.angles.inverse[r] *
-                       row_loss_dt<Family>(s.kappa[r], dim, beta, s.angles.half_angle<double>(r));
+  const auto run = [&](double beta) __attribute__((always_inline)) {
+    for (int64_t r = at; r < at + n; ++r)
+      s.angles.step[r] = s.upstream[r] * s.angles.inverse[r] *
+                         row_loss_dt<Family>(s.kappa[r], dim, beta, s.angles.half_angle<double>(r));
+  };
+  if (beta == 0) // beta is known in this loop, which vectorises, and in the next one
+    run(0);
+  else if (beta == 1)
+    run(1);
+  else
+    run(beta);
 }
 template <class Family>
 SIMD_CLONES FLATTEN void losses(const Dim<double> &dim, int64_t n, LossBlock &s) {
@@ -83,8 +91,9 @@ template <class T> SIMD_CLONES double sum_of(const T *x, int64_t n) {
   double partial[width] = {}, sum = 0;
   int64_t i = 0;
   for (; i + width <= n; i += width)
-    for (int64_t j = 0; j < width; ++j)
-      partial[j] += double{x[i + j]};
+    UNROLL
+  for (int64_t j = 0; j < width; ++j)
+    partial[j] += double{x[i + j]};
   for (; i < n; ++i)
     sum += double{x[i]};
   for (int64_t j = 0; j < width; ++j)

@@ -31,6 +31,7 @@ template <class T> HD T bernoulli_number(int k) {
 template <class T> HD T stirling_remainder(T inv_x) {
   const T z = inv_x * inv_x;
   T sum = T(0);
+  UNROLL
   for (int k = Stirling<T>::terms; k >= 1; --k)
     sum = sum * z + bernoulli_number<T>(k) / T(2 * k * (2 * k - 1));
   return sum * inv_x;
@@ -45,6 +46,7 @@ template <class T> HD T x_minus_log1p(T x) {
     return x - std::log1p(x);
   const T r = x / (T(2) + x), z = r * r;
   T sum = T(0);
+  UNROLL
   for (int k = is_float32<T> ? 15 : 33; k >= 3; k -= 2)
     sum = sum * z + T(1) / T(k);
   return r * (x - T(2) * z * sum);
@@ -74,6 +76,7 @@ template <class T> HD T trigamma_difference(T b, T inv_a, T inv_s) {
   const T za = inv_a * inv_a, zs = inv_s * inv_s, both = inv_a + inv_s;
   const T u = b * inv_a * inv_s;
   T h = za + inv_a * inv_s + zs, power = zs * inv_s, sum = T(0);
+  UNROLL
   for (int k = 1; k <= Stirling<T>::terms; ++k) {
     sum += bernoulli_number<T>(k) * h;
     h = za * h + power * both;
@@ -142,6 +145,7 @@ template <class T> HD T bregman_log_gamma_ratio(T b, T x0, T x1, T delta) {
   const auto remainder = [&](T lower, T upper) {
     const T p = T(1) / lower, r = T(1) / upper;
     T g = p, power = T(1), series = T(0);
+    UNROLL
     for (int k = 1; k <= Stirling<T>::terms; ++k) {
       series += bernoulli_number<T>(k) / T(2 * k * (2 * k - 1)) * g;
       power *= r;

@@ -258,6 +258,7 @@ private:
   template <class T> static HD T one_minus_mean_on_sphere(T kappa) {
     const T square = kappa < T(1) ? kappa * kappa : T(1);
     T tail = T(0);
+    UNROLL
     for (int k = is_float32<T> ? 6 : 10; k >= 1; --k)
       tail = square / (T(2 * k + 3) + tail);
     return kappa < T(1) ? T(1) - kappa / (T(3) + tail)
