@@ -15,6 +15,8 @@ import torch
 __version__ = "0.2.0"
 
 _FOLDER = Path(__file__).parent
+# torch's names of the CPUs that have these instructions.
+_CAPABILITIES = {"AVX2": ("AVX2", "AVX512"), "AVX-512": ("AVX512",)}
 
 
 def rebuild() -> str:
@@ -43,6 +45,13 @@ def _load(library: Path, build: dict[str, Any]) -> str | None:
     size = build.get("library", {}).get("size")
     if size not in (None, library.stat().st_size):  # a damaged library may crash as it is loaded
         return f"{library} is not the file that was built, which had {size} bytes"
+    least = (build.get("instruction_sets") or [""])[-1]
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in _CAPABILITIES.get(least, (capability,)):  # it would kill the process
+        return (
+            f"the library needs a CPU with {least}, and this one is {capability} for torch; "
+            "CXXFLAGS=-march=native builds it for this CPU"
+        )
     try:
         torch.ops.load_library(str(library))
     except OSError as error:

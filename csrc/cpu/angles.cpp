@@ -61,20 +61,13 @@ HD_INLINE void float_products(const float *const *const *rows, int R, int64_t n,
   else
     float_products<bytes, fused, 3>(rows, n, d, sums);
 }
-#ifdef SIMD_VERSIONS
-__attribute__((target("default")))
-#endif
-inline void wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
-                          double (*sums)[kTile]) {
-  float_products<32, false>(rows, R, n, d, sums);
+SIMD_LEAST inline void wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                                     double (*sums)[kTile]) {
+  float_products<std::max(kVectorBytes, 32), kFused>(rows, R, n, d, sums);
 }
 #ifdef SIMD_VERSIONS
-__attribute__((target("arch=x86-64-v3"))) inline void
-wide_products(const float *const *const *rows, int R, int64_t n, int64_t d, double (*sums)[kTile]) {
-  float_products<32, true>(rows, R, n, d, sums);
-}
-__attribute__((target("arch=x86-64-v4"))) inline void
-wide_products(const float *const *const *rows, int R, int64_t n, int64_t d, double (*sums)[kTile]) {
+SIMD_AVX512 inline void wide_products(const float *const *const *rows, int R, int64_t n, int64_t d,
+                                      double (*sums)[kTile]) {
   float_products<64, true>(rows, R, n, d, sums);
 }
 #endif
@@ -155,22 +148,13 @@ HD_INLINE void chords_in_pairs(double ratio, const double *x, const double *mu, 
                              out[kSquares] += minus * plus;
                            });
 }
-#ifdef SIMD_VERSIONS
-__attribute__((target("default")))
-#endif
-inline void chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
-                        Pair<double> (&sums)[kChordSums]) {
-  chords_in_pairs<32>(ratio, x, mu, d, sums);
+SIMD_LEAST inline void chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
+                                   Pair<double> (&sums)[kChordSums]) {
+  chords_in_pairs<std::max(kVectorBytes, 32)>(ratio, x, mu, d, sums);
 }
 #ifdef SIMD_VERSIONS
-__attribute__((target("arch=x86-64-v3"))) inline void
-chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
-            Pair<double> (&sums)[kChordSums]) {
-  chords_in_pairs<32>(ratio, x, mu, d, sums);
-}
-__attribute__((target("arch=x86-64-v4"))) inline void
-chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
-            Pair<double> (&sums)[kChordSums]) {
+SIMD_AVX512 inline void chord_pairs(double ratio, const double *x, const double *mu, int64_t d,
+                                    Pair<double> (&sums)[kChordSums]) {
   chords_in_pairs<64>(ratio, x, mu, d, sums);
 }
 #endif

@@ -121,23 +121,10 @@ HD_INLINE void pair_sums(const T *const *rows, int64_t step, int64_t n, const T 
   }
 }
 
-// The same for vectors of 16, 32 and 64 bytes, of which the latter two have fused products.
-template <class T, bool spreads, class Sum>
-void pair_sums_v2(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, int64_t apart, Sum *sums, T *spread) {
-  pair_sums<T, 16, false, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
-}
 #ifdef SIMD_VERSIONS
 template <class T, bool spreads, class Sum>
-__attribute__((target("arch=x86-64-v3"))) void
-pair_sums_v3(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, int64_t apart, Sum *sums, T *spread) {
-  pair_sums<T, 32, true, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
-}
-template <class T, bool spreads, class Sum>
-__attribute__((target("arch=x86-64-v4"))) void
-pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-             int64_t d, int64_t apart, Sum *sums, T *spread) {
+SIMD_AVX512 void pair_sums_avx512(const T *const *rows, int64_t step, int64_t n, const T *panels,
+                                  int64_t columns, int64_t d, int64_t apart, Sum *sums, T *spread) {
   pair_sums<T, 64, true, spreads>(rows, step, n, panels, columns, d, apart, sums, spread);
 }
 #endif
@@ -146,18 +133,16 @@ pair_sums_v4(const T *const *rows, int64_t step, int64_t n, const T *panels, int
 // as this CPU has. n is a multiple of kRowsAtOnce, and `columns` one of `width`.
 template <class T, bool spreads, class Sum = double> struct PairSums {
   static constexpr int64_t widest = VectorOf<T, 64>::width;
-  int64_t width = VectorOf<T, 16>::width;
+  int64_t width = VectorOf<T, kVectorBytes>::width;
   void (*compute)(const T *const *rows, int64_t step, int64_t n, const T *panels, int64_t columns,
-                  int64_t d, int64_t apart, Sum *sums, T *spread) = pair_sums_v2<T, spreads, Sum>;
+                  int64_t d, int64_t apart, Sum *sums,
+                  T *spread) = pair_sums<T, kVectorBytes, kFused, spreads, Sum>;
 
   PairSums() {
 #ifdef SIMD_VERSIONS
     if (__builtin_cpu_supports("x86-64-v4")) {
-      width = VectorOf<T, 64>::width;
-      compute = pair_sums_v4<T, spreads, Sum>;
-    } else if (__builtin_cpu_supports("x86-64-v3")) {
-      width = VectorOf<T, 32>::width;
-      compute = pair_sums_v3<T, spreads, Sum>;
+      width = widest;
+      compute = pair_sums_avx512<T, spreads, Sum>;
     }
 #endif
   }

@@ -13,7 +13,7 @@ struct WordBlocks {
   uint64_t block[kMaxWordBlocks]; // its number in the row
 };
 
-#ifdef SIMD_VERSIONS
+#ifdef __AVX2__
 // One word of the counter (math/philox.h) of several blocks: two vectors of `bytes` each, whose
 // latencies overlap.
 template <int bytes> struct Counters {
@@ -80,24 +80,24 @@ HD_INLINE void block_words_of(uint64_t seed, uint32_t stream, const WordBlocks &
     store_words(c[0].b, c[1].b, c[2].b, c[3].b, words + 4 * i + 2 * L::size);
   }
 }
-__attribute__((target("default")))
 #endif
+
 // words[i, 0 ... 3] of blocks 0 to n - 1 (and of some more, up to a multiple of a vector).
-inline void block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n,
-                        uint32_t *words) {
+SIMD_LEAST inline void block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks,
+                                   int64_t n, uint32_t *words) {
+#ifdef __AVX2__
+  block_words_of<kVectorBytes>(seed, stream, blocks, n, words);
+#else
   for (int64_t i = 0; i < n; ++i) {
     const RowStream row{seed, blocks.row[i]};
     memcpy(words + 4 * i, row.words(stream, static_cast<uint32_t>(blocks.block[i])).w,
            sizeof(Words));
   }
+#endif
 }
 #ifdef SIMD_VERSIONS
-__attribute__((target("arch=x86-64-v3"))) inline void
-block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n, uint32_t *words) {
-  block_words_of<32>(seed, stream, blocks, n, words);
-}
-__attribute__((target("arch=x86-64-v4"))) inline void
-block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks, int64_t n, uint32_t *words) {
+SIMD_AVX512 inline void block_words(uint64_t seed, uint32_t stream, const WordBlocks &blocks,
+                                    int64_t n, uint32_t *words) {
   block_words_of<64>(seed, stream, blocks, n, words);
 }
 #endif

@@ -5,20 +5,39 @@
 #include <algorithm>
 #include <utility>
 
-// SIMD_CLONES compiles a function once for each x86-64 level; one is chosen when the library is
-// loaded (by ifunc, which only GNU systems have). It works on templates, too. The function that
-// chooses runs before the thread sanitizer, which GCC would let it call.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) &&        \
-    !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+// The compiler's flags say which CPU is the least; see csrc/build_backend.py. SIMD_CLONES compiles a
+// function for this CPU and for AVX-512, and one is chosen when the library is loaded (by ifunc, which
+// only GNU systems have). It works on templates, too. Where vectors have another width for AVX-512,
+// SIMD_LEAST and SIMD_AVX512 mark two functions of one name. The function that chooses runs before
+// the thread sanitizer, which GCC would let it call.
+#if defined(__AVX2__) && !defined(__AVX512F__) && defined(__linux__) && defined(__GLIBC__) &&      \
+    defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define SIMD_VERSIONS
-#define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "default")))
+#define SIMD_LEAST __attribute__((target("default")))
+#define SIMD_AVX512 __attribute__((target("arch=x86-64-v4")))
 #else
 #define SIMD_CLONES
+#define SIMD_LEAST
 #endif
 // FLATTEN inlines everything that a function calls, so that it is part of each clone.
 #define FLATTEN __attribute__((flatten))
 
 namespace spherical {
+
+// The vectors of the least CPU, and whether it has fused products.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+#ifdef __FMA__
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
 
 // A vector of as many T as 32 bytes, or so many, hold.
 template <class T, int bytes = 32> struct VectorOf {

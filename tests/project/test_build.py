@@ -148,6 +148,15 @@ def test_wheel_for_every_platform_on_request(small_tree: Path) -> None:
     assert "POWERSPHERICAL_KERNELS=0, and POWERSPHERICAL_REQUIRE_KERNELS=1" in done.stderr
 
 
+@needs_kernels
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="not x86-64")
+def test_library_is_not_loaded_on_a_cpu_without_its_instructions() -> None:
+    done = run_python(SHOW_CONFIG, cwd=ROOT, ATEN_CPU_CAPABILITY="default")  # SSE2 alone, for torch
+    reason = "the library needs a CPU with AVX2, and this one is DEFAULT for torch"
+    assert f"cpu kernels: none ({reason}" in done.stdout
+    assert "CXXFLAGS=-march=native builds it for this CPU" in done.stderr
+
+
 @pytest.mark.slow
 def test_printed_command_builds_the_kernels(small_tree: Path) -> None:
     installed = small_tree.parent / "installed"
@@ -283,7 +292,7 @@ def test_functions_exist_for_each_kind_of_vectors() -> None:
     assert config
     kernels = config["cpu_kernels"]
     code = run("objdump", "--disassemble", Path(config["path"]) / "_C.so", cwd=ROOT).stdout
-    registers = {"AVX-512": "%zmm", "AVX2": "%ymm", "SSE2": "%xmm"}
+    registers = {"AVX-512": "%zmm", "AVX2": "%ymm"}
     found = [name for name, register in registers.items() if code.count(register) > 10000]
     if len(kernels["instruction_sets"]) > 1 or "GCC" in kernels["compiler"]:
         assert kernels["instruction_sets"] == found == list(registers)
