@@ -316,8 +316,9 @@ def find_cxx() -> list[str] | None:
 def cxx_compiler(cxx: list[str]) -> list[str]:
     """The C++ compiler with all flags of the library."""
     gcc_flags = [] if "clang" in _output([*cxx, "--version"]) else GCC_FLAGS
-    x86_flags = X86_FLAGS if "__x86_64__" in _macros(cxx) else []
-    return [*cxx, *CXX_FLAGS, *gcc_flags, *x86_flags, *_words("CXXFLAGS")]
+    own_flags = _words("CXXFLAGS")
+    x86_flags = X86_FLAGS if "__x86_64__" in _macros([*cxx, *own_flags]) else []
+    return [*cxx, *CXX_FLAGS, *gcc_flags, *x86_flags, *own_flags]
 
 
 def find_nvcc() -> str | None:
@@ -423,9 +424,8 @@ def _instruction_sets(compiler: list[str]) -> list[str]:
 def _macros(compiler: list[str]) -> set[str]:
     """Those that csrc/cpu/simd.h sees and defines."""
     simd_h = str(SOURCES / "cpu" / "simd.h")
-    return set(
-        re.findall(r"^#define (\w+)", _output([*compiler, "-E", "-dM", "-x", "c++", simd_h]), re.M)
-    )
+    defined = _output([*compiler, "-E", "-dM", "-x", "c++", simd_h])
+    return set(re.findall(r"^#define (\w+)", defined, re.M))
 
 
 def _digest(*settings: object) -> str:

@@ -47,7 +47,8 @@ def _load(library: Path, build: dict[str, Any]) -> str | None:
         return f"{library} is not the file that was built, which had {size} bytes"
     least = (build.get("instruction_sets") or [""])[-1]
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in _CAPABILITIES.get(least, (capability,)):  # it would kill the process
+    # An instruction that a CPU does not know kills the process.
+    if capability not in _CAPABILITIES.get(least, (capability,)):
         return (
             f"the library needs a CPU with {least}, and this one is {capability} for torch; "
             "CXXFLAGS=-march=native builds it for this CPU"

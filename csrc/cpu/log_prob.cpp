@@ -50,7 +50,8 @@ SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDen
   }
 }
 
-// log p of one row, with its half angle in the longer type.
+// log p of one row, with its half angle in the longer type. FLATTEN lets the compiler leave out what a
+// family computes beside log p(mu).
 template <class Family, class T>
 FLATTEN T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_at_mode,
                             HalfAngle<Longer<T>> c) {

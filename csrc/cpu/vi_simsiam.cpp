@@ -90,10 +90,11 @@ template <class T> SIMD_CLONES double sum_of(const T *x, int64_t n) {
   constexpr int64_t width = 16;
   double partial[width] = {}, sum = 0;
   int64_t i = 0;
-  for (; i + width <= n; i += width)
+  for (; i + width <= n; i += width) {
     UNROLL
-  for (int64_t j = 0; j < width; ++j)
-    partial[j] += double{x[i + j]};
+    for (int64_t j = 0; j < width; ++j)
+      partial[j] += double{x[i + j]};
+  }
   for (; i < n; ++i)
     sum += double{x[i]};
   for (int64_t j = 0; j < width; ++j)
