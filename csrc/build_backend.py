@@ -57,9 +57,9 @@ LIBRARY, BUILD_INFO = "_C.so", "_build_info.json"  # in PACKAGE
 # would set flush-to-zero for the whole process.
 CXX_FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
 CXX_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-# The least x86-64 CPU of the library: AVX2, fused products. powerspherical_ext/_library.py asks
-# whether the CPU is one. CXXFLAGS, which come later, may name another.
-X86_FLAGS = ["-march=x86-64-v3"]
+# The least x86-64 CPU of the library, unless CXXFLAGS name another. powerspherical_ext/_library.py
+# asks whether the CPU has these instructions.
+X86_FLAGS = ["-mavx2", "-mfma"]
 # GCC takes a fifth less time with -O2 and the vectors of -O3 than with -O3, and another fifth less
 # without the passes below. The kernels are as fast: loops that need it are marked UNROLL.
 GCC_FLAGS = ["-ftree-vectorize", "-fvect-cost-model=dynamic"]
@@ -317,7 +317,9 @@ def cxx_compiler(cxx: list[str]) -> list[str]:
     """The C++ compiler with all flags of the library."""
     gcc_flags = [] if "clang" in _output([*cxx, "--version"]) else GCC_FLAGS
     own_flags = _words("CXXFLAGS")
-    x86_flags = X86_FLAGS if "__x86_64__" in _macros([*cxx, *own_flags]) else []
+    is_x86 = "__x86_64__" in _macros([*cxx, *own_flags])
+    names_cpu = any(flag.startswith("-march") for flag in own_flags)
+    x86_flags = X86_FLAGS if is_x86 and not names_cpu else []
     return [*cxx, *CXX_FLAGS, *gcc_flags, *x86_flags, *own_flags]
 
 
