@@ -315,11 +315,11 @@ def find_cxx() -> list[str] | None:
 
 def cxx_compiler(cxx: list[str]) -> list[str]:
     """The C++ compiler with all flags of the library."""
-    gcc_flags = [] if "clang" in _output([*cxx, "--version"]) else GCC_FLAGS
     own_flags = _words("CXXFLAGS")
-    is_x86 = "__x86_64__" in _macros([*cxx, *own_flags])
+    macros = _macros([*cxx, *own_flags])
+    gcc_flags = [] if "__clang__" in macros else GCC_FLAGS
     names_cpu = any(flag.startswith("-march") for flag in own_flags)
-    x86_flags = X86_FLAGS if is_x86 and not names_cpu else []
+    x86_flags = X86_FLAGS if "__x86_64__" in macros and not names_cpu else []
     return [*cxx, *CXX_FLAGS, *gcc_flags, *x86_flags, *own_flags]
 
 

@@ -35,7 +35,7 @@ DIMENSIONS = (2, 3, 8, 64, 512, 2048)
 BOUND = {  # in ulp
     ("kernels", torch.float32): 1,
     ("reference", torch.float32): 8,
-    ("kernels", torch.float64): 16,
+    ("kernels", torch.float64): 8,
     ("reference", torch.float64): 8,
 }
 
@@ -128,7 +128,8 @@ def test_accuracy_where_the_terms_cancel(family, dtype, path):
             expected = exact_log_prob(family, x, mu, concentration.item())
             peak = exact_log_prob(family, mu, mu, concentration.item())
             error = max(error, ulps(actual, expected, dtype, scale(path, expected, peak)))
-    assert error <= BOUND[path, dtype]
+    # docs/numerics.md: just before float64 rows are done again, more is lost than anywhere else.
+    assert error <= (16 if (path, dtype) == ("kernels", torch.float64) else BOUND[path, dtype])
 
 
 @each_concentrated
