@@ -21,33 +21,59 @@ constexpr int64_t kRowCost = 128; // see row_grain
 template <class T> using Longer = std::conditional_t<is_float32<T>, double, long double>;
 template <class T> constexpr double kAllowed = is_float32<T> ? 0x1p-27 : 0x1p-51;
 
-// The scalars of the rows of a tile.
+constexpr double kRatioError = 1e-11; // relative, of log_prob_ratio_for_float
+
+// The scalars of the rows of a tile. The sums are those of products of float rows, see ProductSum, or
+// of chords of double rows, see ChordSum.
 template <class T> struct LogDensities {
-  T kappa[kTile];
+  T kappa[kTile], log_prob[kTile];
   double sums[kChordSums][kTile], log_prob_at_mode[kTile], log_p[kTile], error[kTile];
+
+  // Returns whether the error of log p, in units of max(|log p|, 1), is allowed.
+  HD_INLINE bool suffices(int64_t r) const {
+    const double size = std::fabs(log_p[r]);
+    return error[r] <= kAllowed<T> * (size > 1 ? size : 1.0);
+  }
 };
+static_assert(int{kAngleProducts} == int{kChordSums});
 template <class T> struct Gradients : Scratch<T> {
   T kappa[kTile], upstream[kTile], log_prob_at_mode_dkappa[kTile], kappa_grad[kTile];
   Angles angles;
 };
 
+// Sets log p and its error, given kappa, log p(mu) and the sums. Returns the number of rows for which
+// the error is not allowed.
 template <class Family, class T>
-SIMD_CLONES FLATTEN void log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
+SIMD_CLONES FLATTEN int64_t log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
   constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
-  for (int64_t r = 0; r < n; ++r) {
-    const Chords<double> chords = chords_of_row(s.sums, r);
-    const HalfAngle<double> c = chords.half_angle();
-    const double ratio = Family::log_prob_ratio(double{s.kappa[r]}, dim, c);
-    s.log_p[r] = s.log_prob_at_mode[r] + ratio;
-    if constexpr (is_float32<T>) {
-      const double nearer = c.sin2 < c.cos2 ? c.sin2 : c.cos2;
-      const bool lost = nearer < 4 * kProductError || chords.lengths_differ();
-      s.error[r] = lost ? unknown : kProductError * std::fabs(ratio) / nearer;
-    } else {
+  if constexpr (is_float32<T>) {
+    double kappa[kTile], sin2[kTile];
+    std::copy(s.kappa, s.kappa + n, kappa);
+    for (int64_t r = 0; r < n; ++r)
+      sin2[r] = 0.5 - 0.5 * (s.sums[kXMu][r] / std::sqrt(s.sums[kXX][r] * s.sums[kMuMu][r]));
+    OverRows<Family>::log_prob_ratio_for_float(dim, n, kappa, sin2, s.log_p);
+    for (int64_t r = 0; r < n; ++r) {
+      const double ratio = s.log_p[r], cos2 = 1 - sin2[r], nearer = sin2[r] < cos2 ? sin2[r] : cos2;
+      s.error[r] = nearer < 4 * kProductError
+                       ? unknown
+                       : (kProductError / nearer + kRatioError) * std::fabs(ratio);
+      s.log_p[r] = s.log_prob_at_mode[r] + ratio;
+    }
+  } else {
+    for (int64_t r = 0; r < n; ++r) {
+      const Chords<double> chords = chords_of_row(s.sums, r);
       constexpr double eps = std::numeric_limits<double>::epsilon();
+      s.log_p[r] =
+          s.log_prob_at_mode[r] + Family::log_prob_ratio(s.kappa[r], dim, chords.half_angle());
       s.error[r] = chords.cancels() ? unknown : eps * std::fabs(s.log_prob_at_mode[r]);
     }
   }
+  int64_t bad = 0;
+  for (int64_t r = 0; r < n; ++r) {
+    s.log_prob[r] = static_cast<T>(s.log_p[r]);
+    bad += s.suffices(r) ? 0 : 1;
+  }
+  return bad;
 }
 
 // log p of one row, with its half angle in the longer type. FLATTEN lets the compiler leave out what a
@@ -65,7 +91,7 @@ FLATTEN T log_density_again(T kappa, const Dim<Longer<T>> &dim, double log_prob_
 // A family, as log_prob calls it: the loops of its functions over the rows of a tile. What calls
 // them is compiled once for all families.
 template <class T> struct LogProbFamily : LogProbOfPairsFamily<T> {
-  void (*log_densities)(const Dim<double> &, int64_t, LogDensities<T> &);
+  int64_t (*log_densities)(const Dim<double> &, int64_t, LogDensities<T> &);
   T (*again)(T, const Dim<Longer<T>> &, double, HalfAngle<Longer<T>>);
 };
 template <class Family, class T> const LogProbFamily<T> &functions_of(Family, const LogProb<T> &) {
@@ -74,27 +100,33 @@ template <class Family, class T> const LogProbFamily<T> &functions_of(Family, co
   return functions;
 }
 
-// Returns log p of row r as T.
-template <class T>
-T rounded(const LogProbFamily<T> &family, const Dim<Longer<T>> &dim, const LogDensities<T> &s,
-          int64_t r, const T *x, const T *mu, int64_t d) {
-  const double result = s.log_p[r];
-  if (s.error[r] <= kAllowed<T> * std::max(std::fabs(result), 1.0))
-    return static_cast<T>(result);
-  const T ratio = ratio_for(chords_of_row(s.sums, r), x, mu, d);
-  return family.again(s.kappa[r], dim, s.log_prob_at_mode[r],
-                      scaled_chords<Longer<T>>(ratio, x, mu, d).half_angle());
+template <class T> Chords<double> chords_of(const LogDensities<T> &s, int64_t r) {
+  if constexpr (!is_float32<T>)
+    return chords_of_row(s.sums, r);
+  double chords[kChordSums];
+  chords_of_products(s.sums[kXX][r], s.sums[kMuMu][r], s.sums[kXMu][r], chords);
+  return Chords<double>(chords);
 }
 
-// log p of the n rows of a tile, given kappa and log p(mu) in s.
+// Sets log p of the n rows of a tile, given kappa and log p(mu) in s.
 template <class T>
 void tile_log_probs(const LogProbFamily<T> &family, const Dim<double> &dim,
                     const Dim<Longer<T>> &longer, const T *const *x, const T *const *mu, int64_t n,
-                    int64_t d, LogDensities<T> &s, T *log_prob) {
-  chord_sums(x, mu, n, d, s.sums);
-  family.log_densities(dim, n, s);
+                    int64_t d, LogDensities<T> &s) {
+  if constexpr (is_float32<T>) {
+    const T *const *const rows[2] = {x, mu};
+    product_sums(rows, n, d, s.sums);
+  } else {
+    chord_sums(x, mu, n, d, s.sums);
+  }
+  if (family.log_densities(dim, n, s) == 0)
+    return;
   for (int64_t r = 0; r < n; ++r)
-    log_prob[r] = rounded(family, longer, s, r, x[r], mu[r], d);
+    if (!s.suffices(r)) {
+      const T ratio = ratio_for(chords_of(s, r), x[r], mu[r], d);
+      s.log_prob[r] = family.again(s.kappa[r], longer, s.log_prob_at_mode[r],
+                                   scaled_chords<Longer<T>>(ratio, x[r], mu[r], d).half_angle());
+    }
 }
 
 // Sets the angles of the n rows of a tile, which are those from row `at` on of the block.
@@ -137,19 +169,22 @@ SIMD_CLONES FLATTEN void kappa_gradients(const Dim<T> &dim, int64_t n, Gradients
                                        s.angles.template half_angle<T>(r));
 }
 
-// Returns whether |x| is 1 within the tolerance in each of n rows, given the sums of their chords.
-inline bool all_on_sphere(const double (&sums)[kChordSums][kTile], int64_t n, double tolerance) {
+// Returns whether |x| is 1 within the tolerance in each of n rows.
+template <class T>
+SIMD_CLONES bool all_on_sphere(const LogDensities<T> &s, int64_t n, double tolerance) {
   const double shortest = std::max(0.0, 1 - tolerance), longest = 1 + tolerance;
   const double least = shortest * shortest, most = longest * longest;
-  bool all = true;
+  int64_t all = 0;
   for (int64_t r = 0; r < n; ++r) {
-    const double xx = 0.25 * (sums[kMinus][r] + sums[kPlus][r]) + 0.5 * sums[kSquares][r];
-    all &= xx >= least && xx <= most;
+    const double xx =
+        is_float32<T> ? s.sums[kXX][r]
+                      : 0.25 * (s.sums[kMinus][r] + s.sums[kPlus][r]) + 0.5 * s.sums[kSquares][r];
+    all += xx >= least ? xx <= most ? 1 : 0 : 0;
   }
-  return all;
+  return all == n;
 }
 
-// Writes log p, and returns whether all values are on the sphere within the tolerance.
+// Writes log p, and returns whether all values are on the sphere within the tolerance, if it is not 0.
 template <class T>
 bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tolerance) {
   using Args = LogProb<T>;
@@ -162,10 +197,13 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
     LogDensities<T> s;
     std::copy(kappa, kappa + n, s.kappa);
     std::copy(log_prob_at_mode, log_prob_at_mode + n, s.log_prob_at_mode);
-    tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
+    tile_log_probs(family, dim, longer, x, mu, n, d, s);
+    std::copy(s.log_prob, s.log_prob + n, log_prob);
   };
   std::atomic<bool> on_sphere{true};
   const auto check = [&](const double *inverse_lengths, int64_t n) {
+    if (tolerance == 0)
+      return;
     bool all = true;
     for (int64_t i = 0; i < n; ++i)
       all &= std::fabs(1 / inverse_lengths[i] - 1) <= tolerance;
@@ -192,11 +230,10 @@ bool forward(const LogProbFamily<T> &family, const LogProb<T> &args, double tole
       read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa);
       if (!one_kappa)
         family.log_prob_at_mode(dim, n, s.kappa, s.log_prob_at_mode);
-      T log_prob[kTile];
-      tile_log_probs(family, dim, longer, x, mu, n, d, s, log_prob);
-      if (!all_on_sphere(s.sums, n, tolerance))
+      tile_log_probs(family, dim, longer, x, mu, n, d, s);
+      if (tolerance > 0 && !all_on_sphere(s, n, tolerance))
         on_sphere.store(false, std::memory_order_relaxed);
-      write_scalars(operands, Args::kLogProb, first, n, log_prob);
+      write_scalars(operands, Args::kLogProb, first, n, s.log_prob);
     }
   });
   return on_sphere;

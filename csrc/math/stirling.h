@@ -66,7 +66,7 @@ template <class T> HD_INLINE T digamma_difference(T b, T inv_a, T inv_s) {
     power *= zs;
     e = za * e + power;
   }
-  return log1p_of(b * inv_a) + (T(0.5) * u + w * sum);
+  return log1p_of_normal(b * inv_a) + (T(0.5) * u + w * sum);
 }
 
 // psi'(a) - psi'(s) = u + w/2 + u sum_k B_2k h_k;

@@ -88,8 +88,8 @@ HD_INLINE Moments<T> moments_from_debye(T kappa, T v, T log_area, T r, T value, 
   const T inv_r2 = T(1) / (v * v + kappa * kappa), p = v / r;
   constexpr T inv_2pi = T(0.5L / kPi);
   const T half = (T(0.5) + first) * inv_r2, inv_rv = T(1) / (r + v), ratio = v / (r + kappa);
-  const T at_mode =
-      v * (log_of((v + r) * inv_2pi) - ratio) + (T(0.5) * log_of(r * inv_2pi) - value);
+  const T at_mode = v * (log_of_normal((v + r) * inv_2pi) - ratio) +
+                    (T(0.5) * log_of_normal(r * inv_2pi) - value);
   T over_uniform = at_mode + log_area;
   if (v >= T(12)) {
     const T share = kappa / v, rise = kappa * kappa * inv_rv; // R - v

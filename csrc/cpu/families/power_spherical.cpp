@@ -57,7 +57,8 @@ SIMD_CLONES FLATTEN void at_mode_by_stirling(double b, int64_t n, const double *
     const double a = kappa[r] + b, s = kappa[r] + (b + b), inverse = 1 / (a * s);
     const double inv_a = s * inverse, inv_s = a * inverse;
     const double remainder = stirling_remainder(inv_s) - stirling_remainder(inv_a);
-    out[r] = b * log_of(s * inv_4pi_e) + ((a - 0.5) * log1p_of(b * inv_a) + remainder);
+    out[r] =
+        b * log_of_normal(s * inv_4pi_e) + ((a - 0.5) * log1p_of_normal(b * inv_a) + remainder);
   }
 }
 
@@ -71,8 +72,9 @@ SIMD_CLONES FLATTEN void over_uniform_by_stirling(double b, int64_t n, const dou
     const double k = kappa[r], a = k + b, s = k + (b + b), inverse = 1 / (a * s);
     const double inv_a = s * inverse, inv_s = a * inverse;
     const double remainder = stirling_remainder(inv_s) - stirling_remainder(inv_a) - at_zero;
-    const double grown = (b + b - 0.5) * log1p_of(k * inv_2b) - (b - 0.5) * log1p_of(k * inv_b);
-    out[r] = k * log1p_of(b * inv_a) + (grown + remainder);
+    const double grown =
+        (b + b - 0.5) * log1p_of_normal(k * inv_2b) - (b - 0.5) * log1p_of_normal(k * inv_b);
+    out[r] = k * log1p_of_normal(b * inv_a) + (grown + remainder);
   }
 }
 

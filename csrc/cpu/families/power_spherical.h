@@ -53,7 +53,7 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
                                                            const double *kappa, const double *sin2,
                                                            double *out) {
     for (int64_t r = 0; r < n; ++r)
-      out[r] = kappa[r] * log1p_for_float(-sin2[r]);
+      out[r] = kappa[r] * log1p_of_normal(-sin2[r]);
   }
 
 private:

@@ -23,7 +23,7 @@ template <> struct OverRows<SphericalCauchy> : LoopsOverRows<SphericalCauchy> {
                                                            double *out) {
     for (int64_t r = 0; r < n; ++r) {
       const double gap = SphericalCauchy::gap(rho[r]);
-      out[r] = -2 * dim.b * log1p_for_float(4 * rho[r] * sin2[r] / (gap * gap));
+      out[r] = -2 * dim.b * log1p_of_normal(4 * rho[r] * sin2[r] / (gap * gap));
     }
   }
 };

@@ -6,25 +6,38 @@
 
 namespace spherical {
 
-// The moments that are wanted of each row; set() keeps what row r had unless `keep`.
+// The moments that are wanted of each row, and whether DebyeSums::first is needed for them. copy()
+// copies those of row r of another tile to row `to`.
 struct AtModeOfRows {
+  static constexpr bool needs_first = false;
   double at_mode[kTile];
-  HD_INLINE void set(int64_t r, bool keep, const Moments<double> &a) {
-    at_mode[r] = keep ? a.log_prob_at_mode : at_mode[r];
+  HD_INLINE void set(int64_t r, const Moments<double> &a) { at_mode[r] = a.log_prob_at_mode; }
+  HD_INLINE void copy(const AtModeOfRows &from, int64_t r, int64_t to) {
+    at_mode[to] = from.at_mode[r];
   }
 };
 struct MeansOfRows {
+  static constexpr bool needs_first = true;
   double mean[kTile], one_minus_mean[kTile];
-  HD_INLINE void set(int64_t r, bool keep, const Moments<double> &a) {
-    mean[r] = keep ? a.mean : mean[r];
-    one_minus_mean[r] = keep ? a.one_minus_mean : one_minus_mean[r];
+  HD_INLINE void set(int64_t r, const Moments<double> &a) {
+    mean[r] = a.mean;
+    one_minus_mean[r] = a.one_minus_mean;
+  }
+  HD_INLINE void copy(const MeansOfRows &from, int64_t r, int64_t to) {
+    mean[to] = from.mean[r];
+    one_minus_mean[to] = from.one_minus_mean[r];
   }
 };
 struct UniformOfRows {
+  static constexpr bool needs_first = true;
   double over_uniform[kTile], one_minus_mean[kTile];
-  HD_INLINE void set(int64_t r, bool keep, const Moments<double> &a) {
-    over_uniform[r] = keep ? a.log_prob_at_mode_over_uniform : over_uniform[r];
-    one_minus_mean[r] = keep ? a.one_minus_mean : one_minus_mean[r];
+  HD_INLINE void set(int64_t r, const Moments<double> &a) {
+    over_uniform[r] = a.log_prob_at_mode_over_uniform;
+    one_minus_mean[r] = a.one_minus_mean;
+  }
+  HD_INLINE void copy(const UniformOfRows &from, int64_t r, int64_t to) {
+    over_uniform[to] = from.over_uniform[r];
+    one_minus_mean[to] = from.one_minus_mean[r];
   }
 };
 
