@@ -70,7 +70,7 @@ template <class Family> struct LoopsOverRows {
     for (int64_t r = 0; r < n; ++r)
       out[r] = Family::kl_uniform_dkappa(kappa[r], dim);
   }
-  // To a relative 1e-11: the result is rounded to float later. sin2[r] is at most 1 - 1e-6.
+  // To a relative 1e-11 where sin2[r] is at most 1 - 1e-6. The result is rounded to float later.
   SIMD_CLONES FLATTEN static void log_prob_ratio_for_float(const Dim<double> &dim, int64_t n,
                                                            const double *kappa, const double *sin2,
                                                            double *out) {

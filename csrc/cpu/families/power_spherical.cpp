@@ -120,6 +120,17 @@ void PS::log_prob_at_mode(const Dim<double> &dim, int64_t n, const double *kappa
     at_mode_by_stirling(dim.b, n, kappa, out);
 }
 
+template <class T>
+void PS::log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n, const T *kappa, T *out) {
+  double wide[kTile], slope[kTile];
+  std::copy(kappa, kappa + n, wide);
+  slopes_at_mode(double{dim.b}, n, wide, slope);
+  for (int64_t r = 0; r < n; ++r)
+    out[r] = static_cast<T>(slope[r]);
+}
+template void PS::log_prob_at_mode_dkappa(const Dim<float> &, int64_t, const float *, float *);
+template void PS::log_prob_at_mode_dkappa(const Dim<double> &, int64_t, const double *, double *);
+
 void PS::log_prob_at_mode_over_uniform(const Dim<double> &dim, int64_t n, const double *kappa,
                                        double *out) {
   over_uniform_from_one(dim, n, kappa, out);

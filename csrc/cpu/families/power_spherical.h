@@ -11,6 +11,8 @@ namespace spherical {
 template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
   using LoopsOverRows<PowerSpherical>::log_prob_at_mode; // of kappas in float
   static void log_prob_at_mode(const Dim<double> &dim, int64_t n, const double *kappa, double *out);
+  template <class T>
+  static void log_prob_at_mode_dkappa(const Dim<T> &dim, int64_t n, const T *kappa, T *out);
   static void log_prob_at_mode_over_uniform(const Dim<double> &dim, int64_t n, const double *kappa,
                                             double *out);
   static void kl_uniform_for_float(const Dim<double> &dim, int64_t n, const double *kappa,
