@@ -189,25 +189,52 @@ SIMD_CLONES Chords<S> scaled_chords(T ratio, const T *x, const T *mu, int64_t d)
   return Chords<S>(sums);
 }
 
+template <class T> HD_INLINE Orthogonal<T> rounded(const Orthogonal<double> &part) {
+  return {static_cast<T>(part.ratio), static_cast<T>(part.rest)};
+}
+
+// Puts row r of the gradient in b: `step` times the part of a that is orthogonal to b.
+template <class T, class Width>
+HD_INLINE void put_gradient(const Places<T> &out, int64_t r, Width d, bool exact, double step,
+                            const Orthogonal<double> &part, const T *a, const T *b) {
+  if (!out.row)
+    return;
+  if (exact) {
+    out.put(r, d, [=](int64_t i) __attribute__((always_inline)) {
+      return static_cast<T>(step * part.exact_element(a[i], b[i]));
+    });
+    return;
+  }
+  const Orthogonal<T> of_a = rounded<T>(part);
+  out.put(r, d, [=](int64_t i) __attribute__((always_inline)) {
+    return static_cast<T>(step) * of_a.element(a[i], b[i]);
+  });
+}
+
 template <class T>
-SIMD_CLONES void angle_gradients(const Angles &angles, const Angles::Parts &part, const T *const *a,
-                                 const T *const *b, int64_t at, int64_t n, int64_t d,
-                                 const Places<T> &out) {
+SIMD_CLONES void angle_gradients(const Angles &angles, const T *const *x, const T *const *mu,
+                                 int64_t at, int64_t n, int64_t d, const Places<T> &of_x,
+                                 const Places<T> &of_mu) {
+  const bool both = of_x.row && of_mu.row && !of_x.adds && !of_mu.adds;
   with_width(d, [&](auto width) __attribute__((always_inline)) {
     for (int64_t r = 0; r < n; ++r) {
-      const T *ar = a[r], *br = b[r];
-      const Orthogonal<double> exact{part.ratio[at + r], part.rest[at + r]};
+      const Orthogonal<double> x_part = angles.x_part.row(at + r);
+      const Orthogonal<double> mu_part = angles.mu_part.row(at + r);
       const double step = angles.step[at + r];
-      if (angles.exact[at + r]) {
-        out.put(r, width, [=](int64_t i) __attribute__((always_inline)) {
-          return static_cast<T>(step * exact.exact_element(br[i], ar[i]));
-        });
+      const bool exact = angles.exact[at + r];
+      const T *xr = x[r], *mur = mu[r];
+      if (!both || exact) {
+        put_gradient(of_mu, r, width, exact, step, x_part, xr, mur);
+        put_gradient(of_x, r, width, exact, step, mu_part, mur, xr);
         continue;
       }
-      const Orthogonal<T> rounded{static_cast<T>(exact.ratio), static_cast<T>(exact.rest)};
-      out.put(r, width, [=](int64_t i) __attribute__((always_inline)) {
-        return static_cast<T>(step) * rounded.element(br[i], ar[i]);
-      });
+      const Orthogonal<T> of_xr = rounded<T>(x_part), of_mur = rounded<T>(mu_part);
+      T *to_mu = of_mu.row[r], *to_x = of_x.row[r];
+      for (int64_t i = 0; i < width; ++i) { // both in one pass, which reads each element once
+        const T xi = xr[i], mui = mur[i];
+        to_mu[i] = static_cast<T>(step) * of_xr.element(xi, mui);
+        to_x[i] = static_cast<T>(step) * of_mur.element(mui, xi);
+      }
     }
   });
 }
@@ -222,15 +249,13 @@ template void chord_sums(const float *const *, const float *const *, int64_t, in
                          double (&)[kChordSums][kTile]);
 template void sample_sums(const float *const *, const float *const *, const float *const *, int64_t,
                           int64_t, double (&)[kSampleSums][kTile]);
-template void angle_gradients(const Angles &, const Angles::Parts &, const float *const *,
-                              const float *const *, int64_t, int64_t, int64_t,
-                              const Places<float> &);
+template void angle_gradients(const Angles &, const float *const *, const float *const *, int64_t,
+                              int64_t, int64_t, const Places<float> &, const Places<float> &);
 template void chord_sums(const double *const *, const double *const *, int64_t, int64_t,
                          double (&)[kChordSums][kTile]);
 template void sample_sums(const double *const *, const double *const *, const double *const *,
                           int64_t, int64_t, double (&)[kSampleSums][kTile]);
-template void angle_gradients(const Angles &, const Angles::Parts &, const double *const *,
-                              const double *const *, int64_t, int64_t, int64_t,
-                              const Places<double> &);
+template void angle_gradients(const Angles &, const double *const *, const double *const *, int64_t,
+                              int64_t, int64_t, const Places<double> &, const Places<double> &);
 
 } // namespace spherical

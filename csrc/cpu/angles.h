@@ -59,6 +59,8 @@ Chords<long double> scaled_chords(double ratio, const double *x, const double *m
 struct Angles {
   struct Parts {
     double ratio[kTile], rest[kTile];
+
+    HD_INLINE Orthogonal<double> row(int64_t r) const { return {ratio[r], rest[r]}; }
   };
   double sin2[kTile], cos2[kTile], inverse[kTile], step[kTile];
   Parts x_part, mu_part;
@@ -81,11 +83,11 @@ struct Angles {
   }
 };
 
-// The rows of the gradients in a of functions of the angle between a and b: `step` times the part
-// of b that is orthogonal to a. a and b are [n] pointers to [d], and the angles those from row `at`
-// on.
+// The rows of the gradients in x and in mu of functions of the angle between them: `step` times the
+// part of the other vector that is orthogonal to it. x and mu are [n] pointers to [d], and the angles
+// those from row `at` on. A result without rows is left out.
 template <class T>
-void angle_gradients(const Angles &angles, const Angles::Parts &part, const T *const *a,
-                     const T *const *b, int64_t at, int64_t n, int64_t d, const Places<T> &out);
+void angle_gradients(const Angles &angles, const T *const *x, const T *const *mu, int64_t at,
+                     int64_t n, int64_t d, const Places<T> &of_x, const Places<T> &of_mu);
 
 } // namespace spherical

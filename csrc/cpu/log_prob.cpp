@@ -278,18 +278,13 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
     if (!writes_vectors)
       return;
     family.set_steps(args.dim, at, n, s);
-    const auto gradient = [&](bool of_mu, const Places<T> &to) {
-      if (of_mu)
-        angle_gradients(s.angles, s.angles.x_part, mu, x, at, n, d, to);
-      else
-        angle_gradients(s.angles, s.angles.mu_part, x, mu, at, n, d, to);
-    };
-    if (out.row)
-      gradient(sums_mu, out);
-    if (operands.needs(other)) {
-      gradient(!sums_mu, {result_rows(operands, other, first, n, s.out), false});
+    const bool needs_other = operands.needs(other);
+    const Places<T> other_out{needs_other ? result_rows(operands, other, first, n, s.out) : nullptr,
+                              false};
+    angle_gradients(s.angles, x, mu, at, n, d, sums_mu ? other_out : out,
+                    sums_mu ? out : other_out);
+    if (needs_other)
       finish_rows(operands, other, first, n, s.out);
-    }
   };
   const auto scalars = [&](int64_t first, int64_t n, Gradients<T> &s) {
     if (!needs_kappa)
@@ -317,11 +312,8 @@ bool backward_of_pairs(const LogProbBackwardFamily<T> &family, const LogProbBack
     measure(x, mu, 0, 1, d, s.angles);
     family.set_steps(args.dim, 0, 1, s);
     family.set_kappa_gradients(args.dim, 1, s);
-    const Places<T> place{&out, false};
-    if (of_mu)
-      angle_gradients(s.angles, s.angles.x_part, mu, x, 0, 1, d, place);
-    else
-      angle_gradients(s.angles, s.angles.mu_part, x, mu, 0, 1, d, place);
+    const Places<T> place{&out, false}, nowhere{nullptr, false};
+    angle_gradients(s.angles, x, mu, 0, 1, d, of_mu ? nowhere : place, of_mu ? place : nowhere);
     return s.kappa_grad[0];
   };
   return log_prob_backward_of_pairs(family, args, again);

@@ -149,16 +149,16 @@ template <class T> void rows(const LossFamily<T> &family, const VISimSiamLoss<T>
         if (!writes_vectors)
           continue;
         family.set_steps(dim, static_cast<double>(args.beta), at, n, s);
-        const auto gradient = [&](int k, const Angles::Parts &part, const T *const *a,
-                                  const T *const *b, TileRows<T> &results) {
-          if (!operands.needs(k))
-            return;
-          angle_gradients(s.angles, part, a, b, at, n, d,
-                          Places<T>{result_rows(operands, k, first, n, results), false});
-          finish_rows(operands, k, first, n, results);
+        const auto places = [&](int k, TileRows<T> &results) {
+          return Places<T>{
+              operands.needs(k) ? result_rows(operands, k, first, n, results) : nullptr, false};
         };
-        gradient(Args::kGradPred, s.angles.x_part, mu, x, grad_pred);
-        gradient(Args::kGradTarget, s.angles.mu_part, x, mu, grad_target);
+        angle_gradients(s.angles, x, mu, at, n, d, places(Args::kGradTarget, grad_target),
+                        places(Args::kGradPred, grad_pred));
+        if (operands.needs(Args::kGradPred))
+          finish_rows(operands, Args::kGradPred, first, n, grad_pred);
+        if (operands.needs(Args::kGradTarget))
+          finish_rows(operands, Args::kGradTarget, first, n, grad_target);
       }
       family.log_prob_at_mode_over_uniform(dim, size, s.kappa, s.log_prob_at_mode_over_uniform);
       family.set_losses(dim, size, s);
