@@ -150,7 +150,7 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
     const ImplicitGradientPoint<T> point(kappa, dim, c);
     T sum, centered = point.centered;
     implicit_gradient_sum(point.inv_top, point.x, point.l, implicit_gradient_order(point.top), sum);
-    T q = point.implicit_gradient_expansion(sum);
+    T q = implicit_gradient_expansion(point.inv_top, point.l, sum);
     for (T i = point.n - T(1); i >= T(0); i -= T(1))
       point.step_down(i, dim.b, centered, q);
     if (!point.raises_b(centered))
@@ -197,13 +197,6 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
       centered = log_cos2 + digamma_difference(b, inv_top, T(1) / (top + b));
     }
 
-    // q at top = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l): perturbation of the Stein equation in
-    // 1/a, with Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, implicit_gradient_sum.
-    HD_INLINE T implicit_gradient_expansion(T sum) const {
-      const T near = T(1) + l * (T(-0.5) + l * T(1.0 / 12));
-      const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
-      return inv_top * (first + inv_top * sum);
-    }
     // Takes c and q from a + i + 1 to a + i.
     HD_INLINE void step_down(T i, T b, T &c, T &q) const {
       const T ai = a + i, si = ai + b, inv = T(1) / (ai * si), inv_a = si * inv;
@@ -215,6 +208,14 @@ struct PowerSpherical : ExponentialForm<PowerSpherical> {
       return a < ImplicitGradient<T>::a_min && sin2 < ImplicitGradient<T>::sin2_series && c >= T(0);
     }
   };
+
+  // q = (1/a) sum_k a^-k sum_{j<=k} x^j Q_kj(l): perturbation of the Stein equation in 1/a, with
+  // Q_0 = l/(e^l - 1) in closed form, given the sum over k >= 1, implicit_gradient_sum.
+  template <class T> static HD_INLINE T implicit_gradient_expansion(T inv_a, T l, T sum) {
+    const T near = T(1) + l * (T(-0.5) + l * T(1.0 / 12));
+    const T first = std::fabs(l) < T(1e-3) ? near : l / expm1_of(l);
+    return inv_a * (first + inv_a * sum);
+  }
 
   // Adds term i + 1 to sum_n t_n (c + H_n), given t_i and H_i, which become the next.
   template <class T>

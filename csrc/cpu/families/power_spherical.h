@@ -23,17 +23,29 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
   template <class T>
   SIMD_CLONES FLATTEN static void implicit_gradient(const Dim<T> &dim, int64_t n, const T *kappa,
                                                     const HalfAngle<T> *c, T *out) {
-    Rows<T> rows;
+    Rows<T> rows, few;
     expand(dim, n, kappa, c, rows);
-    step_down(dim, n, rows);
-    T raised = T(0);
+    int64_t steps[kTile], count = 0; // the rows that step down
     for (int64_t r = 0; r < n; ++r) {
-      rows.raises_b[r] = rows.point(r).raises_b(rows.centered[r]) ? T(1) : T(0);
-      raised += rows.raises_b[r];
       out[r] = T(0.5) * rows.q[r];
+      steps[count] = r;
+      count += rows.n[r] > T(0);
+    }
+    if (count == 0)
+      return;
+    for (int64_t i = 0; i < count; ++i)
+      few.copy(rows, steps[i], i);
+    T some[kTile], raised = T(0);
+    step_down(dim, count, few);
+    for (int64_t i = 0; i < count; ++i) {
+      few.raises_b[i] = few.point(i).raises_b(few.centered[i]) ? T(1) : T(0);
+      raised += few.raises_b[i];
+      some[i] = T(0.5) * few.q[i];
     }
     if (raised > T(0))
-      add_series(dim, n, rows, out);
+      add_series(dim, count, few, some);
+    for (int64_t i = 0; i < count; ++i)
+      out[steps[i]] = some[i];
   }
 
   template <class T>
@@ -66,13 +78,20 @@ private:
         centered[kTile];
     T q[kTile], raises_b[kTile];
 
+    // Copies what steps need of row r of another tile to row `to`.
+    HD_INLINE void copy(const Rows &from, int64_t r, int64_t to) {
+      a[to] = from.a[r];
+      sin2[to] = from.sin2[r];
+      cos2[to] = from.cos2[r];
+      n[to] = from.n[r];
+      centered[to] = from.centered[r];
+      q[to] = from.q[r];
+    }
     HD_INLINE PS::ImplicitGradientPoint<T> point(int64_t r) const {
       PS::ImplicitGradientPoint<T> point;
       point.a = a[r];
       point.sin2 = sin2[r];
       point.cos2 = cos2[r];
-      point.inv_top = inv_top[r];
-      point.l = l[r];
       return point;
     }
   };
@@ -103,7 +122,7 @@ private:
       store(sum, rows.q + r);
     }
     for (int64_t r = 0; r < n; ++r)
-      rows.q[r] = rows.point(r).implicit_gradient_expansion(rows.q[r]);
+      rows.q[r] = PS::implicit_gradient_expansion(rows.inv_top[r], rows.l[r], rows.q[r]);
   }
 
   template <class T> static HD_INLINE void step_down(const Dim<T> &dim, int64_t n, Rows<T> &rows) {
