@@ -42,21 +42,16 @@ SIMD_CLONES void project_wide(const T *const *g, const T *const *mu, int64_t n, 
   }
 }
 
-// Projects each row in few dimensions, where that difference can be small: the component along mu
-// is removed twice.
+// Projects each row in few dimensions, where that difference can be small: the component along mu is
+// removed twice, from the normals by columns.
 template <class T>
-SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t n, int64_t d,
+SIMD_CLONES void project_narrow(Columns<T> &g, const Columns<T> &mu, int64_t n, int64_t d,
                                 Samples<T> &s) {
-  Columns<T> by_g, by_mu;
-  by_mu.read(mu, n, d);
   T dot[kTile] = {}, again[kTile] = {}, mu_mu[kTile] = {}, squared[kTile] = {};
-  for (int64_t r = 0; r < n; ++r)
-    for (int64_t i = 0; i < d; ++i)
-      by_g.at[i][r] = g[r * width + i];
   for (int64_t i = 0; i < d; ++i)
     for (int64_t r = 0; r < n; ++r) {
-      dot[r] += by_g.at[i][r] * by_mu.at[i][r];
-      mu_mu[r] += by_mu.at[i][r] * by_mu.at[i][r];
+      dot[r] += g.at[i][r] * mu.at[i][r];
+      mu_mu[r] += mu.at[i][r] * mu.at[i][r];
     }
   for (int64_t r = 0; r < n; ++r) {
     s.length[r] = std::sqrt(mu_mu[r]);
@@ -65,22 +60,29 @@ SIMD_CLONES void project_narrow(T *g, int64_t width, const T *const *mu, int64_t
   }
   for (int64_t i = 0; i < d; ++i)
     for (int64_t r = 0; r < n; ++r) {
-      by_g.at[i][r] -= s.removed[r] * by_mu.at[i][r];
-      again[r] += by_g.at[i][r] * by_mu.at[i][r];
+      g.at[i][r] -= s.removed[r] * mu.at[i][r];
+      again[r] += g.at[i][r] * mu.at[i][r];
     }
   for (int64_t r = 0; r < n; ++r)
     again[r] /= mu_mu[r];
   for (int64_t i = 0; i < d; ++i)
     for (int64_t r = 0; r < n; ++r) {
-      by_g.at[i][r] -= again[r] * by_mu.at[i][r];
-      squared[r] += by_g.at[i][r] * by_g.at[i][r];
+      g.at[i][r] -= again[r] * mu.at[i][r];
+      squared[r] += g.at[i][r] * g.at[i][r];
     }
   for (int64_t r = 0; r < n; ++r) {
     s.s[r] = T(0.5) * squared[r];
     s.removed[r] = 0;
-    for (int64_t i = 0; i < d; ++i)
-      g[r * width + i] = by_g.at[i][r];
   }
+}
+
+// Makes the projected normals the samples.
+template <class T>
+SIMD_CLONES void combine_columns(const Samples<T> &s, const Columns<T> &mu, int64_t n, int64_t d,
+                                 Columns<T> &g) {
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t r = 0; r < n; ++r)
+      g.at[i][r] = s.along_mu[r] * mu.at[i][r] + s.along_g[r] * g.at[i][r];
 }
 
 // The exponentials of the first proposal of each row, from its words [n, 4].
@@ -163,6 +165,7 @@ template <class T> void forward(const RSampleFamily<T> &family, const RSample<T>
   const int64_t d = operands.rows.d, width = padded<T>(d), most = tile_rows(width);
   // Memory answers while the normals are computed.
   const bool fetches = operands.rows.n * d >= kFetchedFrom;
+  const bool by_columns = d < kColumnwiseBelow;
   parallel_for(operands.rows.n, row_grain(d, 4, kForwardRowCost), [&](int64_t begin, int64_t end) {
     std::vector<T> normals(static_cast<size_t>(most * width));
     T *g = normals.data();
@@ -170,6 +173,7 @@ template <class T> void forward(const RSampleFamily<T> &family, const RSample<T>
     for (int64_t r = 0; r < most; ++r)
       g_rows[r] = g + r * width;
     TileRows<T> mu_rows, sample_rows;
+    Columns<T> g_columns, mu_columns;
     Samples<T> s;
     WordBlocks proposals{};
     std::fill_n(proposals.block, kMaxWordBlocks, 1); // see ProposalNoise
@@ -185,10 +189,13 @@ template <class T> void forward(const RSampleFamily<T> &family, const RSample<T>
         fetch_samples(elements);
       });
       static_assert(kColumnwiseBelow == kReorthogonalised);
-      if (d < kColumnwiseBelow)
-        project_narrow(g, width, mu, n, d, s);
-      else
+      if (by_columns) {
+        g_columns.read(g_rows, n, d);
+        mu_columns.read(mu, n, d);
+        project_narrow(g_columns, mu_columns, n, d, s);
+      } else {
         project_wide(g_rows, mu, n, d, s);
+      }
       read_concentrations(operands, Args::kKappa, first, n, family.upper_bound, s.kappa);
       for (int64_t r = 0; r < n; ++r)
         proposals.row[r] = stream.row + static_cast<uint64_t>(r);
@@ -197,7 +204,12 @@ template <class T> void forward(const RSampleFamily<T> &family, const RSample<T>
       family.sample_at_once(args.dim, n, s.kappa, s, s.coefficients, s.done);
       family.tile_coefficients(stream, args.dim, n, s);
       set_coefficients(n, s);
-      combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, Places<T>{samples, false});
+      if (by_columns) {
+        combine_columns(s, mu_columns, n, d, g_columns);
+        g_columns.write(samples, n, d);
+      } else {
+        combine_rows(s.along_mu, mu, s.along_g, g_rows, n, d, Places<T>{samples, false});
+      }
       if (operands.needs(Args::kRounded))
         for (int64_t r = 0; r < n; ++r)
           write_row(operands, Args::kRounded, first + r, samples[r]);

@@ -36,8 +36,9 @@ template <class T> HD_INLINE bool is_one_row(const T *const *rows, int64_t n) {
 template <class T> struct Columns {
   T at[kColumnwiseBelow][kTile];
 
-  // rows is [n] pointers to [d]. This is compiled in tile.cpp, for float and double.
+  // rows is [n] pointers to [d]. These are compiled in tile.cpp, for float and double.
   void read(const T *const *rows, int64_t n, int64_t d);
+  void write(T *const *rows, int64_t n, int64_t d) const;
 };
 
 // Where the rows of a result go, each [d]: row r replaces `row[r]`, or is added to it. Rows that are
