@@ -50,21 +50,21 @@ def concentration_of(
 
     ``function`` is `kl_uniform` or `mean_resultant_length`, which both increase from 0. The result
     is NaN where the value is negative, or larger than at the largest concentration of the dtype,
-    or a mean cosine of 1. A value that is beyond an end by ``rounding`` counts as that end. The
-    derivative is 1/function'(kappa).
+    or a mean cosine of 1. A value that is beyond an end by ``rounding``, or beyond the last one by
+    its own rounding, counts as that end. The derivative is 1/function'(kappa).
     """
     solver = torch.ops.powerspherical_ext.concentration_of if is_traced() else _Inverse.apply
-    last = largest(family, dtype)
-    result: Tensor = solver(wide(value), int(function), d, family.index, last, rounding)
+    last, eps = largest(family, dtype), torch.finfo(dtype).eps
+    result: Tensor = solver(wide(value), int(function), d, family.index, last, rounding, eps)
     return result.to(dtype)
 
 
 @python_op(
-    "concentration_of(Tensor value, int function, int d, int family, float last, float rounding)"
-    " -> Tensor"
+    "concentration_of(Tensor value, int function, int d, int family, float last, float rounding,"
+    " float eps) -> Tensor"
 )
 def _concentration_of(
-    value: Tensor, function: int, d: int, family: int, last: float, rounding: float
+    value: Tensor, function: int, d: int, family: int, last: float, rounding: float, eps: float
 ) -> Tensor:
     law, of_kl = FAMILIES[family], function == ScalarFunction.KL_UNIFORM
 
@@ -85,7 +85,8 @@ def _concentration_of(
 
     top = at(ScalarFunction(function), torch.full_like(value, last))
     middle = at(ScalarFunction(function), torch.full_like(value, last / 2))
-    reachable = (value > 0) & (value <= top) & (of_kl or value < 1)
+    below_1 = of_kl or value < 1
+    reachable = (value > 0) & (value <= top) & below_1
     target = straight(torch.where(reachable, value, middle))[0]
 
     def excess(kappa: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +96,8 @@ def _concentration_of(
     scale = 1 / mean_cosine_slope_at_0(d, law)
     kappa = Domain(scale, law.upper_bound, last).solve(excess, target, _STEPS)
     kappa = torch.where(reachable, kappa, torch.nan)
-    kappa = torch.where((value > top) & (value <= top + rounding), last, kappa)
+    at_end = (value > top) & (value <= top * (1 + 4 * eps) + rounding) & below_1
+    kappa = torch.where(at_end, last, kappa)
     return torch.where((value <= 0) & (value >= -rounding), 0.0, kappa)
 
 
@@ -104,9 +106,15 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        value: Tensor, function: int, d: int, family: int, last: float, rounding: float
+        value: Tensor,
+        function: int,
+        d: int,
+        family: int,
+        last: float,
+        rounding: float,
+        eps: float,
     ) -> Tensor:
-        return _concentration_of(value, function, d, family, last, rounding)
+        return _concentration_of(value, function, d, family, last, rounding, eps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -122,7 +130,7 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return grad / _Inverse._slope(ctx), None, None, None, None, None
+        return grad / _Inverse._slope(ctx), None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:

@@ -25,6 +25,7 @@ from torch.distributions import kl_divergence
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from powerspherical_ext import HypersphericalUniform, PowerSpherical
+from powerspherical_ext.inverse.concentration import largest
 from powerspherical_ext.reference import log_area
 
 RATES = ("kl", "entropy", "cosine", "cap")
@@ -96,6 +97,18 @@ def test_round_trip(rate, family, d):
         grid = kappas(family, dtype)
         grid = grid[grid < 1] if family.declared.is_bounded else grid
         assert_round_trip(family, rate, d, grid[:: 3 if rate == "cap" else 1], tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [2, 3, 4, 5, 64])
+@each_concentrated
+@each_rate
+def test_round_trip_at_the_largest_concentration(rate, family, d, dtype):
+    """Its quantity, rounded, may be beyond that of every number of the dtype."""
+    kappa = torch.tensor([largest(family.declared, dtype)], dtype=dtype)
+    value = rate_of(rate, law(family, d, kappa, dtype))
+    found = from_rate(family, rate, d, value, validate_args=False).concentration
+    assert found <= kappa or (rate == "cosine" and value == 1)
 
 
 @pytest.mark.slow

@@ -103,8 +103,8 @@ def python_calls(kappa):
             (y, y.mT, *law, largest(op_calls.FAMILY, dtype), eps),
         )
     for function in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.MEAN_RESULTANT_LENGTH):
-        last = largest(op_calls.FAMILY, kappa.dtype)
-        yield raw.concentration_of.default, (y.mT, function, *law, last, 0.0)
+        last, eps = largest(op_calls.FAMILY, kappa.dtype), torch.finfo(kappa.dtype).eps
+        yield raw.concentration_of.default, (y.mT, function, *law, last, 0.0, eps)
 
 
 @each_family

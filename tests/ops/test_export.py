@@ -141,7 +141,7 @@ def raw_calls():
     angle = raw.angle_quantile(sin2, kappa.detach(), *law, sin2.dtype)
     yield (lambda x, p: raw.concentration_of_cap(x, p, *law, last, eps)), (angle, sin2)
     for function in (ops.ScalarFunction.KL_UNIFORM, ops.ScalarFunction.MEAN_RESULTANT_LENGTH):
-        yield (lambda x, f=function: raw.concentration_of(x, int(f), *law, last, 0.0)), (sin2,)
+        yield (lambda x, f=function: raw.concentration_of(x, int(f), *law, last, 0.0, eps)), (sin2,)
 
 
 def test_raw_ops_called_directly_have_gradients():
