@@ -28,6 +28,7 @@ constexpr double kRatioError = 1e-11; // relative, of log_prob_ratio_for_float
 template <class T> struct LogDensities {
   T kappa[kTile], log_prob[kTile];
   double sums[kChordSums][kTile], log_prob_at_mode[kTile], log_p[kTile], error[kTile];
+  double sin2[kTile]; // of float rows
 
   // Returns whether the error of log p, in units of max(|log p|, 1), is allowed.
   HD_INLINE bool suffices(int64_t r) const {
@@ -47,13 +48,14 @@ template <class Family, class T>
 SIMD_CLONES FLATTEN int64_t log_densities(const Dim<double> &dim, int64_t n, LogDensities<T> &s) {
   constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
   if constexpr (is_float32<T>) {
-    double kappa[kTile], sin2[kTile];
+    double kappa[kTile];
     std::copy(s.kappa, s.kappa + n, kappa);
     for (int64_t r = 0; r < n; ++r)
-      sin2[r] = 0.5 - 0.5 * (s.sums[kXMu][r] / std::sqrt(s.sums[kXX][r] * s.sums[kMuMu][r]));
-    OverRows<Family>::log_prob_ratio_for_float(dim, n, kappa, sin2, s.log_p);
+      s.sin2[r] = 0.5 - 0.5 * (s.sums[kXMu][r] / std::sqrt(s.sums[kXX][r] * s.sums[kMuMu][r]));
+    OverRows<Family>::log_prob_ratio_for_float(dim, n, kappa, s.sin2, s.log_p);
     for (int64_t r = 0; r < n; ++r) {
-      const double ratio = s.log_p[r], cos2 = 1 - sin2[r], nearer = sin2[r] < cos2 ? sin2[r] : cos2;
+      const double ratio = s.log_p[r], sin2 = s.sin2[r], cos2 = 1 - sin2;
+      const double nearer = sin2 < cos2 ? sin2 : cos2;
       s.error[r] = nearer < 4 * kProductError
                        ? unknown
                        : (kProductError / nearer + kRatioError) * std::fabs(ratio);
