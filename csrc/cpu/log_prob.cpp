@@ -280,13 +280,10 @@ void backward(const LogProbBackwardFamily<T> &family, const LogProbBackward<T> &
     if (!writes_vectors)
       return;
     family.set_steps(args.dim, at, n, s);
-    const bool needs_other = operands.needs(other);
-    const Places<T> other_out{needs_other ? result_rows(operands, other, first, n, s.out) : nullptr,
-                              false};
+    const Places<T> other_out{result_rows(operands, other, first, n, s.out), false};
     angle_gradients(s.angles, x, mu, at, n, d, sums_mu ? other_out : out,
                     sums_mu ? out : other_out);
-    if (needs_other)
-      finish_rows(operands, other, first, n, s.out);
+    finish_rows(operands, other, first, n, s.out);
   };
   const auto scalars = [&](int64_t first, int64_t n, Gradients<T> &s) {
     if (!needs_kappa)

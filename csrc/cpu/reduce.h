@@ -56,12 +56,9 @@ void for_each_tile(const RowOperands<T, I, O> &operands, const Sums &sums, int64
       for_each_row(
           begin, end, block,
           [&](int64_t first, int64_t n) {
-            return Places<T>{needed ? result_rows(operands, k, first, n, rows) : nullptr, false};
+            return Places<T>{result_rows(operands, k, first, n, rows), false};
           },
-          [&](int64_t first, int64_t n) {
-            if (needed)
-              finish_rows(operands, k, first, n, rows);
-          });
+          [&](int64_t first, int64_t n) { finish_rows(operands, k, first, n, rows); });
     });
     return;
   }

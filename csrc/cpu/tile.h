@@ -32,6 +32,17 @@ template <class T> HD_INLINE bool is_one_row(const T *const *rows, int64_t n) {
   return same;
 }
 
+// Writes the r in [0, n) with selects(r) to rows, in order, and returns their number.
+template <class Selects>
+HD_INLINE int64_t select_rows(int64_t n, const Selects &selects, int64_t *rows) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < n; ++r) {
+    rows[count] = r;
+    count += selects(r);
+  }
+  return count;
+}
+
 // The columns of a tile of narrow rows: at[i][r] is element i of row r.
 template <class T> struct Columns {
   T at[kColumnwiseBelow][kTile];

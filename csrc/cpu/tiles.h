@@ -93,10 +93,12 @@ const T *const *read_rows(const RowOperands<T, I, O> &operands, int k, int64_t f
 }
 
 // Returns pointers to where n rows [d] of result k go, from row `first` on: their places, or the
-// buffer of `tile`, from which finish_rows stores them.
+// buffer of `tile`, from which finish_rows stores them. They are null if the result is not needed.
 template <class T, int I, int O>
 T *const *result_rows(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,
                       TileRows<T> &tile) {
+  if (!operands.needs(k))
+    return nullptr;
   if (operands.is_native(k))
     for_each_offset(operands.rows, k, first, n, [&](int64_t r, int64_t offset) {
       tile.row[r] = static_cast<T *>(operands.results[k - I]) + offset;
@@ -119,11 +121,11 @@ void write_row(const RowOperands<T, I, O> &operands, int k, int64_t i, const T *
                    operands.rows.offset(k, i) * operands.element_size(k));
 }
 
-// Stores the rows that result_rows has put in the buffer and that hold the results now.
+// Stores the rows that result_rows has put in the buffer and that hold the results now, if any.
 template <class T, int I, int O>
 void finish_rows(const RowOperands<T, I, O> &operands, int k, int64_t first, int64_t n,
                  const TileRows<T> &tile) {
-  if (!operands.is_native(k))
+  if (operands.needs(k) && !operands.is_native(k))
     for (int64_t r = 0; r < n; ++r)
       write_row(operands, k, first + r, tile.row[r]);
 }

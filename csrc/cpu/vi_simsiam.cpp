@@ -150,15 +150,12 @@ template <class T> void rows(const LossFamily<T> &family, const VISimSiamLoss<T>
           continue;
         family.set_steps(dim, static_cast<double>(args.beta), at, n, s);
         const auto places = [&](int k, TileRows<T> &results) {
-          return Places<T>{
-              operands.needs(k) ? result_rows(operands, k, first, n, results) : nullptr, false};
+          return Places<T>{result_rows(operands, k, first, n, results), false};
         };
         angle_gradients(s.angles, x, mu, at, n, d, places(Args::kGradTarget, grad_target),
                         places(Args::kGradPred, grad_pred));
-        if (operands.needs(Args::kGradPred))
-          finish_rows(operands, Args::kGradPred, first, n, grad_pred);
-        if (operands.needs(Args::kGradTarget))
-          finish_rows(operands, Args::kGradTarget, first, n, grad_target);
+        finish_rows(operands, Args::kGradPred, first, n, grad_pred);
+        finish_rows(operands, Args::kGradTarget, first, n, grad_target);
       }
       family.log_prob_at_mode_over_uniform(dim, size, s.kappa, s.log_prob_at_mode_over_uniform);
       family.set_losses(dim, size, s);

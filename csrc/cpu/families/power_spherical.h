@@ -25,12 +25,11 @@ template <> struct OverRows<PowerSpherical> : LoopsOverRows<PowerSpherical> {
                                                     const HalfAngle<T> *c, T *out) {
     Rows<T> rows, few;
     expand(dim, n, kappa, c, rows);
-    int64_t steps[kTile], count = 0; // the rows that step down
-    for (int64_t r = 0; r < n; ++r) {
+    for (int64_t r = 0; r < n; ++r)
       out[r] = T(0.5) * rows.q[r];
-      steps[count] = r;
-      count += rows.n[r] > T(0);
-    }
+    int64_t steps[kTile]; // the rows that step down
+    const int64_t count = select_rows(
+        n, [&](int64_t r) __attribute__((always_inline)) { return rows.n[r] > T(0); }, steps);
     if (count == 0)
       return;
     for (int64_t i = 0; i < count; ++i)

@@ -121,16 +121,6 @@ private:
       out[r] = Family::log_prob_at_mode_dkappa(kappa[r], on_sphere(dim));
   }
 
-  // Writes the r in [0, n) for which done[r] == value to rows, in order, and returns their number.
-  static HD_INLINE int64_t select_rows(const bool *done, bool value, int64_t n, int64_t *rows) {
-    int64_t count = 0;
-    for (int64_t r = 0; r < n; ++r) {
-      rows[count] = r;
-      count += done[r] == value;
-    }
-    return count;
-  }
-
   // Sets done[r] where the expansion holds, and out[r] to the implicit_gradient there. Returns
   // whether it holds for all rows.
   template <class T>
@@ -150,7 +140,7 @@ private:
       return false;
     int64_t rows[kTile];
     if (count < n) {
-      select_rows(done, true, n, rows);
+      select_rows(n, [=](int64_t r) __attribute__((always_inline)) { return done[r]; }, rows);
       for (T *values : {r, ratio, u})
         for (int64_t i = 0; i < count; ++i)
           values[i] = values[rows[i]];
@@ -194,7 +184,8 @@ private:
     float kappas_left[kTile];
     HalfAngle<float> angles_left[kTile];
     int64_t rows[kTile];
-    const int64_t count = select_rows(done, false, n, rows);
+    const int64_t count =
+        select_rows(n, [=](int64_t r) __attribute__((always_inline)) { return !done[r]; }, rows);
     for (int64_t i = 0; i < count; ++i) {
       kappas_left[i] = kappa[rows[i]];
       angles_left[i] = c[rows[i]];

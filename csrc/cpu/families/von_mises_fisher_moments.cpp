@@ -124,21 +124,21 @@ template <class Wanted, class T>
 void moments_of_rows(const Dim<double> &dim, int64_t n, const T *kappa, Wanted &a) {
   constexpr double radius = Debye<double>::radius;
   const double v = dim.b - 0.5, least = std::max(v, radius); // least R of any row
-  double wide[kTile], x[kTile];
+  double wide[kTile];
   int64_t rows[kTile], near = 0;
   std::copy(kappa, kappa + n, wide);
   if (v < radius)
-    for (int64_t r = 0; r < n; ++r) {
-      x[near] = 2 * wide[r];
-      rows[near] = r;
-      near += v * v + wide[r] * wide[r] < radius * radius;
-    }
+    near = select_rows(
+        n, [&](int64_t r) { return v * v + wide[r] * wide[r] < radius * radius; }, rows);
   if (near < n)
     by_debye(dim, n, wide, least,
              is_float32<T> ? debye_order_for_float(least) : Debye<double>::order(least), a);
   if (near == 0)
     return;
   Wanted some;
+  double x[kTile];
+  for (int64_t i = 0; i < near; ++i)
+    x[i] = 2 * wide[rows[i]];
   by_kummer(dim, near, x, some);
   for (int64_t i = 0; i < near; ++i)
     a.copy(some, i, rows[i]);

@@ -28,16 +28,15 @@ struct MeansOfRows {
     one_minus_mean[to] = from.one_minus_mean[r];
   }
 };
-struct UniformOfRows {
-  static constexpr bool needs_first = true;
-  double over_uniform[kTile], one_minus_mean[kTile];
+struct UniformOfRows : MeansOfRows {
+  double over_uniform[kTile];
   HD_INLINE void set(int64_t r, const Moments<double> &a) {
+    MeansOfRows::set(r, a);
     over_uniform[r] = a.log_prob_at_mode_over_uniform;
-    one_minus_mean[r] = a.one_minus_mean;
   }
   HD_INLINE void copy(const UniformOfRows &from, int64_t r, int64_t to) {
+    MeansOfRows::copy(from, r, to);
     over_uniform[to] = from.over_uniform[r];
-    one_minus_mean[to] = from.one_minus_mean[r];
   }
 };
 
